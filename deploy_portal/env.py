@@ -1,0 +1,74 @@
+"""Strict readers of environment variables: a value that cannot be meant is a start-up error that names the variable."""
+
+from pathlib import Path
+from zoneinfo import available_timezones
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+
+FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def text(name, default=""):
+    return env.str(name, default=default).strip()
+
+
+def flag(name, default):
+    value = text(name).lower()
+    if not value:
+        return default
+    if value not in FLAGS:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(FLAGS)}; it is {value!r}.")
+    return FLAGS[value]
+
+
+def number(name, default, least=0, most=10**9):
+    value = text(name)
+    if not value:
+        return default
+    if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+        raise ImproperlyConfigured(f"{name} must be a whole number from {least} to {most}; it is {value!r}.")
+    return int(value)
+
+
+def words(name, default=()):
+    return [word.strip() for word in text(name, ",".join(default)).split(",") if word.strip()]
+
+
+def secret(name):
+    """The value of `name`, or the content of the file that `name`_FILE points to; both at once is an error."""
+    value, path = text(name), text(f"{name}_FILE")
+    if value and path:
+        raise ImproperlyConfigured(f"Set {name} or {name}_FILE, not both.")
+    if not path:
+        return value
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}") from error
+
+
+def time_zone(name, default):
+    value = text(name, default)
+    if value not in available_timezones():
+        raise ImproperlyConfigured(f"{name} must be a time zone such as Asia/Shanghai; it is {value!r}.")
+    return value
+
+
+def database(name, default):
+    """A Django DATABASES entry from a URL; SQLite gets the options without which parallel writers fail."""
+    config = env.db_url_config(secret(name) or default)
+    if config["ENGINE"].endswith("sqlite3"):
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    elif config["ENGINE"].endswith("postgresql"):
+        config["CONN_MAX_AGE"] = 60
+        config["CONN_HEALTH_CHECKS"] = True
+    else:
+        raise ImproperlyConfigured(f"{name} must be a sqlite:// or postgres:// address.")
+    return config

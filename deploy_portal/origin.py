@@ -1,0 +1,18 @@
+"""Where the person who is acting comes from: an address on a page, a host name in a command. Events record it."""
+
+from contextvars import ContextVar
+
+_origin = ContextVar("origin", default="")
+
+
+def current():
+    return _origin.get()
+
+
+def enter(where):
+    """Makes `where` the origin from here on; returns the token for `leave`."""
+    return _origin.set(where)
+
+
+def leave(token):
+    _origin.reset(token)

@@ -1,0 +1,186 @@
+"""Settings of the portal. Each comes from the environment; `.env.example` lists them."""
+
+from pathlib import Path
+
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from deploy_portal import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env.env.read_env(BASE_DIR / ".env")
+
+DEBUG = env.flag("DEBUG", False)
+SECRET_KEY = env.secret("SECRET_KEY")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured("Set SECRET_KEY or SECRET_KEY_FILE (DEBUG=1 starts without one, for development only).")
+    SECRET_KEY = "django-insecure-development-only"  # noqa: S105
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "deploy_portal",
+    "jobs",
+    "releases",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "axes",
+    "csp",
+    "django_htmx",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "deploy_portal.middleware.bounded_session",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "deploy_portal.middleware.busy_database",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "deploy_portal.middleware.request_origin",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+ROOT_URLCONF = "deploy_portal.urls"
+WSGI_APPLICATION = "deploy_portal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "deploy_portal.context_processors.portal",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# People and sessions
+AUTH_USER_MODEL = "deploy_portal.User"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+SESSION_COOKIE_AGE = env.number("SESSION_HOURS", 12, least=1, most=24 * 30) * 3600
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+AXES_FAILURE_LIMIT = 5
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_COOLOFF_TIME = 0.25
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
+AXES_VERBOSE = False
+
+# Transport: HTTPS unless INSECURE_HTTP says that the portal is reached without it (the demo, on loopback)
+SECURE = not (DEBUG or env.flag("INSECURE_HTTP", False))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
+SESSION_COOKIE_NAME = "__Host-session" if SECURE else "session"
+CSRF_COOKIE_NAME = "__Host-csrf" if SECURE else "csrf"
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+SECURE_SSL_REDIRECT = SECURE and env.flag("SSL_REDIRECT", True)
+SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000) if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.flag("BEHIND_TLS_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 25_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+
+# Words and time
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_TZ = True
+TIME_ZONE = env.time_zone("TIME_ZONE", "UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+# Config service: the sources that a business can be given, and what an answer may point at
+CONFIG_SOURCES = {
+    "http_json": "jobs.config_service.http_json.HttpJsonSource",
+    "file": "jobs.config_service.file.FileSource",
+}
+CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)
+CONFIG_SERVICE_MAX_AGE = env.number("CONFIG_SERVICE_MAX_AGE", 60, least=1)
+CONFIG_SERVICE_MAX_LOSS_PERCENT = env.number("CONFIG_SERVICE_MAX_LOSS_PERCENT", 30, least=0, most=100)
+ALLOW_LOOPBACK_MACHINES = env.flag("ALLOW_LOOPBACK_MACHINES", False)
+# Environment variables that a source may send as a token: only these, so that no admin can ask for SECRET_KEY
+CONFIG_SERVICE_TOKEN_PREFIX = "CONFIG_TOKEN_"  # noqa: S105
+CONFIG_FILES_DIR = Path(env.text("CONFIG_FILES_DIR", str(BASE_DIR / "config")))
+
+# Reaching machines
+EXECUTORS = {
+    "ssh": "releases.executors.ssh.SshExecutor",
+    "dummy": "releases.executors.dummy.DummyExecutor",
+}
+EXECUTOR = env.text("EXECUTOR", "ssh")
+SSH_USER = env.text("SSH_USER", "deploy")
+SSH_KEY_FILES = env.words("SSH_KEY_FILES")
+SSH_KNOWN_HOSTS = env.text("SSH_KNOWN_HOSTS")
+SSH_CONNECT_TIMEOUT = env.number("SSH_CONNECT_TIMEOUT", 10, least=1, most=600)
+WORKER_MACHINES_AT_ONCE = env.number("WORKER_MACHINES_AT_ONCE", 50, least=1, most=5000)
+WORKER_DEAD_AFTER = env.number("WORKER_DEAD_AFTER", 15, least=3, most=3600)
+LOG_HEAD_BYTES = env.number("LOG_HEAD_BYTES", 262_144, least=1024)
+LOG_TAIL_BYTES = env.number("LOG_TAIL_BYTES", 65_536, least=1024)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "loggers": {"asyncssh": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
+}

@@ -1,0 +1,71 @@
+"""A way to reach machines: one class with one abstract method, registered by name in settings.EXECUTORS."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be executed on one machine. `timeout` is in seconds; `env` values are hostile text, never code."""
+
+    hostname: str
+    address: str
+    port: int
+    user: str
+    script: str
+    timeout: int
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Ending(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended. `exit_status` is the channel's, None when there was none; `reason` says more, for a person."""
+
+    ending: Ending
+    exit_status: int | None = None
+    reason: str = ""
+
+
+class ExecutorError(Exception):
+    """The command was never sent: the machine could not be reached. `permanent` says that trying again will not help."""
+
+    def __init__(self, reason, permanent=False):
+        super().__init__(reason)
+        self.permanent = permanent
+
+
+class Executor(ABC):
+    """Lives as long as its worker; `execute` is called for many machines at once on one event loop."""
+
+    @abstractmethod
+    async def execute(
+        self, order: Order, started: Callable[[], Awaitable[bool]], output: Callable[[bytes, str], Awaitable[None]]
+    ) -> Outcome:
+        """Runs `order` and returns how it ended.
+
+        `started` is awaited once, after connecting and before the command is sent; when it answers False nothing
+        may be sent (Outcome UNKNOWN is returned and ignored). `output` is awaited with each block of bytes and the
+        stream it came from, "out" or "err". Raises ExecutorError when nothing was sent. When the task that awaits
+        `execute` is cancelled, the remote process group is killed and the cancellation goes on.
+        """
+
+    async def close(self):
+        """Lets go of what is kept between executions."""
+
+
+def load():
+    """The executor that settings.EXECUTOR names."""
+    return import_string(settings.EXECUTORS[settings.EXECUTOR])()

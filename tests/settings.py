@@ -1,0 +1,15 @@
+"""The settings of the test suite: the portal's own, with development values where production wants secrets."""
+
+import os
+
+os.environ.setdefault("DEBUG", "0")
+os.environ.setdefault("SECRET_KEY", "tests-only-secret-key-that-is-long-enough-for-the-deployment-checks")
+os.environ.setdefault("INSECURE_HTTP", "1")
+os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
+os.environ.setdefault("ALLOW_LOOPBACK_MACHINES", "1")
+
+from deploy_portal.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
+WHITENOISE_USE_FINDERS = True
