@@ -20,4 +20,6 @@ class User(AbstractUser):
     def _get_session_auth_hash(self, secret=None):
         # The public method alone would break SECRET_KEY_FALLBACKS, which ask this one with each old key.
         inner = super()._get_session_auth_hash(secret=secret)
-        return salted_hmac("deploy_portal.session_epoch", f"{inner}:{self.session_epoch}", secret=secret, algorithm="sha256").hexdigest()
+        return salted_hmac(
+            "deploy_portal.session_epoch", f"{inner}:{self.session_epoch}", secret=secret, algorithm="sha256"
+        ).hexdigest()

@@ -15,7 +15,9 @@ DEBUG = env.flag("DEBUG", False)
 SECRET_KEY = env.secret("SECRET_KEY")
 if not SECRET_KEY:
     if not DEBUG:
-        raise ImproperlyConfigured("Set SECRET_KEY or SECRET_KEY_FILE (DEBUG=1 starts without one, for development only).")
+        raise ImproperlyConfigured(
+            "Set SECRET_KEY or SECRET_KEY_FILE (DEBUG=1 starts without one, for development only)."
+        )
     SECRET_KEY = "django-insecure-development-only"  # noqa: S105
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])

@@ -1,0 +1,207 @@
+// For pages that poll with htmx: how fresh they are, arrow keys among tiles, and the log pane. docs/pages.md shows the mark-up.
+"use strict";
+
+(() => {
+  const fill = (words, ...values) => values.reduce((text, value) => text.replace(/%[ds]/, value), words || "");
+
+  // ---- [data-live]: "Live, 1 s ago", or since when the portal does not answer ----
+  let answeredAt = Date.now();
+  let lostAt = null;
+  const spoken = document.createElement("p"); // says a change once; the indicator itself changes every second
+  spoken.className = "unseen";
+  spoken.setAttribute("role", "status");
+
+  const clock = new Intl.DateTimeFormat("en-GB", {
+    timeZone: document.documentElement.dataset.timeZone,
+    hour: "2-digit", minute: "2-digit", second: "2-digit",
+  });
+
+  function showLive() {
+    for (const element of document.querySelectorAll("[data-live]")) {
+      const text = lostAt === null
+        ? fill(element.dataset.live, Math.round((Date.now() - answeredAt) / 1000))
+        : fill(element.dataset.lost, clock.format(lostAt));
+      if (element.textContent !== text) element.textContent = text;
+      element.classList.toggle("lost", lostAt !== null);
+    }
+    for (const element of document.querySelectorAll("[data-live-figures]")) {
+      element.classList.toggle("stale", lostAt !== null);
+    }
+  }
+
+  function answered() {
+    answeredAt = Date.now();
+    if (lostAt !== null) spoken.textContent = "";
+    lostAt = null;
+    showLive();
+  }
+
+  function lost() {
+    if (lostAt === null) {
+      lostAt = Date.now();
+      showLive();
+      spoken.textContent = document.querySelector("[data-live]")?.textContent ?? "";
+    }
+  }
+
+  // ---- [data-tiles]: one tab stop per grid, arrows move inside ----
+  const lastTile = new Map(); // grid id -> tile id, so that a swap does not lose the place
+
+  function rove(grid, tile) {
+    for (const other of grid.children) other.tabIndex = other === tile ? 0 : -1;
+    lastTile.set(grid.id, tile.id);
+  }
+
+  function prepareTiles() {
+    for (const grid of document.querySelectorAll("[data-tiles]")) {
+      const focused = document.activeElement?.parentElement === grid ? document.activeElement : null;
+      const last = document.getElementById(lastTile.get(grid.id));
+      const tile = focused ?? (last?.parentElement === grid ? last : grid.firstElementChild);
+      if (tile) rove(grid, tile);
+    }
+  }
+
+  function moveAmongTiles(event) {
+    const tile = event.target.closest("[data-tiles] > *");
+    if (!tile || event.altKey || event.ctrlKey || event.metaKey) return;
+    const tiles = [...tile.parentElement.children];
+    const columns = getComputedStyle(tile.parentElement).gridTemplateColumns.split(" ").length;
+    const here = tiles.indexOf(tile);
+    const there = {
+      ArrowLeft: here - 1, ArrowRight: here + 1, ArrowUp: here - columns, ArrowDown: here + columns,
+      Home: 0, End: tiles.length - 1,
+    }[event.key];
+    if (there === undefined) return;
+    event.preventDefault();
+    tiles[there]?.focus();
+  }
+
+  // ---- [data-log]: follow, search, first error ----
+  const markedFor = new WeakMap(); // line -> the term its marks are for
+  const lastTop = new WeakMap(); // pane -> how far it was scrolled
+
+  const part = (log, name) => log.querySelector(`[data-log-${name}]`);
+  const atEnd = (pane) => pane.scrollTop + pane.clientHeight >= pane.scrollHeight - 4;
+
+  function markLine(code, term) {
+    if ((markedFor.get(code) ?? "") === term) return;
+    markedFor.set(code, term);
+    const text = code.textContent;
+    const pieces = document.createDocumentFragment();
+    let end = 0;
+    if (term) {
+      const literal = term.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+      for (const hit of text.matchAll(new RegExp(literal, "gi"))) {
+        const mark = document.createElement("mark");
+        mark.textContent = hit[0];
+        pieces.append(text.slice(end, hit.index), mark);
+        end = hit.index + hit[0].length;
+      }
+    }
+    pieces.append(text.slice(end));
+    code.replaceChildren(pieces);
+  }
+
+  function searchLog(log, step) {
+    const term = part(log, "search")?.value.trim() ?? "";
+    for (const code of part(log, "lines").querySelectorAll("code")) markLine(code, term);
+    const hits = [...log.querySelectorAll("mark")];
+    let here = hits.findIndex((hit) => hit.classList.contains("here"));
+    hits[here]?.classList.remove("here");
+    here = hits.length ? (Math.max(here, step < 0 ? 0 : step ? here : 0) + step + hits.length) % hits.length : -1;
+    hits[here]?.classList.add("here");
+    const count = part(log, "count");
+    if (count) count.textContent = !term ? "" : hits.length ? fill(count.dataset.some, here + 1, hits.length) : count.dataset.none;
+    for (const name of ["up", "down"]) if (part(log, name)) part(log, name).disabled = hits.length === 0;
+    return hits[here];
+  }
+
+  function showInLog(log, element) {
+    if (!element) return;
+    if (part(log, "follow")) part(log, "follow").checked = false;
+    element.scrollIntoView({ block: "center" });
+  }
+
+  function follow(log) {
+    const pane = part(log, "lines");
+    if (part(log, "follow")?.checked) pane.scrollTop = pane.scrollHeight;
+  }
+
+  function prepareLogs() {
+    for (const log of document.querySelectorAll("[data-log]")) {
+      searchLog(log, 0);
+      if (part(log, "error")) part(log, "error").disabled = !log.querySelector(".err");
+      follow(log);
+    }
+  }
+
+  document.addEventListener("input", (event) => {
+    const log = event.target.closest("[data-log]");
+    if (!log) return;
+    if (event.target.matches("[data-log-search]")) showInLog(log, searchLog(log, 0));
+    if (event.target.matches("[data-log-follow]")) follow(log);
+  });
+
+  document.addEventListener("click", (event) => {
+    const log = event.target.closest("[data-log]");
+    if (!log) return;
+    if (event.target.closest("[data-log-up]")) showInLog(log, searchLog(log, -1));
+    if (event.target.closest("[data-log-down]")) showInLog(log, searchLog(log, 1));
+    if (event.target.closest("[data-log-error]")) showInLog(log, log.querySelector(".err"));
+  });
+
+  document.addEventListener("keydown", (event) => {
+    moveAmongTiles(event);
+    if (event.key === "Enter" && event.target.matches("[data-log-search]")) {
+      event.preventDefault();
+      const log = event.target.closest("[data-log]");
+      showInLog(log, searchLog(log, event.shiftKey ? -1 : 1));
+    }
+  });
+
+  document.addEventListener("focusin", (event) => {
+    const tile = event.target.closest?.("[data-tiles] > *");
+    if (tile) rove(tile.parentElement, tile);
+  });
+
+  // Scrolling up ends following, reaching the end starts it again. New lines never lower scrollTop.
+  document.addEventListener("scroll", (event) => {
+    const pane = event.target;
+    const box = pane.matches?.("[data-log-lines]") && part(pane.closest("[data-log]"), "follow");
+    if (!box) return;
+    if (atEnd(pane)) box.checked = true;
+    else if (pane.scrollTop < (lastTop.get(pane) ?? 0)) box.checked = false;
+    lastTop.set(pane, pane.scrollTop);
+  }, true);
+
+  // ---- htmx ----
+  let due = false; // one answer may settle many parts: prepare once
+  function prepare() {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      prepareTiles();
+      prepareLogs();
+      showLive();
+    });
+  }
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, requestConfig } = event.detail;
+    // Sent to the login page, which must not land inside this one: load the whole page, which comes back here.
+    if (xhr.responseURL && new URL(xhr.responseURL).pathname !== new URL(requestConfig.path, location.href).pathname) {
+      event.preventDefault();
+      location.reload();
+    }
+  });
+  document.addEventListener("htmx:afterOnLoad", answered);
+  document.addEventListener("htmx:afterSettle", prepare);
+  for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) document.addEventListener(name, lost);
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.body.append(spoken);
+    prepare();
+    setInterval(showLive, 1000);
+  });
+})();

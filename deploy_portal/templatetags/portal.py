@@ -1,0 +1,112 @@
+"""What the templates of every page share: words for states, bars, and text from elsewhere made harmless to look at."""
+
+import unicodedata
+
+from django import template
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import mark_safe
+from django.utils.translation import gettext_lazy as _
+
+register = template.Library()
+
+# A segment is never thinner than this share of its bar, in %: one failed machine of 2,000 must be seen.
+LEAST_SHARE = 0.8
+
+STATUS_WORDS = {
+    "queued": _("Waiting"),
+    "claimed": _("Claimed"),
+    "running": _("Running"),
+    "succeeded": _("Succeeded"),
+    "failed": _("Failed"),
+    "timed_out": _("Timed out"),
+    "unreachable": _("Unreachable"),
+    "unknown": _("Unknown"),
+    "cancelled": _("Cancelled"),
+    "not_run": _("Not run"),
+    "rolled_back": _("Rolled back"),
+    "held": _("Held"),
+    "gone": _("Gone"),
+    "changed": _("Changed"),
+    "waiting": _("Waiting"),
+    "skipped": _("Skipped"),
+    "paused": _("Paused"),
+}
+
+MESSAGE_TONES = {"success": "ok", "error": "bad", "warning": "warn"}
+
+
+@register.filter
+def status_word(status):
+    """The translated word of a status; one without a word of its own is shown as it is."""
+    return STATUS_WORDS.get(str(status), status)
+
+
+@register.filter
+def message_tone(message):
+    return MESSAGE_TONES.get(message.level_tag, "run")
+
+
+class _Visible(dict):
+    """A table for `str.translate` that fills itself: what has no shape of its own gets one, line ends and tabs stay."""
+
+    def __missing__(self, code):
+        character = chr(code)
+        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+            shown = character
+        elif code < 0x20:
+            shown = chr(0x2400 + code)
+        else:
+            shown = f"⟨U+{code:04X}⟩"
+        self[code] = shown
+        return shown
+
+
+_visible = _Visible()
+
+
+@register.filter
+def inert(text):
+    """Text from a log or a person with control characters and direction overrides shown instead of obeyed."""
+    return str(text).translate(_visible)
+
+
+@register.simple_tag
+def bar_segments(parts, total=None):
+    """The segments of a bar, as `x` and `width` in %, from `parts`: pairs of class and count."""
+    parts = [(kind, count) for kind, count in parts if count > 0]
+    total = total or sum(count for _kind, count in parts)
+    widths = [max(100 * count / total, LEAST_SHARE) for _kind, count in parts]
+    if sum(widths) > 100:
+        # What the thin ones gained is taken from the widest one.
+        widths[widths.index(max(widths))] -= sum(widths) - 100
+    segments, x = [], 0
+    for (kind, _count), width in zip(parts, widths, strict=True):
+        # As text: a localised number could have a decimal comma, which SVG does not know.
+        segments.append({"kind": kind, "x": f"{x:.2f}%", "width": f"{width:.2f}%"})
+        x += width
+    return segments
+
+
+@register.simple_tag(takes_context=True)
+def current(context, name):
+    """`aria-current` for the link of the navigation whose page, or a page beneath it, is shown."""
+    url, path = reverse(name), context["request"].path
+    return mark_safe(' aria-current="page"') if path == url or (url != "/" and path.startswith(url)) else ""  # noqa: S308
+
+
+@register.simple_tag
+def time_zone():
+    """The time zone of every time on the page, as "Asia/Shanghai (UTC+8)"."""
+    now = timezone.localtime()
+    minutes = round(now.utcoffset().total_seconds() / 60)
+    hours, rest = divmod(abs(minutes), 60)
+    offset = f"UTC{'+' if minutes > 0 else '-'}{hours}" + (f":{rest:02}" if rest else "") if minutes else "UTC"
+    name = timezone.get_current_timezone_name()
+    return name if name == offset else f"{name} ({offset})"
+
+
+@register.filter
+def minutes(duration):
+    """A timedelta in whole minutes, rounded up."""
+    return -(-int(duration.total_seconds()) // 60)

@@ -1,0 +1,139 @@
+import contextlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from jobs import config_service
+from jobs.models.machine import Listing
+from jobs.rights import GRANTED, GRANTED_TO_OPS, Role
+
+
+@dataclass
+class Sync:
+    """What one answer of the config service changed."""
+
+    listed: int
+    added: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    refused: list = field(default_factory=list)
+
+
+class BusinessQuerySet(models.QuerySet):
+    def where(self, user, right):
+        """The businesses in which `user` has `right`."""
+        if user.is_ops:
+            return self if right in GRANTED_TO_OPS else self.none()
+        roles = [role for role, rights in GRANTED.items() if right in rights]
+        return self.filter(pk__in=Membership.objects.filter(user=user, role__in=roles).values("business"))
+
+
+class Business(models.Model):
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    slug = models.SlugField(_("short name"), unique=True, help_text=_("Stands in addresses and in DEPLOY_BUSINESS."))
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", verbose_name=_("members"))
+    source = models.CharField(_("source of its machines"), max_length=30, default="http_json")
+    source_options = models.JSONField(
+        _("options of the source"), default=dict, blank=True, help_text=_("See docs/config-service.md.")
+    )
+    asked_at = models.DateTimeField(_("config service asked"), null=True, editable=False)
+    synced_at = models.DateTimeField(_("config service answered"), null=True, editable=False)
+    sync_error = models.TextField(_("why the last answer was not taken"), blank=True, editable=False)
+    refused_rows = models.PositiveIntegerField(_("rows refused in the last answer"), default=0, editable=False)
+
+    objects = BusinessQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("business")
+        verbose_name_plural = _("businesses")
+        ordering = ["name"]
+
+    def __str__(self):
+        return self.name
+
+    def clean(self):
+        if self.source not in settings.CONFIG_SOURCES:
+            raise ValidationError({"source": _("There is no such source.")})
+        if not isinstance(self.source_options, dict):
+            raise ValidationError({"source_options": _("Write a JSON object: {…}.")})
+        if problems := config_service.check(self.source, self.source_options):
+            raise ValidationError({"source_options": problems})
+
+    def rights_of(self, user):
+        if not user.is_active:
+            return set()
+        if user.is_ops:
+            return GRANTED_TO_OPS
+        roles = self.membership_set.filter(user=user).values_list("role", flat=True)
+        return set().union(*(GRANTED[Role(role)] for role in roles))
+
+    def members_with(self, right):
+        roles = [role for role, rights in GRANTED.items() if right in rights]
+        return self.members.filter(membership__role__in=roles, is_active=True).distinct().order_by("username")
+
+    def refresh_machines(self, max_age=None):
+        """Asks the config service if that was not tried for `max_age` seconds; the last good list stays on an error."""
+        oldest = Now() - timedelta(seconds=settings.CONFIG_SERVICE_MAX_AGE if max_age is None else max_age)
+        asking = Business.objects.filter(Q(asked_at=None) | Q(asked_at__lt=oldest), pk=self.pk).update(asked_at=Now())
+        if asking:
+            # The reason is kept in sync_error and shown beside the age of the list.
+            with contextlib.suppress(config_service.SourceError):
+                self.sync_machines()
+        self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "refused_rows"])
+
+    def sync_machines(self, accept_loss=False):
+        """Takes the whole list of the config service, or raises SourceError and leaves the last good one."""
+        try:
+            machines, refused = config_service.read(self)
+            sync = self._take(machines, refused, accept_loss)
+        except config_service.SourceError as error:
+            Business.objects.filter(pk=self.pk).update(asked_at=Now(), sync_error=str(error))
+            raise
+        return sync
+
+    @transaction.atomic
+    def _take(self, machines, refused, accept_loss):
+        known = set(self.listings.live().values_list("machine__hostname", flat=True))
+        listed = {machine.hostname for machine in machines}
+        if not accept_loss:
+            self._refuse_sudden_loss(len(known), len(known - listed), len(listed))
+        Listing.objects.take(self, machines)
+        Business.objects.filter(pk=self.pk).update(
+            asked_at=Now(), synced_at=Now(), sync_error="", refused_rows=len(refused)
+        )
+        return Sync(len(listed), sorted(listed - known), sorted(known - listed), refused)
+
+    def _refuse_sudden_loss(self, known, lost, listed):
+        sudden = lost > 1 and lost * 100 > known * settings.CONFIG_SERVICE_MAX_LOSS_PERCENT
+        if lost and (sudden or not listed):
+            raise config_service.SourceError(
+                ngettext(
+                    "%(lost)d of %(known)d machine is suddenly missing from the answer; it was not taken.",
+                    "%(lost)d of %(known)d machines are suddenly missing from the answer; it was not taken.",
+                    known,
+                )
+                % {"lost": lost, "known": known}
+            )
+
+
+class Membership(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, verbose_name=_("user"))
+    business = models.ForeignKey(Business, models.CASCADE, verbose_name=_("business"))
+    role = models.CharField(_("role"), max_length=20, choices=Role)
+
+    class Meta:
+        verbose_name = _("membership")
+        verbose_name_plural = _("memberships")
+        constraints = [
+            models.UniqueConstraint(fields=["user", "business", "role"], name="one_membership_per_role"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self):
+        return f"{self.user}: {self.get_role_display()}, {self.business}"

@@ -1,0 +1,116 @@
+"""The worker's hand on the ledger: what happened to many machines at once, written in one transaction at a time."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+
+from releases.models import LogBlock, MachineRun, Run
+
+log = logging.getLogger(__name__)
+
+TICK = 0.02
+LOG_TICK = 0.2
+RETRY_AFTER = 0.5
+LOG_BYTES_AHEAD = 4_000_000
+
+
+class Ledger:
+    """Collects begins, log blocks and ends, and writes them from one thread, the only one with a connection."""
+
+    def __init__(self, worker):
+        self.worker = worker
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self.begins, self.ends, self.keepers = {}, {}, set()
+        self.unwritten = 0
+        self.due = asyncio.Event()
+        self.written = asyncio.Event()
+
+    async def ask(self, function, *args):
+        """Calls `function` in the database thread, again and again while the database is away."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, _persistently, function, *args)
+
+    async def begin(self, machine_run_id):
+        """Whether the machine run is now `running`, and still this worker's: only then may its command be sent."""
+        return await self._promise(self.begins, machine_run_id, ())
+
+    async def end(self, machine_run, keeper, ending):
+        """Records `ending` (status, exit status, reason) together with the last of the log."""
+        await self._promise(self.ends, machine_run.pk, (machine_run, keeper, ending))
+
+    async def keep(self, keeper, data, stream):
+        """Adds output to a log; waits while too much of it is not yet written."""
+        keeper.feed(data, stream)
+        self.keepers.add(keeper)
+        self.unwritten += len(data)
+        while self.unwritten > LOG_BYTES_AHEAD:
+            self.due.set()
+            self.written.clear()
+            await self.written.wait()
+
+    async def write_for_ever(self):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.due.wait(), LOG_TICK)
+            self.due.clear()
+            if self.begins or self.ends or self.keepers:
+                await self._write()
+                await asyncio.sleep(TICK)
+
+    async def _promise(self, pending, machine_run_id, what):
+        promise = asyncio.get_running_loop().create_future()
+        pending[machine_run_id] = (promise, what)
+        self.due.set()
+        return await promise
+
+    async def _write(self):
+        begins, self.begins = self.begins, {}
+        ends, self.ends = self.ends, {}
+        keepers, self.keepers, self.unwritten = self.keepers, set(), 0
+        ending = {what[1] for _, what in ends.values()}
+        blocks = [block for keeper in keepers - ending for block in keeper.take()]
+        blocks += [block for keeper in ending for block in keeper.finish()]
+        begun = await self.ask(self._record, list(begins), [what for _, what in ends.values()], blocks)
+        for machine_run_id, (promise, _) in begins.items():
+            _answer(promise, machine_run_id in begun)
+        for promise, _ in ends.values():
+            _answer(promise, True)
+        self.written.set()
+
+    # One transaction, and only after its commit the runs: two workers that end a batch together must see each other.
+    def _record(self, begins, ends, blocks):
+        by_ending = defaultdict(list)
+        for machine_run, _, ending in ends:
+            by_ending[ending].append(machine_run.pk)
+        with transaction.atomic():
+            begun = MachineRun.objects.begin(self.worker, begins) if begins else set()
+            LogBlock.objects.bulk_create(blocks, batch_size=500, ignore_conflicts=True)
+            for (status, exit_status, reason), ids in by_ending.items():
+                MachineRun.objects.end(self.worker, ids, status, exit_status, reason)
+        for run in Run.objects.stuck().filter(pk__in={machine_run.run_id for machine_run, *_ in ends}):
+            run.advance()
+        return begun
+
+    def close(self):
+        self.thread.submit(connection.close)
+        self.thread.shutdown()
+
+
+def _persistently(function, *args):
+    while True:
+        try:
+            close_old_connections()
+            return function(*args)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("The database is away or busy; trying again: %s", error)
+            connection.close()
+            time.sleep(RETRY_AFTER)
+
+
+def _answer(promise, value):
+    if not promise.done():
+        promise.set_result(value)

@@ -1,0 +1,99 @@
+"""What a machine says, made into log blocks: capped, decoded and inert, however it was sent."""
+
+import codecs
+import re
+from collections import deque
+
+from django.conf import settings
+from django.utils.translation import gettext_noop
+
+from releases.models import LogBlock
+
+LEFT_OUT = gettext_noop("… %(bytes)d bytes left out here …")
+# Control characters become their pictures, so that a terminal escape is read and never obeyed.
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+# C1 controls and bidirectional overrides have no pictures.
+HIDDEN = dict.fromkeys(
+    [*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD
+)
+INERT = PICTURES | HIDDEN
+SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+def inert(text):
+    return SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n").translate(INERT))
+
+
+class LogKeeper:
+    """The log of one machine run while it runs: its first bytes as they come, its last bytes at the end.
+
+    `head` and `tail` are in bytes; memory stays within them.
+    """
+
+    def __init__(self, machine_run_id, head=None, tail=None):
+        self.machine_run_id = machine_run_id
+        self.head_room = settings.LOG_HEAD_BYTES if head is None else head
+        self.tail_limit = settings.LOG_TAIL_BYTES if tail is None else tail
+        self.head = []
+        self.tail = deque()
+        self.tail_size = self.left_out = self.number = 0
+        self.decoders = {}
+
+    def feed(self, data, stream):
+        head, rest = data[: self.head_room], data[self.head_room :]
+        if head:
+            self.head_room -= len(head)
+            self.head.append((stream, head))
+        if rest:
+            self._feed_tail(rest, stream)
+
+    def _feed_tail(self, data, stream):
+        self.left_out += max(0, len(data) - self.tail_limit)
+        data = data[-self.tail_limit :]
+        self.tail.append((stream, data))
+        self.tail_size += len(data)
+        while self.tail_size > self.tail_limit:
+            stream, oldest = self.tail.popleft()
+            excess = min(len(oldest), self.tail_size - self.tail_limit)
+            self.tail_size -= excess
+            self.left_out += excess
+            if excess < len(oldest):
+                self.tail.appendleft((stream, oldest[excess:]))
+
+    def take(self):
+        """The blocks that came since the last call."""
+        pieces, self.head = self.head, []
+        return [block for stream, data in _joined(pieces) for block in self._blocks(stream, data)]
+
+    def finish(self):
+        """The blocks that remain once the command has ended: a mark for what was left out, and the tail."""
+        blocks = self.take()
+        if self.left_out:
+            for stream in list(self.decoders):
+                blocks += self._blocks(stream, b"", final=True)
+            blocks.append(self._block(LogBlock.Stream.MARK, LEFT_OUT % {"bytes": self.left_out}))
+        for stream, data in _joined(self.tail):
+            blocks += self._blocks(stream, data)
+        for stream in list(self.decoders):
+            blocks += self._blocks(stream, b"", final=True)
+        return blocks
+
+    def _blocks(self, stream, data, final=False):
+        decoder = self.decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")(errors="replace"))
+        text = inert(decoder.decode(data, final))
+        return [self._block(stream, text)] if text else []
+
+    def _block(self, stream, text):
+        self.number += 1
+        return LogBlock(machine_run_id=self.machine_run_id, number=self.number, stream=stream, text=text)
+
+
+def _joined(pieces):
+    """Neighbours of the same stream as one piece."""
+    joined = []
+    for stream, data in pieces:
+        if joined and joined[-1][0] == stream:
+            joined[-1][1].append(data)
+        else:
+            joined.append((stream, [data]))
+    return [(stream, b"".join(parts)) for stream, parts in joined]

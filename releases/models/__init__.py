@@ -1,0 +1,20 @@
+from releases.models.machine_run import LogBlock, MachineRun, NotUnknown
+from releases.models.run import MachinesHeld, Run
+from releases.models.stage import Kind, ReleaseStage, StageMoved
+from releases.models.task import Action, Task, TaskVersion
+from releases.models.worker import Worker
+
+__all__ = [
+    "Action",
+    "Kind",
+    "LogBlock",
+    "MachineRun",
+    "MachinesHeld",
+    "NotUnknown",
+    "ReleaseStage",
+    "Run",
+    "StageMoved",
+    "Task",
+    "TaskVersion",
+    "Worker",
+]

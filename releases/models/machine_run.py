@@ -1,0 +1,228 @@
+from collections import defaultdict
+
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
+
+from jobs.models import Event, Job
+from releases.models.task import Action
+from releases.models.worker import Worker
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued", _("Waiting")
+    CLAIMED = "claimed", _("Claimed")
+    RUNNING = "running", _("Running")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    TIMED_OUT = "timed_out", _("Timed out")
+    UNREACHABLE = "unreachable", _("Unreachable")
+    UNKNOWN = "unknown", _("Unknown")
+    NOT_RUN = "not_run", _("Not run")
+
+
+PENDING = [Status.QUEUED, Status.CLAIMED, Status.RUNNING]
+# An unknown machine is held: something may still be running there.
+HOLDING = [*PENDING, Status.UNKNOWN]
+BAD = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN, Status.NOT_RUN]
+
+
+class MachineRunQuerySet(models.QuerySet):
+    def holding(self):
+        return self.filter(status__in=HOLDING)
+
+    def pending(self):
+        return self.filter(status__in=PENDING)
+
+    def in_job(self, job):
+        return self.filter(run__stage__job=job)
+
+    def latest_per_machine(self):
+        """Of these, the newest of each machine."""
+        return self.filter(pk__in=self.order_by().values("machine").annotate(newest=models.Max("pk")).values("newest"))
+
+    def latest_touched(self):
+        """Of these, the newest of each machine whose command was sent, so that the machine may have changed."""
+        return self.filter(started_at__isnull=False).latest_per_machine()
+
+    def released(self):
+        return self.filter(run__action=Action.RELEASE, status=Status.SUCCEEDED)
+
+    def rolled_back(self):
+        return self.filter(run__action=Action.ROLLBACK, status=Status.SUCCEEDED)
+
+    def counts(self):
+        """How many are in each status, as {status: number}."""
+        return dict(self.order_by().values_list("status").annotate(models.Count("pk")))
+
+    def claimable(self, sites=()):
+        """Queued machine runs whose batch is open, for these sites (none named: all), rollbacks first."""
+        due = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
+        if sites:
+            due = due.filter(machine__site__in=sites)
+        return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
+
+    def claim(self, worker, room):
+        """Claims up to `room` for `worker` by one conditional UPDATE; returns how many."""
+        due = self.claimable(worker.sites).select_for_update(skip_locked=True, of=("self",))
+        alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
+        return self.filter(models.Exists(alive), pk__in=due.values("pk")[:room], status=Status.QUEUED).update(
+            status=Status.CLAIMED, worker=worker, claimed_at=Now()
+        )
+
+    def claimed_by(self, worker):
+        return self.filter(worker=worker, status=Status.CLAIMED)
+
+    def begin(self, worker, ids):
+        """Marks these as running before their commands are sent; returns the ids that `worker` still held."""
+        mine = self.filter(pk__in=ids, worker=worker)
+        if mine.filter(status=Status.CLAIMED).update(status=Status.RUNNING, started_at=Now()) == len(ids):
+            return set(ids)
+        return set(mine.filter(status=Status.RUNNING).values_list("pk", flat=True))
+
+    def end(self, worker, ids, status, exit_status=None, reason=""):
+        """Records how these ended; a worker that was given up changes nothing, and leaves a note of what it saw."""
+        old = Status.CLAIMED if status == Status.UNREACHABLE else Status.RUNNING
+        mine = self.filter(pk__in=ids, worker=worker)
+        ended = mine.filter(status=old).update(status=status, exit_status=exit_status, reason=reason, ended_at=Now())
+        if ended < len(ids):
+            note = gettext_noop("Its worker, given up by then, saw: %(status)s, exit status %(exit_status)s.")
+            late = self.filter(pk__in=ids, status=Status.UNKNOWN, note="")
+            late.update(note=note % {"status": status, "exit_status": exit_status})
+        return ended
+
+    def recover(self):
+        """Takes what given-up workers hold: claimed is queued again, running becomes unknown and an event."""
+        nobodys = self.filter(worker__in=Worker.objects.given_up())
+        nobodys.filter(status=Status.CLAIMED).update(status=Status.QUEUED, worker=None, claimed_at=None)
+        lost = list(
+            nobodys.filter(status=Status.RUNNING)
+            .select_for_update(of=("self",), skip_locked=True)
+            .select_related("machine", "run__stage__job", "worker")
+        )
+        reason = gettext_noop("Its worker was lost while the command ran; it may still be running.")
+        ids = [machine_run.pk for machine_run in lost]
+        self.filter(pk__in=ids, status=Status.RUNNING).update(status=Status.UNKNOWN, reason=reason, ended_at=Now())
+        by_run = defaultdict(list)
+        for machine_run in lost:
+            by_run[machine_run.run].append(machine_run.machine.hostname)
+        for run, hostnames in by_run.items():
+            run.stage.record(Event.Verb.LOST, None, run=run.pk, machines=len(hostnames), hostnames=hostnames[:20])
+        return ids
+
+
+class NotUnknown(Exception):
+    """The machine run was resolved meanwhile; nothing was changed."""
+
+
+class MachineRun(models.Model):
+    """One machine in one run: its state, when, what was seen, and the version before and, on success, after."""
+
+    Status = Status
+
+    run = models.ForeignKey("Run", models.PROTECT, related_name="machine_runs", verbose_name=_("run"))
+    machine = models.ForeignKey("jobs.Machine", models.PROTECT, related_name="runs", verbose_name=_("machine"))
+    batch = models.PositiveIntegerField(_("batch"), default=1)
+    status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.QUEUED)
+    worker = models.ForeignKey(Worker, models.PROTECT, null=True, verbose_name=_("worker"))
+    version_before = models.CharField(_("version before"), max_length=64, blank=True)
+    version_after = models.CharField(_("version after, on success"), max_length=64, blank=True)
+    exit_status = models.IntegerField(_("exit status"), null=True)
+    reason = models.TextField(_("reason"), blank=True)
+    note = models.TextField(_("note"), blank=True)
+    queued_at = models.DateTimeField(_("queued"), db_default=Now())
+    claimed_at = models.DateTimeField(_("claimed"), null=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+
+    objects = MachineRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("machine run")
+        verbose_name_plural = _("machine runs")
+        ordering = ["pk"]
+        indexes = [
+            models.Index(fields=["machine", "-ended_at"], name="machine_run_by_machine"),
+            models.Index(fields=["worker", "status"], name="machine_run_by_worker"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["machine"],
+                condition=Q(status__in=["queued", "claimed", "running", "unknown"]),
+                name="one_active_run_per_machine",
+            ),
+            models.UniqueConstraint(fields=["run", "machine"], name="one_machine_run_per_run"),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="machine_run_status_known"),
+            models.CheckConstraint(
+                condition=~Q(status__in=["running", "succeeded", "failed", "timed_out", "unknown"])
+                | Q(started_at__isnull=False),
+                name="machine_run_started_before_it_ended",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.machine} in run {self.run_id}"
+
+    @property
+    def is_pending(self):
+        return self.status in PENDING
+
+    @property
+    def environment(self):
+        """What the script is told; the previous version is what the machine had before this job."""
+        stage, is_rollback = self.run.stage, self.run.action == Action.ROLLBACK
+        return {
+            "DEPLOY_VERSION": stage.job.version,
+            "DEPLOY_PREVIOUS_VERSION": self.version_after if is_rollback else self.version_before,
+            "DEPLOY_JOB": str(stage.job_id),
+            "DEPLOY_STAGE": stage.kind,
+            "DEPLOY_ACTION": self.run.action,
+            "DEPLOY_BUSINESS": stage.job.business.slug,
+            "DEPLOY_MACHINE": self.machine.hostname,
+            "DEPLOY_RUN": str(self.pk),
+        }
+
+    @property
+    def rollback_versions(self):
+        """(now, back to) of a rollback of this machine run; now is empty when a failure left it unclear."""
+        if self.run.action == Action.ROLLBACK:
+            return "", self.version_after
+        return self.version_after if self.status == Status.SUCCEEDED else "", self.version_before
+
+    def resolve(self, by, status, reason):
+        """Says how an unknown machine really ended, as a person found it; frees the machine."""
+        if status not in (Status.SUCCEEDED, Status.FAILED):
+            raise ValueError(f"An unknown machine is resolved as succeeded or failed, not {status}.")
+        hostname, stage = self.machine.hostname, self.run.stage
+        with transaction.atomic():
+            Job.objects.select_for_update().get(pk=stage.job_id)
+            if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
+                raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": hostname})
+            stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, run=self.run_id, hostnames=[hostname])
+            stage.conclude()
+
+
+class LogBlock(models.Model):
+    """A piece of what a machine said, as inert text, in the order in which it came."""
+
+    class Stream(models.TextChoices):
+        OUT = "out", _("output")
+        ERR = "err", _("error output")
+        MARK = "mark", _("the portal's own word")
+
+    machine_run = models.ForeignKey(MachineRun, models.CASCADE, related_name="log_blocks")
+    number = models.PositiveIntegerField()
+    at = models.DateTimeField(db_default=Now())
+    stream = models.CharField(max_length=4, choices=Stream)
+    text = models.TextField()
+
+    class Meta:
+        verbose_name = _("log block")
+        verbose_name_plural = _("log blocks")
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["machine_run", "number"], name="one_log_block_per_number")]
+
+    def __str__(self):
+        return f"{self.machine_run_id}/{self.number}"

@@ -1,0 +1,101 @@
+import re
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+SHELL_LINE = re.compile(r"#!\s*/(usr/)?bin/(env\s+)?(ba|da)?sh\b")
+SCRIPT_LIMIT = 1_000_000
+
+
+class Action(models.TextChoices):
+    RELEASE = "release", _("Release")
+    ROLLBACK = "rollback", _("Rollback")
+
+
+def shell_script(value):
+    """The script goes to sh (or bash, when its first line says so) on the machine; anything else would fail there."""
+    if "\0" in value or len(value.encode()) > SCRIPT_LIMIT:
+        raise ValidationError(_("A script is text of up to 1 MB."))
+    if value.startswith("#!") and not SHELL_LINE.match(value):
+        raise ValidationError(_("A task is a script for sh or bash; begin it with #!/bin/sh or #!/bin/bash."))
+
+
+class TaskQuerySet(models.QuerySet):
+    def offered_to(self, business, action):
+        """The tasks in use for `action`: the business's own and the shared ones."""
+        own_or_shared = Q(business=business) | Q(business=None)
+        return self.filter(own_or_shared, action=action, in_use=True, latest__isnull=False).select_related("latest")
+
+
+class Task(models.Model):
+    """A shell script that ops keep, for one business or shared by all. Its text lives in its versions."""
+
+    name = models.CharField(_("name"), max_length=100)
+    business = models.ForeignKey(
+        "jobs.Business",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        verbose_name=_("business"),
+        help_text=_("Empty: shared by all."),
+    )
+    action = models.CharField(_("used for"), max_length=10, choices=Action)
+    timeout = models.PositiveIntegerField(
+        _("time limit"),
+        default=600,
+        validators=[MinValueValidator(1), MaxValueValidator(86_400)],
+        help_text=_("In seconds; a machine that takes longer is timed out."),
+    )
+    in_use = models.BooleanField(_("in use"), default=True)
+    latest = models.ForeignKey("TaskVersion", models.PROTECT, null=True, related_name="+", editable=False)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["business", "name"], name="one_task_per_name"),
+            models.UniqueConstraint(fields=["name"], condition=Q(business=None), name="one_shared_task_per_name"),
+            models.CheckConstraint(condition=Q(action__in=Action.values), name="task_action_known"),
+        ]
+
+    def __str__(self):
+        return f"{self.name} · v{self.latest.number}" if self.latest else self.name
+
+    def revise(self, script, by):
+        """Makes `script` the newest version; the same text again makes none."""
+        script = script.replace("\r\n", "\n")
+        with transaction.atomic():
+            task = Task.objects.select_for_update(of=("self",)).select_related("latest").get(pk=self.pk)
+            if task.latest is None or task.latest.script != script:
+                number = task.latest.number + 1 if task.latest else 1
+                task.latest = task.versions.create(number=number, script=script, author=by)
+                task.save(update_fields=["latest"])
+            self.latest = task.latest
+        return self.latest
+
+
+class TaskVersion(models.Model):
+    """One text of a task; runs point at the text that they ran, so it never changes."""
+
+    task = models.ForeignKey(Task, models.PROTECT, related_name="versions", verbose_name=_("task"))
+    number = models.PositiveIntegerField(_("version"))
+    script = models.TextField(_("script"), validators=[shell_script])
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, verbose_name=_("author"))
+    created_at = models.DateTimeField(_("written"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("task version")
+        verbose_name_plural = _("task versions")
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["task", "number"], name="one_text_per_version")]
+
+    def __str__(self):
+        return f"{self.task.name} · v{self.number}"
