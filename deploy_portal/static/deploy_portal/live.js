@@ -108,7 +108,7 @@
     const hits = [...log.querySelectorAll("mark")];
     let here = hits.findIndex((hit) => hit.classList.contains("here"));
     hits[here]?.classList.remove("here");
-    here = hits.length ? (Math.max(here, step < 0 ? 0 : step ? here : 0) + step + hits.length) % hits.length : -1;
+    here = hits.length ? (Math.max(here, 0) + step + hits.length) % hits.length : -1;
     hits[here]?.classList.add("here");
     const count = part(log, "count");
     if (count) count.textContent = !term ? "" : hits.length ? fill(count.dataset.some, here + 1, hits.length) : count.dataset.none;
@@ -195,7 +195,9 @@
       location.reload();
     }
   });
-  document.addEventListener("htmx:afterOnLoad", answered);
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    if (event.detail.xhr.status < 400) answered(); // htmx says this of errors too
+  });
   document.addEventListener("htmx:afterSettle", prepare);
   for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) document.addEventListener(name, lost);
 
