@@ -9,6 +9,7 @@ from django.utils.translation import gettext_noop
 
 from releases.models import LogBlock
 
+LONG_LINE = 4096
 LEFT_OUT = gettext_noop("… %(bytes)d bytes left out here …")
 # Control characters become their pictures, so that a terminal escape is read and never obeyed.
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
@@ -27,7 +28,7 @@ def inert(text):
 class LogKeeper:
     """The log of one machine run while it runs: its first bytes as they come, its last bytes at the end.
 
-    `head` and `tail` are in bytes; memory stays within them.
+    `head` and `tail` are in bytes; memory stays within them. Blocks end where lines end.
     """
 
     def __init__(self, machine_run_id, head=None, tail=None):
@@ -38,6 +39,7 @@ class LogKeeper:
         self.tail = deque()
         self.tail_size = self.left_out = self.number = 0
         self.decoders = {}
+        self.unfinished = {}
 
     def feed(self, data, stream):
         head, rest = data[: self.head_room], data[self.head_room :]
@@ -61,27 +63,34 @@ class LogKeeper:
                 self.tail.appendleft((stream, oldest[excess:]))
 
     def take(self):
-        """The blocks that came since the last call."""
+        """The blocks of the lines that came since the last call."""
         pieces, self.head = self.head, []
-        return [block for stream, data in _joined(pieces) for block in self._blocks(stream, data)]
+        return self._blocks(pieces)
 
     def finish(self):
         """The blocks that remain once the command has ended: a mark for what was left out, and the tail."""
         blocks = self.take()
         if self.left_out:
-            for stream in list(self.decoders):
-                blocks += self._blocks(stream, b"", final=True)
+            blocks += self._flush()
             blocks.append(self._block(LogBlock.Stream.MARK, LEFT_OUT % {"bytes": self.left_out}))
-        for stream, data in _joined(self.tail):
-            blocks += self._blocks(stream, data)
-        for stream in list(self.decoders):
-            blocks += self._blocks(stream, b"", final=True)
-        return blocks
+        return blocks + self._blocks(self.tail) + self._flush()
 
-    def _blocks(self, stream, data, final=False):
+    def _blocks(self, pieces):
+        texts = [(stream, self._lines(stream, data)) for stream, data in _joined(pieces)]
+        return [self._block(stream, text) for stream, text in texts if text]
+
+    def _lines(self, stream, data):
+        """The text of `data` up to the end of its last line; what comes after that waits for more."""
         decoder = self.decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")(errors="replace"))
-        text = inert(decoder.decode(data, final))
-        return [self._block(stream, text)] if text else []
+        text = self.unfinished.get(stream, "") + decoder.decode(data)
+        end = len(text) if len(text) > LONG_LINE and "\n" not in text else text.rfind("\n") + 1
+        self.unfinished[stream] = text[end:]
+        return inert(text[:end])
+
+    def _flush(self):
+        texts = {stream: self.unfinished[stream] + self.decoders[stream].decode(b"", True) for stream in self.decoders}
+        self.decoders, self.unfinished = {}, {}
+        return [self._block(stream, inert(text)) for stream, text in texts.items() if text]
 
     def _block(self, stream, text):
         self.number += 1

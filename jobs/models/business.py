@@ -68,8 +68,10 @@ class Business(models.Model):
     def rights_of(self, user):
         if not user.is_active:
             return set()
-        if user.is_ops:
-            return GRANTED_TO_OPS
+        return GRANTED_TO_OPS if user.is_ops else self.rights_by_role(user)
+
+    def rights_by_role(self, user):
+        """What the roles of `user` in this business grant, without what being ops adds."""
         roles = self.membership_set.filter(user=user).values_list("role", flat=True)
         return set().union(*(GRANTED[Role(role)] for role in roles))
 

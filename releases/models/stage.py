@@ -5,6 +5,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models import Event, Job, Machine
+from jobs.rights import Right
 from jobs.validators import printable_text
 from releases.models.machine_run import BAD, MachineRun
 from releases.models.run import MachinesHeld, with_versions
@@ -27,10 +28,28 @@ class ReleaseStageQuerySet(models.QuerySet):
         stages = list(self.filter(job=job).select_related("release_task__latest", "rollback_task__latest"))
         if len(stages) < len(Kind):
             self.bulk_create([ReleaseStage(job=job, kind=kind) for kind in Kind], ignore_conflicts=True)
-            stages = list(self.filter(job=job))
+            return self.of(job)
         for stage in stages:
             stage.job = job
         return sorted(stages, key=lambda stage: stage.order)
+
+    def next_of(self, job):
+        """The first stage that is neither done nor closed; None when a run goes on there or nothing is left."""
+        stage = next((stage for stage in self.of(job) if not stage.is_done), None)
+        return stage if stage and stage.is_open else None
+
+    def roll_back(self, stages, machine_ids, by, reason, submit_key):
+        """Rolls the machines back in every one of `stages` that changed some of them: all or none. Returns the runs."""
+        runs = []
+        with transaction.atomic():
+            for stage in stages:
+                changed = [run.machine for run in stage.changed_machines() if run.machine_id in machine_ids]
+                if changed:
+                    runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}"))
+        return runs
+
+    def of_kind(self, job, kind):
+        return next(stage for stage in self.of(job) if stage.kind == kind)
 
 
 class ReleaseStage(models.Model):
@@ -230,6 +249,8 @@ class ReleaseStage(models.Model):
         return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run")
 
     def _open_run(self, by, action, versions, submit_key, *, remark, batch_size=None):
+        break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)
+        self._require(remark or not break_glass, _("Ops who step in say why."))
         self.job.begin()
         task = self.release_task if action == Action.RELEASE else self.rollback_task
         run = self.runs.create(
@@ -244,5 +265,5 @@ class ReleaseStage(models.Model):
         )
         run.queue(versions)
         verb = Event.Verb.STARTED if action == Action.RELEASE else Event.Verb.ROLLED_BACK
-        self.record(verb, by, remark, became=self.status, run=run.pk, machines=len(versions))
+        self.record(verb, by, remark, became=self.status, run=run.pk, machines=len(versions), break_glass=break_glass)
         return run

@@ -1,0 +1,54 @@
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.contrib.auth import logout
+from django.contrib.auth.views import LoginView
+from django.db import Error, connection
+from django.http import JsonResponse
+from django.shortcuts import redirect
+from django.urls import Resolver404, resolve
+from django.views.decorators.http import require_GET, require_POST
+
+
+class LogIn(LoginView):
+    redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs):
+        return super().get_context_data(
+            tries_left=self._tries_left(), next_name=_name_of(self.get_redirect_url()), **kwargs
+        )
+
+    def _tries_left(self):
+        tries = AccessAttempt.objects.filter(
+            username=self.request.POST.get("username", ""), ip_address=self.request.META.get("REMOTE_ADDR")
+        )
+        return settings.AXES_FAILURE_LIMIT - sum(tries.values_list("failures_since_start", flat=True))
+
+
+@require_POST
+def log_out(request):
+    """Logs out everywhere: a copy of this session's cookie must not outlive it."""
+    if request.user.is_authenticated:
+        request.user.end_sessions()
+    logout(request)
+    return redirect("login")
+
+
+@require_GET
+def health(request):
+    """For load balancers: 200 when this process can answer from the database, else 503."""
+    try:
+        connection.ensure_connection()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error:
+        return JsonResponse({"database": "away"}, status=503)
+    return JsonResponse({"database": "ok"})
+
+
+def _name_of(path):
+    """What a person knows the page at `path` by: its job, and its stage if it has one."""
+    try:
+        found = resolve(path).kwargs if path else {}
+    except Resolver404:
+        return ""
+    return " ".join([f"#{found['job_id']}", found.get("kind", "")]).strip() if "job_id" in found else ""

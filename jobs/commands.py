@@ -1,0 +1,77 @@
+"""What the portal's commands share: they act as a named user, by the same rights as the pages."""
+
+import json
+import os
+import socket
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.http import Http404
+
+from deploy_portal import origin
+from deploy_portal.models import User
+from jobs.models import Business, JobMoved
+from jobs.rights import Right
+
+# Exit codes: a mistake in the call or a missing right, a conflict with what happened meanwhile, a run that failed.
+MISTAKE, CONFLICT, FAILED = 1, 2, 3
+
+
+class PortalCommand(BaseCommand):
+    """A command that acts as `--as USER`. `act` does the work; what it may raise becomes one line and an exit code."""
+
+    conflicts = (JobMoved,)
+
+    def add_arguments(self, parser):
+        parser.add_argument(
+            "--as", dest="actor", metavar="USER", required=True, help="the user in whose name this is done"
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+    def handle(self, *args, actor, **options):
+        user = User.objects.filter(username=actor, is_active=True).first()
+        if not user:
+            raise CommandError(f"There is no active user {actor!r}.", returncode=MISTAKE)
+        token = origin.enter(f"command on {socket.gethostname()[:200]}, pid {os.getpid()}")
+        try:
+            self.act(user, **options)
+        except PermissionDenied as error:
+            raise CommandError(str(error), returncode=MISTAKE) from error
+        except Http404 as error:
+            raise CommandError(f"{actor} sees no such job or business.", returncode=MISTAKE) from error
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages), returncode=MISTAKE) from error
+        except self.conflicts as error:
+            raise CommandError(str(error), returncode=CONFLICT) from error
+        finally:
+            origin.leave(token)
+
+    def act(self, user, **options):
+        raise NotImplementedError
+
+    def say(self, words, as_json, **facts):
+        """Prints `words`, or `facts` as one JSON object."""
+        self.stdout.write(json.dumps(facts, ensure_ascii=False) if as_json else words)
+
+
+def errors_of(form):
+    """The errors of a form as lines, each with its field's name."""
+    return "\n".join(f"{name}: {error}" for name, errors in form.errors.items() for error in errors)
+
+
+def named_machines(queryset, names):
+    """The machines of `queryset` with these host names; CommandError names those that it does not have."""
+    found = {machine.hostname: machine for machine in queryset.filter(hostname__in=names)}
+    if missing := [name for name in names if name.lower() not in found]:
+        raise CommandError(f"Not among the machines to choose from: {', '.join(missing)}", returncode=MISTAKE)
+    return [found[name.lower()] for name in dict.fromkeys(names)]
+
+
+def business_named(user, slug, right):
+    """The business `slug`, if `user` has `right` in it: else as on a page, 404 for a stranger and 403 for a member."""
+    business = Business.objects.where(user, Right.VIEW).filter(slug=slug).first()
+    if business is None:
+        raise Http404
+    if right not in business.rights_of(user):
+        raise PermissionDenied(f"{user} lacks the right to {right.label}.")
+    return business

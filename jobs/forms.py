@@ -1,0 +1,47 @@
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from jobs.fields import MachinesField
+from jobs.models import Business, Job, Machine
+from jobs.rights import Right
+from jobs.validators import printable_text
+
+
+class JobForm(forms.ModelForm):
+    """A job of the businesses that `user` may create one for; its machines are those of `business`, as listed now."""
+
+    machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"))
+
+    class Meta:
+        model = Job
+        fields = ["title", "business", "version", "machines", "remark"]
+        widgets = {"remark": forms.Textarea(attrs={"rows": 3})}
+
+    def __init__(self, *args, user, business, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["business"].queryset = Business.objects.where(user, Right.CREATE)
+        self.fields["business"].empty_label = None
+        self.fields["business"].disabled = bool(self.instance.pk)
+        if business:
+            self.fields["business"].initial = business
+            self.fields["machines"].queryset = Machine.objects.live_in(business)
+        self.fields["machines"].why_not = self._why_not
+
+    def _why_not(self, ids):
+        names = Machine.objects.filter(pk__in=ids[:20], businesses__in=self.fields["business"].queryset).distinct()
+        return [
+            _("%(machine)s is no longer a live machine of this business.") % {"machine": machine} for machine in names
+        ] or [_("Some of these are not machines of this business.")]
+
+
+class ReasonForm(forms.Form):
+    """A step that must be given a reason."""
+
+    reason = forms.CharField(label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea)
+
+
+class ApprovalForm(forms.Form):
+    """The revision is what the approver read; a job that was edited meanwhile is not approved by it."""
+
+    revision = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
+    reason = forms.CharField(label=_("Remark"), required=False, max_length=2000, validators=[printable_text])

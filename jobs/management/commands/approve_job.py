@@ -1,0 +1,17 @@
+from jobs.access import get_job
+from jobs.commands import PortalCommand
+from jobs.rights import Right
+
+
+class Command(PortalCommand):
+    help = "Approves a job, so that its stages can be started. Nobody approves a job that they asked for."
+
+    def add_arguments(self, parser):
+        super().add_arguments(parser)
+        parser.add_argument("job", type=int, help="the job's number")
+        parser.add_argument("--remark", default="", help="kept with the approval")
+
+    def act(self, user, *, job, remark, json, **options):
+        job = get_job(user, job, Right.APPROVE)
+        job.approve(user, remark)
+        self.say(f"{job} is approved.", json, job=job.pk, status=job.status)

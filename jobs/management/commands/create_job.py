@@ -1,0 +1,35 @@
+from django.core.management.base import CommandError
+
+from jobs.commands import MISTAKE, PortalCommand, business_named, errors_of, named_machines
+from jobs.forms import JobForm
+from jobs.models import Machine
+from jobs.rights import Right
+
+
+class Command(PortalCommand):
+    help = "Asks for a release: opens a job for a version of a business, on machines that its config service gives."
+
+    def add_arguments(self, parser):
+        super().add_arguments(parser)
+        parser.add_argument("business", help="the business's short name")
+        parser.add_argument("version", help="what is to be released, such as 2.14.3")
+        parser.add_argument("machines", nargs="*", metavar="HOSTNAME", help="the machines, by host name")
+        parser.add_argument("--all", action="store_true", help="every live machine of the business")
+        parser.add_argument("--title", help="one line saying what this is (default: business and version)")
+        parser.add_argument("--remark", default="", help="what changes, risks, whom to call")
+
+    def act(self, user, *, business, version, machines, all, title, remark, json, **options):
+        if bool(machines) == all:
+            raise CommandError("Name the machines, or say --all; not both.", returncode=MISTAKE)
+        business = business_named(user, business, Right.CREATE)
+        business.refresh_machines()
+        live = Machine.objects.live_in(business)
+        chosen = list(live) if all else named_machines(live, machines)
+        data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
+        data |= {"machines": [machine.pk for machine in chosen], "remark": remark}
+        form = JobForm(data, user=user, business=business)
+        if not form.is_valid():
+            raise CommandError(errors_of(form), returncode=MISTAKE)
+        form.instance.ask(user, form.cleaned_data["machines"])
+        job = form.instance
+        self.say(f"{job} waits for approval.", json, job=job.pk, status=job.status, machines=len(chosen))

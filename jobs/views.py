@@ -1,0 +1,114 @@
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
+from django.http import Http404
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from jobs.access import get_job
+from jobs.forms import ApprovalForm, JobForm, ReasonForm
+from jobs.models import Business, Job, JobMoved
+from jobs.rights import Right
+
+JOBS_PER_PAGE = 50
+
+
+@login_required
+@require_GET
+def job_list(request):
+    jobs = Job.objects.seen_by(request.user).select_related("business", "requester")
+    businesses = Business.objects.where(request.user, Right.VIEW)
+    business = businesses.filter(slug=request.GET.get("business", "")).first()
+    if business:
+        jobs = jobs.filter(business=business)
+    if status := request.GET.get("status", ""):
+        jobs = jobs.filter(status=status)
+    context = {"businesses": businesses, "business": business, "status": status, "statuses": Job.Status}
+    return render(request, "jobs/job_list.html", context | {"page": page_of(request, jobs, JOBS_PER_PAGE)})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def new_job(request):
+    businesses = Business.objects.where(request.user, Right.CREATE)
+    if not businesses:
+        raise PermissionDenied(_("You lack the right to create a job for any business."))
+    business = _chosen_business(request, businesses)
+    business.refresh_machines()
+    form = JobForm(request.POST or None, user=request.user, business=business)
+    if request.method == "POST" and form.is_valid():
+        form.instance.ask(request.user, form.cleaned_data["machines"])
+        return redirect("job", form.instance.pk)
+    return _job_form(request, form, business)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def edit_job(request, job_id):
+    job = get_job(request.user, job_id, Right.EDIT)
+    if not job.is_before_first_stage:
+        messages.error(request, _("A stage has begun: this job can no longer be edited."))
+        return redirect("job", job.pk)
+    job.business.refresh_machines()
+    form = JobForm(request.POST or None, user=request.user, business=job.business, instance=job)
+    if request.method == "POST" and form.is_valid():
+        return _step(request, job, _("Saved. It needs approval again."), job.edit, form.cleaned_data["machines"])
+    return _job_form(request, form, job.business)
+
+
+@login_required
+@require_POST
+def withdraw_job(request, job_id):
+    job = get_job(request.user, job_id, Right.EDIT)
+    form = ReasonForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, _("Say why the job is withdrawn."))
+        return redirect("job", job.pk)
+    return _step(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
+
+
+@login_required
+@require_POST
+def approve_job(request, job_id):
+    job = get_job(request.user, job_id, Right.APPROVE)
+    form = ApprovalForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, _("The approval was not complete; please try again."))
+        return redirect("job", job.pk)
+    job.revision = form.cleaned_data["revision"]
+    return _step(request, job, _("Approved."), job.approve, form.cleaned_data["reason"])
+
+
+def page_of(request, rows, size):
+    """The page that `?page=` names; 404 for one that is not there."""
+    try:
+        return Paginator(rows, size).page(request.GET.get("page", 1))
+    except (EmptyPage, PageNotAnInteger) as error:
+        raise Http404 from error
+
+
+def _chosen_business(request, businesses):
+    chosen = request.POST.get("business") or request.GET.get("business")
+    if not chosen:
+        return businesses.first()
+    known_by = {"pk": int(chosen)} if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else {"slug": chosen}
+    return get_object_or_404(businesses, **known_by)
+
+
+def _job_form(request, form, business):
+    machines = form.fields["machines"].queryset.order_by("site", "hostname")
+    chosen = set(map(str, form["machines"].value() or []))
+    context = {"form": form, "business": business, "machines": machines, "chosen": chosen}
+    return render(request, "jobs/job_form.html", context | {"approvers": business.members_with(Right.APPROVE)})
+
+
+def _step(request, job, done, step, *args):
+    """Takes `step` as this user and says so on the job's page, or says why it was too late."""
+    try:
+        step(request.user, *args)
+        messages.success(request, done)
+    except JobMoved as moved:
+        messages.error(request, str(moved))
+    return redirect("job", job.pk)

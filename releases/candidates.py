@@ -1,0 +1,65 @@
+"""Every machine of a job as a stage sees it: to be had, or why not."""
+
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from jobs.models import Listing, Machine
+from releases.models import MachineRun
+from releases.models.run import with_versions
+
+
+@dataclass
+class Candidate:
+    """`state` is "free", "held", "gone" or "released"; `by` is the machine run that holds or released it."""
+
+    machine: Machine
+    state: str
+    by: MachineRun | None = None
+    gone_at: object = None
+
+    @property
+    def is_free(self):
+        return self.state == "free"
+
+    @property
+    def why_not(self):
+        if self.state == "held":
+            return _("%(machine)s is held by #%(job)s.") % {"machine": self.machine, "job": self.by.run.stage.job_id}
+        if self.state == "gone":
+            return _("%(machine)s is gone from the config service.") % {"machine": self.machine}
+        return _("%(machine)s is already released by this job.") % {"machine": self.machine}
+
+
+def candidates(stage):
+    """One Candidate per machine of the job, by site and name; the number of queries does not depend on the machines."""
+    job = stage.job
+    machines = with_versions(Machine.objects.filter(jobs=job), job.business).order_by("site", "hostname")
+    gone = dict(
+        Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False).values_list(
+            "machine", "gone_at"
+        )
+    )
+    runs = MachineRun.objects.select_related("run__stage__job__business", "run__started_by")
+    held = {run.machine_id: run for run in runs.holding().filter(machine__jobs=job)}
+    released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
+
+    def see(machine):
+        if machine.pk in held:
+            return Candidate(machine, "held", held[machine.pk])
+        if machine.pk in released:
+            return Candidate(machine, "released", released[machine.pk])
+        if machine.pk in gone:
+            return Candidate(machine, "gone", gone_at=gone[machine.pk])
+        return Candidate(machine, "free")
+
+    return [see(machine) for machine in machines]
+
+
+def why_not(stage, ids):
+    """One sentence for each of the machines `ids` that `stage` does not offer."""
+    refused = {candidate.machine.pk: candidate for candidate in candidates(stage) if not candidate.is_free}
+    words = [refused[pk].why_not for pk in ids[:20] if pk in refused]
+    if any(pk not in refused for pk in ids):
+        words.append(_("Only machines of this job can be chosen."))
+    return words

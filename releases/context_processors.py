@@ -1,0 +1,19 @@
+from django.utils.functional import cached_property
+
+from releases.models import Worker
+
+
+class Portal:
+    """The state of the portal itself, in the foot of every page; asked for only where a page shows it."""
+
+    @cached_property
+    def workers(self):
+        return Worker.objects.alive().count()
+
+    @cached_property
+    def worker_seen_at(self):
+        return Worker.objects.order_by("-heartbeat_at").values_list("heartbeat_at", flat=True).first()
+
+
+def portal(request):
+    return {"portal": Portal()}

@@ -1,0 +1,36 @@
+import secrets
+
+from django.core.management.base import CommandError
+
+from jobs.access import get_job
+from jobs.commands import MISTAKE, named_machines
+from jobs.models import Machine
+from jobs.rights import Right
+from releases.commands import RunCommand
+from releases.models import Kind, ReleaseStage
+
+
+class Command(RunCommand):
+    help = (
+        "Rolls back machines that a job changed, each to the version it had before: of one stage, or of the whole job."
+    )
+
+    def add_arguments(self, parser):
+        super().add_arguments(parser)
+        parser.add_argument("job", type=int, help="the job's number")
+        parser.add_argument("stage", choices=[*Kind.values, "all"], help="which stage, or all of them")
+        parser.add_argument("machines", nargs="*", metavar="HOSTNAME", help="which machines (default: all it changed)")
+        parser.add_argument("--reason", required=True, help="why; kept in the job's history")
+
+    def act(self, user, *, job, stage, machines, reason, **options):
+        job = get_job(user, job, Right.PUBLISH)
+        stages = ReleaseStage.objects.of(job)
+        if stage != "all":
+            stages = [ReleaseStage.objects.of_kind(job, stage)]
+        chosen = {run.machine_id for stage in stages for run in stage.changed_machines()}
+        if machines:
+            chosen = {machine.pk for machine in named_machines(Machine.objects.filter(pk__in=chosen), machines)}
+        runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16))
+        if not runs:
+            raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)
+        self.finish(runs, options["wait"], options["wait_limit"], options["json"])

@@ -1,0 +1,193 @@
+"""What pages draw of a job: its pipeline, and its machines as tiles; by few queries, however many machines."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from django.db.models import OuterRef, Subquery
+
+from jobs.models import Listing, Machine
+from releases.models import LogBlock, MachineRun, ReleaseStage, Run
+from releases.models.machine_run import BAD, PENDING
+from releases.models.run import with_versions
+
+Status = MachineRun.Status
+
+# Up to so many machines, a tile has this size; see portal.css.
+TILE_SIZES = [(40, "t-40"), (300, "t-300"), (1000, "t-1000")]
+BAR = {
+    Status.SUCCEEDED: "ok",
+    "rolled_back": "muted",
+    Status.FAILED: "bad",
+    Status.TIMED_OUT: "bad",
+    Status.UNREACHABLE: "bad",
+    Status.UNKNOWN: "unk",
+    Status.RUNNING: "run",
+}
+# The order in which counts and bars name the states: good news first, what waits last.
+ORDER = [*BAR, Status.CLAIMED, Status.QUEUED, Status.NOT_RUN, "waiting", "gone"]
+
+
+@dataclass
+class StageBox:
+    """One box of the pipeline."""
+
+    stage: ReleaseStage
+    counts: Counter
+    is_current: bool = False
+    run: object = None
+
+    @property
+    def total(self):
+        return sum(self.counts.values())
+
+    @property
+    def ended(self):
+        return self.counts[Status.SUCCEEDED] + self.counts["rolled_back"] + sum(self.counts[status] for status in BAD)
+
+    @property
+    def bar(self):
+        return bar(self.counts)
+
+
+@dataclass
+class Tile:
+    """One machine, and what of this job is on it."""
+
+    machine: Machine
+    status: str
+    machine_run: MachineRun | None = None
+    stage: ReleaseStage | None = None
+
+
+@dataclass
+class Site:
+    name: str
+    tiles: list[Tile] = field(default_factory=list)
+
+    @property
+    def counts(self):
+        return ordered(Counter(tile.status for tile in self.tiles))
+
+    @property
+    def done(self):
+        return sum(tile.status in (Status.SUCCEEDED, "rolled_back") for tile in self.tiles)
+
+
+def ordered(counts):
+    """(status, number) pairs in the order in which pages name them."""
+    return [(status, counts[status]) for status in ORDER if counts[status]]
+
+
+def bar(counts):
+    """(bar class, number) pairs for the template tag that draws a bar; what has not begun is its empty part."""
+    by_class = Counter()
+    for status, number in counts.items():
+        if status in BAR:
+            by_class[BAR[status]] += number
+    return [(name, by_class[name]) for name in ("ok", "muted", "bad", "unk", "run") if by_class[name]]
+
+
+def shown_status(machine_run):
+    """A rollback that succeeded is shown as such, not as a success of the release."""
+    return (
+        "rolled_back" if machine_run.run.is_rollback and machine_run.status == Status.SUCCEEDED else machine_run.status
+    )
+
+
+def tile_size(number):
+    return next((name for limit, name in TILE_SIZES if number <= limit), "t-5000")
+
+
+class JobPicture:
+    """Reads the machine runs of a job once; everything drawn of it comes from them."""
+
+    def __init__(self, job):
+        self.job = job
+        self.stages = ReleaseStage.objects.of(job)
+        runs = MachineRun.objects.in_job(job).select_related("run__started_by", "machine").order_by("pk")
+        self.latest, self.by_stage, self.runs = {}, defaultdict(dict), {}
+        for machine_run in runs:
+            self.latest[machine_run.machine_id] = machine_run
+            self.by_stage[machine_run.run.stage_id][machine_run.machine_id] = machine_run
+            self.runs[machine_run.run.stage_id] = machine_run.run
+
+    def pipeline(self, current=None):
+        return [
+            StageBox(
+                stage,
+                Counter(shown_status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
+                stage == current,
+                self.runs.get(stage.pk),
+            )
+            for stage in self.stages
+        ]
+
+    def tiles(self):
+        """Every machine of the job, by site."""
+        stage_of = {stage.pk: stage for stage in self.stages}
+        machines = with_versions(Machine.objects.filter(jobs=self.job), self.job.business).order_by("site", "hostname")
+        listings = Listing.objects.filter(business=self.job.business, gone_at__isnull=False)
+        gone = set(listings.values_list("machine", flat=True))
+
+        def tile(machine):
+            machine_run = self.latest.get(machine.pk)
+            if machine_run is None:
+                return Tile(machine, "gone" if machine.pk in gone else "waiting")
+            return Tile(machine, shown_status(machine_run), machine_run, stage_of[machine_run.run.stage_id])
+
+        return by_site(tile(machine) for machine in machines)
+
+
+class RunPicture:
+    """One run as it is now: its counts, its machines by site, and what went wrong with its last words."""
+
+    WRONG_SHOWN = 100
+
+    def __init__(self, run):
+        self.run = run
+        machine_runs = run.machine_runs.select_related("machine").order_by("machine__site", "machine__hostname")
+        tiles = []
+        for machine_run in machine_runs:
+            machine_run.run = run
+            tiles.append(Tile(machine_run.machine, shown_status(machine_run), machine_run))
+        self.sites = by_site(tiles)
+        self.total = len(tiles)
+        self.counter = Counter(tile.status for tile in tiles)
+        self.tile_size = tile_size(self.total)
+
+    @property
+    def is_running(self):
+        return self.run.status == Run.Status.RUNNING
+
+    @property
+    def counts(self):
+        return ordered(self.counter)
+
+    @property
+    def bar(self):
+        return bar(self.counter)
+
+    @property
+    def ended(self):
+        return self.total - sum(self.counter[status] for status in PENDING)
+
+    @property
+    def wrong_total(self):
+        return sum(self.counter[status] for status in BAD if status != Status.NOT_RUN)
+
+    @property
+    def wrong(self):
+        """The machine runs that went wrong, each with `last_words`: the end of what it said."""
+        bad = self.run.machine_runs.filter(status__in=BAD).exclude(status=Status.NOT_RUN).select_related("machine")
+        blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
+        bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1])).order_by("ended_at")
+        for machine_run in (rows := list(bad[: self.WRONG_SHOWN])):
+            machine_run.last_words = ((machine_run.last_block or "").rstrip().rsplit("\n", 1)[-1])[-200:]
+        return rows
+
+
+def by_site(tiles):
+    sites = {}
+    for tile in tiles:
+        sites.setdefault(tile.machine.site, Site(tile.machine.site)).tiles.append(tile)
+    return list(sites.values())

@@ -1,0 +1,23 @@
+from django.urls import path, register_converter
+
+from releases.converters import KindConverter
+from releases.views.home import home
+from releases.views.job import job_page
+from releases.views.machine_run import machine_run_log, machine_run_page, resolve_machine_run
+from releases.views.rollback import roll_back_job, roll_back_stage
+from releases.views.stage import skip_stage, stage_live, stage_page
+
+register_converter(KindConverter, "kind")
+
+urlpatterns = [
+    path("", home, name="home"),
+    path("jobs/<pk:job_id>/", job_page, name="job"),
+    path("jobs/<pk:job_id>/rollback/", roll_back_job, name="roll_back_job"),
+    path("jobs/<pk:job_id>/stages/<kind:kind>/", stage_page, name="stage"),
+    path("jobs/<pk:job_id>/stages/<kind:kind>/live/", stage_live, name="stage_live"),
+    path("jobs/<pk:job_id>/stages/<kind:kind>/skip/", skip_stage, name="skip_stage"),
+    path("jobs/<pk:job_id>/stages/<kind:kind>/rollback/", roll_back_stage, name="roll_back_stage"),
+    path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/", machine_run_page, name="machine_run"),
+    path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/log/", machine_run_log, name="machine_run_log"),
+    path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/resolve/", resolve_machine_run, name="resolve_machine_run"),
+]

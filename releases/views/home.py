@@ -1,0 +1,17 @@
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from releases.waiting import ended_lately, out_yet, running_now, waiting_for
+
+
+@login_required
+@require_GET
+def home(request):
+    context = {
+        "waiting": waiting_for(request.user),
+        "running": running_now(request.user),
+        "ended": ended_lately(request.user),
+        "out_yet": out_yet(request.user),
+    }
+    return render(request, "releases/home.html", context)

@@ -1,0 +1,33 @@
+from collections import Counter
+
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from jobs.access import get_job
+from releases.models import ReleaseStage
+from releases.pictures import JobPicture, bar, ordered, tile_size
+
+
+@login_required
+@require_GET
+def job_page(request, job_id):
+    job = get_job(request.user, job_id)
+    picture = JobPicture(job)
+    sites = picture.tiles()
+    counts = Counter(tile.status for site in sites for tile in site.tiles)
+    context = {
+        "job": job,
+        "rights": job.rights_of(request.user),
+        "next_stage": ReleaseStage.objects.next_of(job),
+        "pipeline": picture.pipeline(),
+        "sites": sites,
+        "tile_size": tile_size(counts.total()),
+        "counts": ordered(counts),
+        "total": counts.total(),
+        "bar": bar(counts),
+        "events": job.events.select_related("actor"),
+        "changed": sum(stage.changed_machines().count() for stage in picture.stages),
+        "approvers": job.business.members_with("approve").exclude(pk=job.requester_id),
+    }
+    return render(request, "releases/job.html", context)

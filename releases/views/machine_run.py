@@ -1,0 +1,71 @@
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import BadRequest
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from jobs.access import get_job
+from jobs.rights import Right
+from releases.forms import ResolveForm
+from releases.models import LogBlock, MachineRun, NotUnknown
+
+
+@login_required
+@require_GET
+def machine_run_page(request, job_id, machine_run_id):
+    """The log of one machine and what happened to it; as a pane of the stage page when that asks for it."""
+    machine_run = _get_machine_run(request.user, job_id, machine_run_id)
+    template = "releases/_log_pane.html" if request.htmx else "releases/machine_run.html"
+    return _show(request, machine_run, ResolveForm(), template)
+
+
+@login_required
+@require_GET
+def machine_run_log(request, job_id, machine_run_id):
+    """The log blocks after the number `?after=`."""
+    machine_run = _get_machine_run(request.user, job_id, machine_run_id)
+    after = request.GET.get("after", "0")
+    if not (after.isascii() and after.isdigit() and len(after) < 10):
+        raise BadRequest(_("A log is read from a block number on."))
+    return render(request, "releases/_log_lines.html", _log_of(machine_run, int(after)) | {"more": True})
+
+
+@login_required
+@require_POST
+def resolve_machine_run(request, job_id, machine_run_id):
+    machine_run = _get_machine_run(request.user, job_id, machine_run_id, Right.RESOLVE)
+    form = ResolveForm(request.POST)
+    try:
+        if not form.is_valid():
+            return _show(request, machine_run, form)
+        machine_run.resolve(request.user, form.cleaned_data["status"], form.cleaned_data["reason"])
+        messages.success(request, _("Resolved; the machine is free again."))
+    except NotUnknown as conflict:
+        messages.error(request, str(conflict))
+    return redirect("machine_run", job_id, machine_run_id)
+
+
+def _get_machine_run(user, job_id, machine_run_id, right=Right.VIEW):
+    job = get_job(user, job_id, right)
+    machine_runs = MachineRun.objects.in_job(job).select_related("machine", "worker", "run__task_version__task")
+    machine_run = get_object_or_404(machine_runs.select_related("run__started_by", "run__stage"), pk=machine_run_id)
+    machine_run.run.stage.job = job
+    return machine_run
+
+
+def _show(request, machine_run, form, template="releases/machine_run.html"):
+    job = machine_run.run.stage.job
+    others = MachineRun.objects.filter(machine=machine_run.machine, run__stage__job__business=job.business)
+    context = {
+        "job": job,
+        "rights": job.rights_of(request.user),
+        "form": form,
+        "others": others.exclude(pk=machine_run.pk).select_related("run__stage__job__business").order_by("-pk")[:5],
+    }
+    return render(request, template, context | _log_of(machine_run))
+
+
+def _log_of(machine_run, after=0):
+    blocks = list(LogBlock.objects.filter(machine_run=machine_run, number__gt=after))
+    return {"machine_run": machine_run, "blocks": blocks, "after": blocks[-1].number if blocks else after}

@@ -1,0 +1,130 @@
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import BadRequest
+from django.http import Http404
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from jobs.access import get_job
+from jobs.forms import ReasonForm
+from jobs.models import JobMoved
+from jobs.rights import Right
+from releases import tokens
+from releases.candidates import candidates
+from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
+from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
+from releases.pictures import JobPicture, RunPicture
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def stage_page(request, job_id, kind):
+    job = get_job(request.user, job_id, Right.PUBLISH if request.method == "POST" else Right.VIEW)
+    # The form narrows its machines by this: the URL's job, on every request and before the form is built.
+    request.session["job_id"] = job.pk
+    job.business.refresh_machines()
+    stage = ReleaseStage.objects.of_kind(job, kind)
+    if request.method == "GET":
+        return _show(request, stage, ReleaseStageForm(request=request, instance=stage))
+    form = ReleaseStageForm(request.POST, request=request, instance=stage)
+    try:
+        return _submit(request, stage, form)
+    except (StageMoved, JobMoved, MachinesHeld) as conflict:
+        stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
+        form = ReleaseStageForm(request.POST, request=request, instance=stage)
+        return _show(request, stage, form, conflict=str(conflict), status=409)
+
+
+def _submit(request, stage, form):
+    """Checks what was chosen, or starts it; one token starts one run, however often it is posted."""
+    step = request.POST.get("step")
+    if step not in ("check", "start"):
+        raise BadRequest(_("A stage form is posted with step=check or step=start."))
+    key, version = tokens.read(request.POST.get("token", ""), request.user, stage.job, stage.kind)
+    is_valid = form.is_valid()
+    if stage.runs.filter(submit_key=key).exists():
+        return redirect("stage", stage.job_id, stage.kind)
+    if version != stage.version:
+        raise StageMoved(_("This stage has moved on since the page was loaded. Nothing was started."))
+    if not is_valid:
+        return _show(request, stage, form)
+    machines = form.cleaned_data["machines"]
+    counted = StartForm(request.POST if step == "start" else None, machines=machines)
+    if step == "check" or not counted.is_valid():
+        return _show_check(request, stage, form, counted)
+    stage.start(request.user, machines, key)
+    return redirect("stage", stage.job_id, stage.kind)
+
+
+def _show(request, stage, form, conflict="", status=200):
+    picture = JobPicture(stage.job)
+    run = stage.runs.last()
+    may_choose = stage.is_open and Right.PUBLISH in stage.job.rights_of(request.user)
+    context = {
+        "job": stage.job,
+        "stage": stage,
+        "rights": stage.job.rights_of(request.user),
+        "pipeline": picture.pipeline(stage),
+        "run": run and RunPicture(run),
+        "form": form if may_choose else None,
+        "candidates": candidates(stage) if may_choose else [],
+        "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else set(),
+        "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
+        "changed": stage.changed_machines().count(),
+        "conflict": conflict,
+    }
+    return render(request, "releases/stage.html", context, status=status)
+
+
+def _show_check(request, stage, form, counted):
+    machines = sorted(form.cleaned_data["machines"], key=lambda machine: (machine.site, machine.hostname))
+    size = form.cleaned_data["batch_size"] or len(machines)
+    context = {
+        "job": stage.job,
+        "stage": stage,
+        "pipeline": JobPicture(stage.job).pipeline(stage),
+        "form": form,
+        "counted": counted,
+        "asks_count": len(machines) >= TYPED_FROM,
+        "machines": machines,
+        "batches": [len(machines[start : start + size]) for start in range(0, len(machines), size)],
+        "workers": Worker.objects.alive().count(),
+        "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
+    }
+    return render(request, "releases/stage_check.html", context)
+
+
+@login_required
+@require_GET
+def stage_live(request, job_id, kind):
+    """What a stage page swaps in while its run goes on."""
+    stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
+    run = stage.runs.last()
+    if run is None:
+        raise Http404
+    context = {
+        "job": stage.job,
+        "stage": stage,
+        "rights": stage.job.rights_of(request.user),
+        "run": RunPicture(run),
+        "pipeline": JobPicture(stage.job).pipeline(stage),
+        "changed": stage.changed_machines().count(),
+    }
+    return render(request, "releases/_run_live.html", context)
+
+
+@login_required
+@require_POST
+def skip_stage(request, job_id, kind):
+    stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id, Right.PUBLISH), kind)
+    form = ReasonForm(request.POST)
+    try:
+        if form.is_valid():
+            stage.skip(request.user, form.cleaned_data["reason"])
+            messages.success(request, _("Skipped."))
+        else:
+            messages.error(request, _("Say why the stage is skipped."))
+    except StageMoved as conflict:
+        messages.error(request, str(conflict))
+    return redirect("job", job_id)

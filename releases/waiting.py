@@ -1,0 +1,105 @@
+"""What the home page answers: what waits for me, what runs, is it out yet."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from jobs.models import Business, Job, Machine
+from jobs.rights import Right
+from releases.models import MachineRun, ReleaseStage, Run
+from releases.models.run import with_versions
+from releases.pictures import bar, ordered
+
+SHOWN = 20
+
+
+@dataclass
+class Waiting:
+    """One thing that waits for a person: `what` is unknown, failed, to_approve, to_publish or own."""
+
+    what: str
+    job: Job
+    stage: ReleaseStage | None = None
+    machine_runs: list[MachineRun] | None = None
+
+
+def waiting_for(user):
+    """The most stuck first."""
+    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_own(user)][:SHOWN]
+
+
+def _unknown(user):
+    machine_runs = MachineRun.objects.filter(
+        status=MachineRun.Status.UNKNOWN, run__stage__job__business__in=Business.objects.where(user, Right.RESOLVE)
+    ).select_related("machine", "run__stage__job__business")
+    by_stage = {}
+    for machine_run in machine_runs.order_by("ended_at"):
+        by_stage.setdefault(machine_run.run.stage, []).append(machine_run)
+    return [Waiting("unknown", stage.job, stage, runs) for stage, runs in by_stage.items()]
+
+
+def _to_publish(user):
+    """Failed stages, then those that are open and have not begun; ops only step in, so nothing waits for them."""
+    if user.is_ops:
+        return []
+    jobs = Job.objects.under_way().filter(business__in=Business.objects.where(user, Right.PUBLISH))
+    jobs = jobs.select_related("business", "approver").order_by("-pk")[:SHOWN]
+    stages = [stage for job in jobs if (stage := ReleaseStage.objects.next_of(job))]
+    failed = [Waiting("failed", stage.job, stage) for stage in stages if stage.status == ReleaseStage.Status.FAILED]
+    return failed + [Waiting("to_publish", stage.job, stage) for stage in stages if stage.status in _NOT_BEGUN]
+
+
+_NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
+
+
+def _to_approve(user):
+    jobs = Job.objects.waiting().filter(business__in=Business.objects.where(user, Right.APPROVE))
+    return [Waiting("to_approve", job) for job in _with_people(jobs.exclude(requester=user).order_by("pk"))]
+
+
+def _own(user):
+    return [Waiting("own", job) for job in _with_people(Job.objects.waiting().filter(requester=user))]
+
+
+def _with_people(jobs):
+    return jobs.select_related("business", "requester")[:SHOWN]
+
+
+def running_now(user):
+    runs = _runs_seen_by(user).running()[:SHOWN]
+    for run in runs:
+        run.counts = Counter(run.machine_runs.counts())
+        run.bar, run.ordered_counts = bar(run.counts), ordered(run.counts)
+    return runs
+
+
+def ended_lately(user):
+    return _runs_seen_by(user).exclude(status=Run.Status.RUNNING).order_by("-ended_at")[:10]
+
+
+def _runs_seen_by(user):
+    jobs = Job.objects.seen_by(user)
+    return Run.objects.filter(stage__job__in=jobs).select_related("stage__job__business", "started_by")
+
+
+def out_yet(user):
+    """Per business: which version is on how many of its machines, the newest job's first."""
+    rows = []
+    for business in Business.objects.where(user, Right.VIEW):
+        versions = Counter(with_versions(Machine.objects.live_in(business), business).values_list("now_on", flat=True))
+        newest = Job.objects.filter(business=business, status__in=Job.RELEASABLE).order_by("-pk").first()
+        if versions and newest:
+            rows.append(_row(business, newest.version, versions))
+    return rows
+
+
+def _row(business, version, versions):
+    others = [(name or "", number) for name, number in versions.most_common() if name != version]
+    on_it, total = versions[version], versions.total()
+    return {
+        "business": business,
+        "version": version,
+        "on_it": on_it,
+        "total": total,
+        "others": others[:3],
+        "bar": [("ok", on_it)],
+    }

@@ -1,0 +1,181 @@
+"""The people, businesses and machines of the tests."""
+
+import pytest
+
+from deploy_portal.models import User
+from jobs.config_service.rows import MachineRow
+from jobs.models import Business, Job, Listing, Machine, Membership
+from jobs.rights import Role
+from releases.models import Action, ReleaseStage, Task
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _plain_files(settings, tmp_path):
+    settings.CONFIG_FILES_DIR = tmp_path / "config"
+    settings.CONFIG_FILES_DIR.mkdir()
+
+
+def make_user(name, **fields):
+    return User.objects.create_user(name, password=PASSWORD, **fields)
+
+
+def make_business(slug, **fields):
+    """A business whose list is fresh, so that no page asks its source, unless a test says otherwise."""
+    business = Business.objects.create(slug=slug, name=slug.title(), source="file", **fields)
+    business.source_options = {"path": "{business}.json"}
+    business.save()
+    return business
+
+
+def rows(*hostnames, site="sh-1", port=22):
+    """What a config service gives for these host names."""
+    return [
+        MachineRow(hostname=name, address=f"10.0.0.{number}", port=port, user="", labels={"site": site}, site=site)
+        for number, name in enumerate(hostnames, 1)
+    ]
+
+
+def list_machines(business, *hostnames, **fields):
+    """Makes `hostnames` the whole list of `business`, as if its source had just answered."""
+    Listing.objects.take(business, rows(*hostnames, **fields))
+    mark_fresh(business)
+    return list(Machine.objects.filter(hostname__in=hostnames).order_by("hostname"))
+
+
+def mark_fresh(business):
+    from django.db.models.functions import Now
+
+    Business.objects.filter(pk=business.pk).update(asked_at=Now(), synced_at=Now())
+
+
+@pytest.fixture
+def payment(db):
+    return make_business("payment")
+
+
+@pytest.fixture
+def orders(db):
+    return make_business("orders")
+
+
+@pytest.fixture
+def machines(payment):
+    """Six machines of payment, pay-1 to pay-6."""
+    return list_machines(payment, *(f"pay-{number}" for number in range(1, 7)))
+
+
+@pytest.fixture
+def requester(payment):
+    return _member("requester", payment, Role.REQUESTER)
+
+
+@pytest.fixture
+def publisher(payment):
+    return _member("publisher", payment, Role.PUBLISHER)
+
+
+@pytest.fixture
+def approver(payment):
+    return _member("approver", payment, Role.APPROVER)
+
+
+@pytest.fixture
+def outsider(orders):
+    """Has every role, in another business only."""
+    return _member("outsider", orders, *Role)
+
+
+@pytest.fixture
+def ops(db):
+    return make_user("ops", is_staff=True, is_superuser=True)
+
+
+def _member(name, business, *roles):
+    user = make_user(name)
+    Membership.objects.bulk_create([Membership(user=user, business=business, role=role) for role in roles])
+    return user
+
+
+def make_task(name, action=Action.RELEASE, script="echo done", business=None, **fields):
+    task = Task.objects.create(name=name, action=action, business=business, **fields)
+    task.revise(script, None)
+    return task
+
+
+@pytest.fixture
+def release_task(db):
+    return make_task("deploy")
+
+
+@pytest.fixture
+def rollback_task(db):
+    return make_task("roll-back", Action.ROLLBACK)
+
+
+@pytest.fixture
+def make_job(requester, approver, payment, machines):
+    """Makes a job of payment; approved unless `approved=False`."""
+
+    def make(version="2.0", on=None, approved=True, **fields):
+        job = Job(business=payment, title=f"Payment {version}", version=version, **fields)
+        job.ask(requester, machines if on is None else on)
+        if approved:
+            job.approve(approver)
+        return job
+
+    return make
+
+
+@pytest.fixture
+def job(make_job):
+    return make_job()
+
+
+@pytest.fixture
+def start(publisher, release_task, rollback_task):
+    """Starts a stage of a job as the publisher, without its page; returns the run."""
+
+    def start(job, machines, kind="pre-release", key=None, **fields):
+        stage = ReleaseStage.objects.of_kind(job, kind)
+        stage.release_task, stage.rollback_task = release_task, rollback_task
+        for name, value in fields.items():
+            setattr(stage, name, value)
+        return stage.start(publisher, machines, key or f"{job.pk}-{kind}-{stage.version}")
+
+    return start
+
+
+@pytest.fixture
+def finish():
+    """Ends every machine run that is due, as a worker would: `finish("failed", on=["pay-2"])` for some of them."""
+    from releases.models import MachineRun, Run, Worker
+
+    def finish(status="succeeded", on=None, exit_status=0):
+        worker = Worker.objects.enlist([])
+        while MachineRun.objects.claim(worker, 1000):
+            ids = list(MachineRun.objects.claimed_by(worker).values_list("pk", flat=True))
+            MachineRun.objects.begin(worker, ids)
+            marked = MachineRun.objects.filter(pk__in=ids)
+            if on is not None:
+                marked = marked.filter(machine__hostname__in=on)
+            marked_ids = list(marked.values_list("pk", flat=True))
+            MachineRun.objects.end(worker, marked_ids, status, exit_status)
+            MachineRun.objects.end(worker, [pk for pk in ids if pk not in marked_ids], "succeeded", 0)
+            for run in Run.objects.stuck():
+                run.advance()
+        return worker
+
+    return finish
+
+
+@pytest.fixture
+def as_user(client):
+    """The test client, logged in as a user."""
+
+    def log_in(user):
+        client.force_login(user)
+        return client
+
+    return log_in
