@@ -1,0 +1,60 @@
+"""What the sources share: how much of an answer they take, and how they read JSON that may be hostile."""
+
+import json
+
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
+
+from jobs.config_service.base import SourceError
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_OBJECTS = 500_000
+
+
+class Allowance:
+    """What one list may still cost: bytes, and objects, since `{},{},...` takes twenty times its bytes in memory."""
+
+    def __init__(self):
+        self.bytes = MAX_BYTES
+        self.objects = MAX_OBJECTS
+
+    def spend(self, size=0, objects=0):
+        """Takes `size` bytes and `objects` off; SourceError when that is more than is left."""
+        self.bytes -= size
+        self.objects -= objects
+        if self.bytes < 0 or self.objects < 0:
+            raise SourceError(_("The list is larger than 64 MB or half a million objects. Split the business."))
+
+
+def decode(data):
+    """The text of `data`, which must be UTF-8, with or without a byte order mark."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SourceError(_("The list is not UTF-8 text. Save or serve it as UTF-8.")) from None
+
+
+def parse_json(data, allowance):
+    """The value that the bytes `data` hold. Raises SourceError when it is no JSON, or more than `allowance` permits."""
+    allowance.spend(objects=data.count(b"{") + data.count(b"["))
+    text = decode(data)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # RecursionError: thousands of brackets inside each other
+        raise SourceError(_("The answer is not complete JSON. Look at what the source gives.")) from None
+
+
+def at(value, path):
+    """What the dotted `path` points at inside `value`; None when nothing is there; "" is `value` itself."""
+    for key in path.split(".") if path else []:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def list_at(value, path):
+    """The list at `path`; SourceError when there is none, since a missing list is not an empty one."""
+    found = at(value, path)
+    if not isinstance(found, list):
+        reason = _("The answer has no list at {place}. Correct it, or the option “items” of http_json.")
+        raise SourceError(format_lazy(reason, place=path or _("its top level")))
+    return found

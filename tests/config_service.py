@@ -1,0 +1,90 @@
+"""A config service on loopback whose answers the test writes."""
+
+import json
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Answer:
+    """One answer: `body` is sent as it is when bytes, else as JSON."""
+
+    body: object = b""
+    status: int = 200
+    headers: dict = field(default_factory=dict)
+
+    def __call__(self, handler):
+        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        handler.send_response(self.status)
+        for name, value in {"Content-Length": str(len(body)), **self.headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+
+class ConfigServiceDouble:
+    """Gives the scripted `answers` in turn, the last one again and again, and records `requests` as (path, headers).
+
+    An answer is an Answer, a value to be sent as JSON, or a function that is given the request's handler and may
+    misbehave; such a function waits on `handler.service.gone` where it would hang, so that leaving the double ends it.
+    With `tls`, an SSLContext, it speaks HTTPS.
+    """
+
+    def __init__(self, *answers, tls=None):
+        self.answers = list(answers)
+        self.requests = []
+        self.tls = tls
+        self.gone = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        if self.tls:
+            self.server.socket = self.tls.wrap_socket(
+                self.server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.gone.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def give(self, rows):
+        """From now on, `rows` is the whole list."""
+        with self._lock:
+            self.answers = [{"machines": rows}]
+
+    def url(self, path="/machines"):
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.server.server_port}{path}"
+
+    @property
+    def paths(self):
+        return [path for path, headers in self.requests]
+
+    def _next_answer(self, path, headers):
+        with self._lock:
+            self.requests.append((path, headers))
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return answer if callable(answer) else Answer(answer)
+
+    def _handler(self):
+        double = self
+
+        class Handler(BaseHTTPRequestHandler):
+            service = double
+
+            def handle(self):
+                with suppress(OSError):  # the portal cuts an answer that is too slow or too large
+                    super().handle()
+
+            def do_GET(self):
+                double._next_answer(self.path, dict(self.headers))(self)
+
+            def log_message(self, *args):
+                """The test's output is its own."""
+
+        return Handler
