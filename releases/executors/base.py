@@ -32,7 +32,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended. `exit_status` is the channel's, None when there was none; `reason` says more, for a person."""
+    """How a command ended: `exit_status` is the channel's, None when there was none; `reason` is words for a person."""
 
     ending: Ending
     exit_status: int | None = None
@@ -40,7 +40,7 @@ class Outcome:
 
 
 class ExecutorError(Exception):
-    """The command was never sent: the machine could not be reached. `permanent` says that trying again will not help."""
+    """The command was never sent: the machine could not be reached. `permanent`: trying again will not help."""
 
     def __init__(self, reason, permanent=False):
         super().__init__(reason)
@@ -58,11 +58,14 @@ class Executor(ABC):
 
         `started` is awaited once, after connecting and before the command is sent; when it answers False nothing
         may be sent (Outcome UNKNOWN is returned and ignored). `output` is awaited with each block of bytes and the
-        stream it came from, "out" or "err". Raises ExecutorError when nothing was sent. When the task that awaits
-        `execute` is cancelled, the remote process group is killed and the cancellation goes on.
+        stream it came from, "out" or "err". Raises ExecutorError when nothing was sent.
+
+        When the task that awaits `execute` is cancelled before anything was sent, CancelledError goes on. After that,
+        the remote process group is killed and the cancellation ends here: Outcome CANCELLED when its end was seen
+        within seconds, UNKNOWN when it was not, or how the command ended if it just had. A second cancellation goes on.
         """
 
-    async def close(self):
+    async def close(self):  # noqa: B027
         """Lets go of what is kept between executions."""
 
 
