@@ -67,8 +67,9 @@ def _machine(row, allow_loopback):
     if not isinstance(row, dict):
         raise RowError(_("The row is not an object."))
     hostname = _host_name(row.get("hostname"))
+    address = row.get("address")
     # A source that gives no address means that the host name is one.
-    address = _address(row.get("address") or hostname, allow_loopback)
+    address = _address(hostname if address is None or address == "" else address, allow_loopback)
     labels = _labels(row.get("labels"))
     return MachineRow(hostname, address, _port(row.get("port")), _user(row.get("user")), labels, labels.get("site", ""))
 

@@ -13,7 +13,7 @@ WEB1 = {"hostname": "web1", "address": "10.0.0.1"}
 @pytest.fixture
 def folder(settings, tmp_path):
     """CONFIG_FILES_DIR, with a file beside it that must stay out of reach."""
-    settings.CONFIG_FILES_DIR = tmp_path / "config"
+    settings.CONFIG_FILES_DIR = tmp_path / "files"
     settings.CONFIG_FILES_DIR.mkdir()
     (tmp_path / "secret.json").write_text("[]")
     return settings.CONFIG_FILES_DIR

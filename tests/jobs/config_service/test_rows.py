@@ -132,7 +132,9 @@ def test_address_taken(address, kept):
     ("address", "why"),
     [
         (2130706433, "The address is not text."),
-        (True, "The address is not text."),
+        (0, "The address is not text."),
+        (False, "The address is not text."),
+        ([], "The address is not text."),
         (["10.0.0.1"], "The address is not text."),
         ("0.0.0.0", NO_MACHINE_HAS_IT),
         ("0.1.2.3", NO_MACHINE_HAS_IT),
