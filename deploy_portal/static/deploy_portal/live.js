@@ -5,6 +5,7 @@
   const fill = (words, ...values) => values.reduce((text, value) => text.replace(/%[ds]/, value), words || "");
 
   // ---- [data-live]: "Live, 1 s ago", or since when the portal does not answer ----
+  const SILENCE = 30_000; // ms without an answer that count as lost, should the polling itself have stopped
   let answeredAt = Date.now();
   let lostAt = null;
   const spoken = document.createElement("p"); // says a change once; the indicator itself changes every second
@@ -204,6 +205,9 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(spoken);
     prepare();
-    setInterval(showLive, 1000);
+    setInterval(() => {
+      if (Date.now() - answeredAt > SILENCE) lost();
+      showLive();
+    }, 1000);
   });
 })();

@@ -1,0 +1,103 @@
+from datetime import timedelta
+
+import pytest
+from django.template.loader import render_to_string
+from django.urls import path
+from django.utils import timezone, translation
+
+from deploy_portal.templatetags import portal
+from releases.models.machine_run import Status
+
+
+@pytest.mark.parametrize("status", Status.values)
+def test_every_status_of_a_machine_run_has_a_word(status):
+    assert status in portal.STATUS_WORDS
+
+
+def test_status_is_an_icon_class_and_a_word():
+    assert render_to_string("_status.html", {"status": "timed_out"}).strip() == (
+        '<span class="status timed_out">Timed out</span>'
+    )
+    assert ">Failed, exit 1<" in render_to_string("_status.html", {"status": "failed", "word": "Failed, exit 1"})
+
+
+def test_status_without_a_word_is_shown_as_it_is_and_escaped():
+    assert "<b>" not in render_to_string("_status.html", {"status": "<b>"})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain 中文 text\n\tgoes through", "plain 中文 text\n\tgoes through"),
+        ("\x1b[31mred", "␛[31mred"),
+        ("a\x00b\rc", "a␀b␍c"),
+        ("invoice\u202efdp.sh", "invoice⟨U+202E⟩fdp.sh"),
+        ("zero\u200bwidth\u2066isolate", "zero⟨U+200B⟩width⟨U+2066⟩isolate"),
+        ("\x7f\x9b", "⟨U+007F⟩⟨U+009B⟩"),
+    ],
+)
+def test_inert_shows_what_would_be_obeyed(text, shown):
+    assert portal.inert(text) == shown
+
+
+def widths(parts, total=None):
+    return [float(segment["width"].rstrip("%")) for segment in portal.bar_segments(parts, total)]
+
+
+def test_bar_is_in_shares_of_the_total():
+    assert widths([("ok", 50), ("bad", 25)], 200) == [25, 12.5]
+    assert widths([("ok", 1), ("bad", 1)]) == [50, 50]
+
+
+def test_one_failed_of_many_is_seen_and_the_bar_stays_full():
+    assert widths([("ok", 4998), ("bad", 1), ("unk", 1)]) == [98.4, 0.8, 0.8]
+
+
+def test_bar_leaves_out_what_is_none():
+    assert [segment["kind"] for segment in portal.bar_segments([("ok", 0), ("bad", 2)], 2)] == ["bad"]
+    assert portal.bar_segments([]) == []
+
+
+def test_bar_numbers_are_never_localised():
+    with translation.override("de"):
+        bar = render_to_string("_bar.html", {"parts": [("ok", 1)], "total": 3})
+    assert 'x="0.00%" width="33.33%"' in bar
+    assert "style=" not in bar
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("UTC", "UTC"),
+        ("Asia/Shanghai", "Asia/Shanghai (UTC+8)"),
+        ("Asia/Kolkata", "Asia/Kolkata (UTC+5:30)"),
+        ("America/Phoenix", "America/Phoenix (UTC-7)"),
+    ],
+)
+def test_time_zone_says_its_offset(zone, shown):
+    with timezone.override(zone):
+        assert portal.time_zone() == shown
+
+
+def test_minutes_are_rounded_up():
+    assert portal.minutes(timedelta(minutes=15)) == 15
+    assert portal.minutes(timedelta(seconds=61)) == 2
+
+
+@pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "500.html", "503.html"])
+def test_pages_for_bad_times_need_no_context(name):
+    page = render_to_string(name)
+    assert "portal.css" in page
+    assert "style=" not in page
+
+
+urlpatterns = [path("", lambda request: None, name="home"), path("jobs/", lambda request: None, name="jobs")]
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"), [("/", {"home"}), ("/jobs/", {"jobs"}), ("/jobs/7/", {"jobs"}), ("/x/", set())]
+)
+def test_navigation_marks_the_page_and_what_is_beneath_it(rf, settings, where, shown):
+    settings.ROOT_URLCONF = __name__
+    context = {"request": rf.get(where)}
+    assert {name for name in ("home", "jobs") if portal.current(context, name)} == shown
