@@ -1,5 +1,6 @@
 """What pages draw of a job: its pipeline, and its machines as tiles; by few queries, however many machines."""
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
@@ -41,8 +42,8 @@ class StageBox:
         return sum(self.counts.values())
 
     @property
-    def ended(self):
-        return self.counts[Status.SUCCEEDED] + self.counts["rolled_back"] + sum(self.counts[status] for status in BAD)
+    def done(self):
+        return self.counts[Status.SUCCEEDED] + self.counts["rolled_back"]
 
     @property
     def bar(self):
@@ -57,6 +58,12 @@ class Tile:
     status: str
     machine_run: MachineRun | None = None
     stage: ReleaseStage | None = None
+    version: str = ""
+
+    @property
+    def short_name(self):
+        """The last digits of the host name, which tell neighbours apart."""
+        return re.search(r"\d*$", self.machine.hostname)[0] or self.machine.hostname[-4:]
 
 
 @dataclass
@@ -132,8 +139,9 @@ class JobPicture:
         def tile(machine):
             machine_run = self.latest.get(machine.pk)
             if machine_run is None:
-                return Tile(machine, "gone" if machine.pk in gone else "waiting")
-            return Tile(machine, shown_status(machine_run), machine_run, stage_of[machine_run.run.stage_id])
+                return Tile(machine, "gone" if machine.pk in gone else "waiting", version=machine.now_on)
+            stage = stage_of[machine_run.run.stage_id]
+            return Tile(machine, shown_status(machine_run), machine_run, stage, machine.now_on)
 
         return by_site(tile(machine) for machine in machines)
 
@@ -149,7 +157,9 @@ class RunPicture:
         tiles = []
         for machine_run in machine_runs:
             machine_run.run = run
-            tiles.append(Tile(machine_run.machine, shown_status(machine_run), machine_run))
+            tiles.append(
+                Tile(machine_run.machine, shown_status(machine_run), machine_run, version=machine_run.version_now)
+            )
         self.sites = by_site(tiles)
         self.total = len(tiles)
         self.counter = Counter(tile.status for tile in tiles)

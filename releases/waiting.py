@@ -67,8 +67,8 @@ def _with_people(jobs):
 def running_now(user):
     runs = _runs_seen_by(user).running()[:SHOWN]
     for run in runs:
-        run.counts = Counter(run.machine_runs.counts())
-        run.bar, run.ordered_counts = bar(run.counts), ordered(run.counts)
+        counts = Counter(run.machine_runs.counts())
+        run.bar, run.ordered_counts, run.total = bar(counts), ordered(counts), counts.total()
     return runs
 
 

@@ -1,5 +1,6 @@
 """What the templates of every page share: words for states, bars, and text from elsewhere made harmless to look at."""
 
+import json
 import unicodedata
 
 from django import template
@@ -110,3 +111,20 @@ def time_zone():
 def minutes(duration):
     """A timedelta in whole minutes, rounded up."""
     return -(-int(duration.total_seconds()) // 60)
+
+
+@register.filter
+def as_json(value):
+    """JSON for a data attribute; the template escapes it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
+def duration(delta):
+    """A timedelta as a person says it: 41 s, 2 min 10 s, 1 h 12 min."""
+    seconds = round(delta.total_seconds())
+    if seconds < 60:
+        return _("%(s)d s") % {"s": seconds}
+    if seconds < 3600:
+        return _("%(m)d min %(s)d s") % {"m": seconds // 60, "s": seconds % 60}
+    return _("%(h)d h %(m)d min") % {"h": seconds // 3600, "m": seconds % 3600 // 60}

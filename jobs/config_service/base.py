@@ -1,4 +1,4 @@
-"""A place that knows a business line's machines: one class with one abstract method, registered in settings.CONFIG_SOURCES."""
+"""A place that knows a business's machines: one class with one abstract method, named in settings.CONFIG_SOURCES."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from django.utils.module_loading import import_string
 
 
 class SourceError(Exception):
-    """The source gave no complete list. `permanent` says that asking again will not help before ops change something."""
+    """The source gave no complete list. `permanent`: asking again will not help before ops change something."""
 
     def __init__(self, reason, permanent=False):
         super().__init__(reason)

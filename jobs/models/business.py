@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from jobs import config_service
-from jobs.models.machine import Listing
+from jobs.models.machine import Listing, Machine
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Role
 
 
@@ -101,6 +101,8 @@ class Business(models.Model):
 
     @transaction.atomic
     def _take(self, machines, refused, accept_loss):
+        machines, claimed = self._claimed_elsewhere(machines)
+        refused = refused + claimed
         known = set(self.listings.live().values_list("machine__hostname", flat=True))
         listed = {machine.hostname for machine in machines}
         if not accept_loss:
@@ -111,12 +113,25 @@ class Business(models.Model):
         )
         return Sync(len(listed), sorted(listed - known), sorted(known - listed), refused)
 
+    def _claimed_elsewhere(self, machines):
+        """Parts the rows that would move a machine which another business lists: no source redirects another's machine."""
+        others = Machine.objects.filter(listings__in=Listing.objects.live().exclude(business=self))
+        there = {row[0]: row[1:] for row in others.values_list("hostname", "address", "port", "user")}
+        kept, refused = [], []
+        for number, row in enumerate(machines, 1):
+            if there.get(row.hostname, place := (row.address, row.port, row.user)) == place:
+                kept.append(row)
+            else:
+                reason = _("Another business lists this machine at another address.")
+                refused.append(config_service.Refused(number, row.hostname, str(reason)))
+        return kept, refused
+
     def _refuse_sudden_loss(self, known, lost, listed):
         sudden = lost > 1 and lost * 100 > known * settings.CONFIG_SERVICE_MAX_LOSS_PERCENT
         if lost and (sudden or not listed):
             raise config_service.SourceError(
                 ngettext(
-                    "%(lost)d of %(known)d machine is suddenly missing from the answer; it was not taken.",
+                    "The only machine is suddenly missing from the answer; it was not taken.",
                     "%(lost)d of %(known)d machines are suddenly missing from the answer; it was not taken.",
                     known,
                 )

@@ -185,6 +185,11 @@ class MachineRun(models.Model):
         }
 
     @property
+    def version_now(self):
+        """What is on the machine as far as this run tells."""
+        return self.version_after if self.status == Status.SUCCEEDED else self.version_before
+
+    @property
     def rollback_versions(self):
         """(now, back to) of a rollback of this machine run; now is empty when a failure left it unclear."""
         if self.run.action == Action.ROLLBACK:

@@ -70,6 +70,11 @@ class Run(models.Model):
     def is_rollback(self):
         return self.action == Action.ROLLBACK
 
+    @property
+    def took(self):
+        """How long it ran, None while it runs."""
+        return self.ended_at and self.ended_at - self.started_at
+
     def queue(self, versions):
         """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order."""
         size = self.batch_size or len(versions)

@@ -20,6 +20,7 @@ def job_page(request, job_id):
         "job": job,
         "rights": job.rights_of(request.user),
         "next_stage": ReleaseStage.objects.next_of(job),
+        "running_stage": next((stage for stage in picture.stages if stage.is_running), None),
         "pipeline": picture.pipeline(),
         "sites": sites,
         "tile_size": tile_size(counts.total()),

@@ -28,7 +28,8 @@ def machine_run_log(request, job_id, machine_run_id):
     after = request.GET.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) < 10):
         raise BadRequest(_("A log is read from a block number on."))
-    return render(request, "releases/_log_lines.html", _log_of(machine_run, int(after)) | {"more": True})
+    context = _log_of(machine_run, int(after)) | {"job": machine_run.run.stage.job, "is_more": True}
+    return render(request, "releases/_log_lines.html", context)
 
 
 @login_required

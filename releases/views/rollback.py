@@ -63,6 +63,7 @@ def _show(request, stages, what, changed, form, conflict="", status=200):
         "stage": shown[0] if what != "job" else None,
         "pipeline": JobPicture(job).pipeline(shown[0] if what != "job" else None),
         "changed": changed,
+        "tasks": {stage.rollback_task for stage in shown if stage.rollback_task},
         "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else None,
         "form": form,
         "token": tokens.issue(request.user, job, what, _version(shown)),

@@ -60,15 +60,19 @@ def _submit(request, stage, form):
 def _show(request, stage, form, conflict="", status=200):
     picture = JobPicture(stage.job)
     run = stage.runs.last()
-    may_choose = stage.is_open and Right.PUBLISH in stage.job.rights_of(request.user)
+    rights = stage.job.rights_of(request.user)
+    may_choose = stage.is_open and Right.PUBLISH in rights
+    seen = candidates(stage) if may_choose else []
     context = {
         "job": stage.job,
         "stage": stage,
-        "rights": stage.job.rights_of(request.user),
+        "rights": rights,
         "pipeline": picture.pipeline(stage),
         "run": run and RunPicture(run),
         "form": form if may_choose else None,
-        "candidates": candidates(stage) if may_choose else [],
+        "candidates": seen,
+        "candidates_free": sum(candidate.is_free for candidate in seen),
+        "candidates_blocked": sum(not candidate.is_free for candidate in seen),
         "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else set(),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
         "changed": stage.changed_machines().count(),
@@ -85,6 +89,7 @@ def _show_check(request, stage, form, counted):
         "stage": stage,
         "pipeline": JobPicture(stage.job).pipeline(stage),
         "form": form,
+        "tasks": [(stage.release_task, _("Release task")), (stage.rollback_task, _("Rollback task"))],
         "counted": counted,
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,

@@ -1,0 +1,91 @@
+"""What templates ask of the ledger, and the words of its events."""
+
+from django import template
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from deploy_portal.templatetags.portal import status_word
+from jobs.models import Event
+from releases.models import Kind
+from releases.models.run import with_versions
+
+register = template.Library()
+Verb = Event.Verb
+
+TONES = {
+    Verb.ASKED: "waiting",
+    Verb.EDITED: "changed",
+    Verb.WITHDRAWN: "not_run",
+    Verb.APPROVED: "succeeded",
+    Verb.STARTED: "running",
+    Verb.SKIPPED: "skipped",
+    Verb.ROLLED_BACK: "rolled_back",
+    Verb.LOST: "unknown",
+}
+
+
+@register.simple_tag
+def versions_on(machines, business):
+    """{machine id: the version that the ledger last saw put there} for the machines of a queryset."""
+    return dict(with_versions(machines.order_by(), business).values_list("pk", "now_on"))
+
+
+@register.filter
+def get(mapping, key):
+    return mapping.get(key)
+
+
+@register.filter
+def event_tone(event):
+    """The state whose icon and colour stand before an event."""
+    return TONES.get(event.verb, event.became)
+
+
+@register.simple_tag
+def event_words(event):
+    """An event as one sentence."""
+    number = event.detail.get("machines", 0)
+    return format_html(
+        _sentence(event, number),
+        who=format_html("<b>{}</b>", event.actor or ""),
+        stage=format_html("<b>{}</b>", Kind(event.stage).label if event.stage else ""),
+        n=number,
+        version=event.detail.get("version", ""),
+        names=", ".join(event.detail.get("hostnames", [])),
+        state=str(status_word(event.became)).lower(),
+        counts=_counts(event.detail.get("counts", {})),
+    )
+
+
+def _sentence(event, number):
+    sentences = {
+        Verb.ASKED: ngettext(
+            "{who} asked for {version} on {n} machine", "{who} asked for {version} on {n} machines", number
+        ),
+        Verb.EDITED: ngettext(
+            "{who} changed the job to {version} on {n} machine; it needs approval again",
+            "{who} changed the job to {version} on {n} machines; it needs approval again",
+            number,
+        ),
+        Verb.WITHDRAWN: _("{who} withdrew the job"),
+        Verb.APPROVED: _("{who} approved"),
+        Verb.STARTED: ngettext("{who} started {stage} on {n} machine", "{who} started {stage} on {n} machines", number),
+        Verb.SKIPPED: _("{who} skipped {stage}"),
+        Verb.ROLLED_BACK: ngettext(
+            "{who} started to roll back {n} machine of {stage}",
+            "{who} started to roll back {n} machines of {stage}",
+            number,
+        ),
+        Verb.ENDED: _("Rollback of {stage} {state}: {counts}")
+        if event.detail.get("action") == "rollback"
+        else _("{stage} {state}: {counts}"),
+        Verb.LOST: _("{stage}: a worker was lost while {names} ran; how that ended is unknown"),
+        Verb.RESOLVED: _("{who} resolved {names} as {state}"),
+    }
+    words = sentences[event.verb]
+    return words + _(", as break-glass") if event.detail.get("break_glass") else words
+
+
+def _counts(counts):
+    return ", ".join(f"{number} {str(status_word(status)).lower()}" for status, number in counts.items())
