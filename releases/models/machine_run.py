@@ -68,9 +68,10 @@ class MachineRunQuerySet(models.QuerySet):
         """Claims up to `room` for `worker` by one conditional UPDATE; returns how many."""
         due = self.claimable(worker.sites).select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
-        return self.filter(models.Exists(alive), pk__in=due.values("pk")[:room], status=Status.QUEUED).update(
-            status=Status.CLAIMED, worker=worker, claimed_at=Now()
-        )
+        with transaction.atomic():
+            return self.filter(models.Exists(alive), pk__in=due.values("pk")[:room], status=Status.QUEUED).update(
+                status=Status.CLAIMED, worker=worker, claimed_at=Now()
+            )
 
     def claimed_by(self, worker):
         return self.filter(worker=worker, status=Status.CLAIMED)

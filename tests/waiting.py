@@ -1,0 +1,14 @@
+"""Waiting for a state instead of for a time."""
+
+import time
+
+PATIENCE = 20
+
+
+def wait_until(condition, patience=PATIENCE, every=0.01):
+    """Polls `condition` until it is true and returns what it gave; fails when that takes longer than `patience`."""
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"Not so within {patience} s: {condition}"
+        time.sleep(every)
+    return found
