@@ -114,7 +114,7 @@ class Business(models.Model):
         return Sync(len(listed), sorted(listed - known), sorted(known - listed), refused)
 
     def _claimed_elsewhere(self, machines):
-        """Parts the rows that would move a machine which another business lists: no source redirects another's machine."""
+        """Takes out the rows that would move a machine which another business lists."""
         others = Machine.objects.filter(listings__in=Listing.objects.live().exclude(business=self))
         there = {row[0]: row[1:] for row in others.values_list("hostname", "address", "port", "user")}
         kept, refused = [], []

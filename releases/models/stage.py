@@ -1,4 +1,4 @@
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.utils.functional import cached_property
@@ -73,7 +73,13 @@ class ReleaseStage(models.Model):
     )
     machines = models.ManyToManyField(Machine, related_name="+", verbose_name=_("machines"))
     remark = models.TextField(_("remark"), blank=True, max_length=2000, validators=[printable_text])
-    batch_size = models.PositiveIntegerField(_("batch size"), null=True, blank=True, validators=[MinValueValidator(1)])
+    batch_size = models.PositiveIntegerField(
+        _("batch size"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
+        help_text=_("Machines at a time; empty: all at once."),
+    )
     status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.WAITING, editable=False)
     version = models.PositiveIntegerField(_("version"), default=0, editable=False)
 
