@@ -6,4 +6,9 @@ from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy_portal.settings")
+    if sys.argv[1:2] == ["demo"]:
+        from releases.demo import environment
+
+        # Before the settings are read: the demo starts where nothing is configured, and brings what they ask for
+        environment.enter(sys.argv[2:])
     execute_from_command_line(sys.argv)

@@ -1,0 +1,76 @@
+"""The environment that the demo's settings come from. Nothing here may need those settings: they are read after it."""
+
+import argparse
+import os
+import secrets
+import shlex
+from pathlib import Path
+from urllib.parse import quote
+
+from releases.demo import fleet
+from releases.demo.config_service import TOKEN_VARIABLE
+
+DEFAULT_FOLDER = Path(".demo")
+SECRET_KEY_FILE = "secret_key"  # noqa: S105
+
+
+def enter(arguments):
+    """Sets the environment of a demo that is called with these arguments; its parts inherit it."""
+    parser = argparse.ArgumentParser(prog="manage.py demo", add_help=False)
+    parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER)
+    folder = parser.parse_known_args(arguments)[0].data.resolve()
+    os.environ.update(_variables(folder))
+
+
+def is_entered(folder):
+    """Whether this process runs in the environment of the demo in `folder`."""
+    return os.environ.get("STATIC_ROOT") == str(folder / "static")
+
+
+def keep(folder):
+    """Writes the secret key, which must stay the same, and a file of the environment for other commands to run in."""
+    write_private(folder / SECRET_KEY_FILE, os.environ["SECRET_KEY"])
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in _variables(folder).items()]
+    write_private(folder / "env", "".join(lines))
+
+
+def write_private(path, text):
+    """Writes a file that only its owner can read, whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _variables(folder):
+    # What must not come from .env is set too, to nothing
+    return {
+        "DEBUG": "0",
+        "INSECURE_HTTP": "1",
+        "ALLOWED_HOSTS": "127.0.0.1,localhost",
+        "SECRET_KEY": _secret_key(folder),
+        "SECRET_KEY_FILE": "",
+        **_database(folder),
+        "STATIC_ROOT": str(folder / "static"),
+        "EXECUTOR": "ssh",
+        "SSH_USER": fleet.USER,
+        "SSH_KEY_FILES": str(folder / "fleet" / "client_key"),
+        "SSH_KNOWN_HOSTS": str(folder / "fleet" / "known_hosts"),
+        "ALLOW_LOOPBACK_MACHINES": "1",
+        TOKEN_VARIABLE: os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(),
+        f"{TOKEN_VARIABLE}_FILE": "",
+    }
+
+
+def _secret_key(folder):
+    path = folder / SECRET_KEY_FILE
+    return path.read_text(encoding="utf-8").strip() if path.exists() else secrets.token_urlsafe(50)
+
+
+def _database(folder):
+    """The database that the environment names, else one of the demo's own."""
+    if path := os.environ.get("DATABASE_URL_FILE"):
+        return {"DATABASE_URL": "", "DATABASE_URL_FILE": path}
+    own = f"sqlite:///{quote(str(folder / 'db.sqlite3'))}"
+    return {"DATABASE_URL": os.environ.get("DATABASE_URL") or own, "DATABASE_URL_FILE": ""}

@@ -1,0 +1,165 @@
+"""Brings the demo up in one folder: database, config service, machines, worker and, when asked for, the web server."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+
+from django.core.management import call_command
+from django.db import connections
+
+from jobs.models import Business
+from releases.demo import environment, layout, world
+from releases.demo.parts import READY_WITHIN, PartFailed, Parts
+from releases.models import Worker
+
+HOST = "127.0.0.1"
+POLL = 0.1
+
+
+class DemoError(Exception):
+    """Why the demo cannot run here, in a sentence."""
+
+
+class Demo:
+    """A demo in `folder`. What an earlier one left there is taken up again."""
+
+    def __init__(self, folder, machines):
+        self.folder = folder
+        self.hostnames = layout.hostnames(machines)
+        self.fleet_folder = folder / "fleet"
+        self.facts = {}
+
+    @contextlib.contextmanager
+    def running(self, port=None, slowly=True):
+        """Runs the demo for as long as the block; with the web server when there is a `port`, 0 being any free one.
+
+        `slowly` makes its machines take the time that real ones would.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_lock(self.folder))
+            listener = stack.enter_context(_listener(port)) if port is not None else None
+            environment.keep(self.folder)
+            stack.callback(self._tell_stopped)
+            self.parts = stack.enter_context(Parts(self.folder / "logs"))
+            self._set_pace(slowly)
+            self._start(listener)
+            yield self
+
+    def home(self, hostname):
+        return self.fleet_folder / "machines" / hostname
+
+    def _start(self, listener):
+        """Starts what takes long first."""
+        names = self.folder / "hostnames"
+        names.write_text("\n".join(self.hostnames), encoding="utf-8")
+        self.parts.start_telling("fleet", "releases.demo.fleet", self.fleet_folder, "--machines-file", names)
+        self.parts.start_telling("config_service", "releases.demo.config_service", self.folder)
+        call_command("migrate", verbosity=0)
+        self._fill_database()
+        self._start_worker()
+        if listener:
+            world.ask_for_first_job(self.facts["users"])
+            self._start_web(listener)
+        self._tell("processes", self.parts.pids())
+        connections.close_all()
+
+    def _fill_database(self):
+        database = _database_url()
+        kept = self._kept()
+        is_ours = kept.get("database") == database
+        if world.is_inhabited() and not is_ours:
+            raise DemoError("The database has users who are not the demo's. Give the demo an empty one.")
+        self.facts = {"users": kept.get("users") or world.new_users(), "database": database}
+        fleet = self.parts.told("fleet")
+        self._list_machines(fleet["ports"])
+        self.facts |= {"known_hosts": fleet["known_hosts"], "client_key": fleet["client_key"]}
+        self._tell("config_service", self.parts.told("config_service")["address"])
+        world.fill(self.facts["users"], self.facts["config_service"])
+        for business in Business.objects.filter(slug__in=world.BUSINESSES):
+            # The list is our own: with fewer machines than last time it is meant that way
+            business.sync_machines(accept_loss=True)
+
+    def _list_machines(self, ports):
+        lists = json.dumps(layout.lists(ports), indent=1)
+        environment.write_private(self.folder / "machines.json", lists)
+        self.facts["machines"] = {name: {"port": ports[name], "home": str(self.home(name))} for name in self.hostnames}
+
+    def _start_worker(self):
+        self.parts.start("worker", "releases.demo.leash", "django", "release_worker", "--grace", 5)
+        name_ends = f"-{self.parts.pids()['worker']}"
+        self._wait("worker", lambda: Worker.objects.alive().filter(name__endswith=name_ends).exists())
+
+    def _start_web(self, listener):
+        call_command("collectstatic", interactive=False, verbosity=0)
+        bind = ["--bind", f"fd://{listener.fileno()}", "--no-control-socket"]
+        threads = ["--worker-class", "gthread", "--threads", 8, "--graceful-timeout", 3]
+        server = ["releases.demo.leash", "gunicorn", "deploy_portal.wsgi", *bind, *threads]
+        self.parts.start("web", *server, pass_fds=[listener.fileno()])
+        self._tell("address", f"http://{HOST}:{listener.getsockname()[1]}/")
+        # From here on it is the web server's alone: when that dies, a browser must not wait for an answer
+        listener.close()
+        self._wait("web", lambda: _answers(f"{self.facts['address']}health/"))
+
+    def _wait(self, name, is_ready):
+        deadline = time.monotonic() + READY_WITHIN
+        while not is_ready():
+            self.parts.require_all()
+            if time.monotonic() > deadline:
+                raise PartFailed(f"The part {name} did not get ready; read {self.parts.log(name)}.")
+            time.sleep(POLL)
+
+    def _set_pace(self, slowly):
+        for name in self.hostnames:
+            self.home(name).mkdir(parents=True, exist_ok=True)
+            pace = layout.pace(name) if slowly else 0
+            (self.home(name) / "pace").write_text(f"{pace}\n")
+
+    def _kept(self):
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads((self.folder / "demo.json").read_text(encoding="utf-8"))
+        return {}
+
+    def _tell(self, name, fact):
+        self.facts[name] = fact
+        environment.write_private(self.folder / "demo.json", json.dumps(self.facts, indent=1) + "\n")
+
+    def _tell_stopped(self):
+        if self.facts:
+            self._tell("processes", {})
+
+
+@contextlib.contextmanager
+def _lock(folder):
+    """Makes the folder ours alone, for as long as this process lives."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError(f"A demo is running in {folder} already.") from None
+        yield
+
+
+def _listener(port):
+    try:
+        return socket.create_server((HOST, port), backlog=128)
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) else "it is not from 0 to 65535"
+        raise DemoError(f"Port {port} cannot be had: {reason}. Choose another with --port.") from None
+
+
+def _answers(address):
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310
+            return answer.status == 200
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+def _database_url():
+    return os.environ["DATABASE_URL"] or f"file {os.environ['DATABASE_URL_FILE']}"

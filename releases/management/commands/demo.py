@@ -1,0 +1,88 @@
+import signal
+import threading
+from pathlib import Path
+
+from django.core.management.base import BaseCommand, CommandError
+
+from releases.demo import environment, layout
+from releases.demo.once import Story
+from releases.demo.parts import PartFailed
+from releases.demo.portal import Demo, DemoError
+from releases.demo.world import PEOPLE
+
+WATCH = 0.5  # seconds between looks at the parts
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    help = (
+        "Brings up all that a release needs, on loopback only and in one folder: database, config service, a fleet of "
+        "machines, worker and web server. Ctrl-C stops everything; the next demo in that folder goes on from there."
+    )
+
+    def add_arguments(self, parser):
+        parser.add_argument(
+            "--data", type=Path, default=environment.DEFAULT_FOLDER, help="the folder (default %(default)s)"
+        )
+        parser.add_argument("--machines", type=int, default=24, help="how many machines (default %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="of the web server (default %(default)s)")
+        parser.add_argument(
+            "--once",
+            action="store_true",
+            help="do the main job by itself, without the web server: release to all stages, roll one machine back, "
+            "compare what the machines wrote down with the ledger; the exit code is 1 when they differ",
+        )
+
+    def handle(self, *args, data, machines, port, once, **options):
+        folder = data.resolve()
+        if not environment.is_entered(folder):
+            raise CommandError("The demo brings its own settings. Start it as: python manage.py demo")
+        if machines < layout.LEAST:
+            raise CommandError(f"--machines must be {layout.LEAST} or more.")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        demo = Demo(folder, machines)
+        try:
+            if once:
+                self._tell_story(demo)
+            else:
+                self._serve(demo, port)
+        except (DemoError, PartFailed) as error:
+            raise CommandError(str(error)) from error
+
+    def _tell_story(self, demo):
+        try:
+            with demo.running(slowly=False):
+                agree = Story(demo, self.stdout).tell()
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=INTERRUPTED) from None
+        if not agree:
+            raise CommandError("The machines and the ledger differ.")
+
+    def _serve(self, demo, port):
+        try:
+            self.stdout.write("Starting; this takes some seconds.")
+            with demo.running(port):
+                self._introduce(demo)
+                while not threading.Event().wait(WATCH):
+                    for sentence in demo.parts.newly_dead():
+                        self.stderr.write(sentence)
+        except KeyboardInterrupt:
+            self.stdout.write("\nStopped.")
+
+    def _introduce(self, demo):
+        rows = []
+        for role, account in demo.facts["users"].items():
+            tells = ", ".join(PEOPLE[role][1]) or "everything, and the admin"
+            rows.append(f"  {role:<11}{account['username']:<11}{account['password']:<21}{tells}")
+        some_home = demo.home(demo.hostnames[0])
+        lines = [
+            f"\nDeploy Portal is at {demo.facts['address']}\n",
+            *rows,
+            f"\n{len(demo.hostnames)} machines live in {some_home.parent}",
+            f"To see one fail:      touch {some_home / 'broken'}",
+            f"For other commands:   . {demo.folder / 'env'}",
+            f"Logs:                 {demo.parts.logs}",
+            "Ctrl-C stops everything.",
+        ]
+        self.stdout.write("\n".join(lines))
+        self.stdout.flush()
