@@ -1,0 +1,28 @@
+"""What the documents name exists, and what exists is documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = (ROOT / "deploy_portal/settings.py").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+READ = set(re.findall(r'env\.(?:text|flag|number|words|secret|time_zone|database)\(\s*"([A-Z_]+)"', SETTINGS))
+SHOWN = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", EXAMPLE, re.MULTILINE))
+
+
+def test_every_environment_variable_is_in_the_example():
+    assert READ == SHOWN
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_files_and_commands_that_a_document_names_exist(page):
+    text = page.read_text()
+    linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [name for name in linked if not (page.parent / name).exists()] == []
+    commands = set(re.findall(r"manage\.py (\w+)", text))
+    ours = {path.stem for path in ROOT.glob("*/management/commands/*.py")}
+    django = {"migrate", "createsuperuser", "collectstatic", "check", "makemessages", "compilemessages", "runserver"}
+    assert commands <= ours | django | {"makemigrations"}
