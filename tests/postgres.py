@@ -1,4 +1,4 @@
-"""A pytest plugin: `python -m pytest -p tests.postgres` runs the suite on a PostgreSQL that lives as long as it does."""
+"""A pytest plugin: `python -m pytest -p tests.postgres` runs the suite on a PostgreSQL of its own."""
 
 import logging
 import os

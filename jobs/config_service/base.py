@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from django.conf import settings
 from django.utils.module_loading import import_string
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
 
 class SourceError(Exception):
@@ -34,6 +36,8 @@ class Source(ABC):
 
 def load(business):
     """The source of `business`."""
+    if business.source not in settings.CONFIG_SOURCES:
+        raise SourceError(format_lazy(_("There is no source {name}."), name=business.source), permanent=True)
     return import_string(settings.CONFIG_SOURCES[business.source])(business.slug, business.source_options)
 
 

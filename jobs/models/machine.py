@@ -44,7 +44,9 @@ class ListingQuerySet(models.QuerySet):
 
     def take(self, business, rows):
         """Makes `rows` the whole list of `business`: machines are added and updated, those not in it are gone."""
-        asked = database_now()
+        # One moment for all: SQLite's Now() is too coarse to compare with. And one order, so that no two syncs deadlock.
+        seen_at = database_now()
+        rows = sorted(rows, key=lambda row: row.hostname)
         Machine.objects.bulk_create(
             [
                 Machine(hostname=r.hostname, address=r.address, port=r.port, user=r.user, site=r.site, labels=r.labels)
@@ -55,16 +57,15 @@ class ListingQuerySet(models.QuerySet):
             unique_fields=["hostname"],
             update_fields=["address", "port", "user", "site", "labels"],
         )
-        listed = {row.hostname for row in rows}
         ids = dict(Machine.objects.values_list("hostname", "pk"))
         self.bulk_create(
-            [Listing(business=business, machine_id=ids[name], last_seen_at=Now(), gone_at=None) for name in listed],
+            [Listing(business=business, machine_id=ids[r.hostname], last_seen_at=seen_at, gone_at=None) for r in rows],
             batch_size=2000,
             update_conflicts=True,
             unique_fields=["business", "machine"],
             update_fields=["last_seen_at", "gone_at"],
         )
-        self.live().filter(business=business, last_seen_at__lt=asked).update(gone_at=Now())
+        self.live().filter(business=business, last_seen_at__lt=seen_at).update(gone_at=Now())
 
 
 class Listing(models.Model):

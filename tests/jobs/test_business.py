@@ -1,0 +1,254 @@
+import json
+from threading import Barrier, Thread
+
+import pytest
+from django.db import connection
+
+from jobs.config_service import SourceError
+from jobs.models import Listing, Machine
+from tests.conftest import list_machines, make_business, rows
+
+ASKED = []
+
+
+class CountingSource:
+    """A source that counts how often it is asked, and fails when told to."""
+
+    fails = False
+
+    def __init__(self, slug, options):
+        self.slug = slug
+
+    def rows(self):
+        ASKED.append(self.slug)
+        if self.fails:
+            raise SourceError("The source is away.")
+        return [{"hostname": "pay-1", "address": "10.0.0.1"}]
+
+
+@pytest.fixture
+def counting_source(settings):
+    settings.CONFIG_SOURCES = {"file": f"{__name__}.CountingSource"}
+    ASKED.clear()
+    yield CountingSource
+    CountingSource.fails = False
+
+
+@pytest.fixture
+def write_list(payment, settings):
+    """Writes the file that payment's machines are read from."""
+
+    def write(*hostnames):
+        machines = [{"hostname": name, "address": f"10.0.1.{n}"} for n, name in enumerate(hostnames, 1)]
+        (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(machines))
+
+    return write
+
+
+def live(business):
+    return sorted(Machine.objects.live_in(business).values_list("hostname", flat=True))
+
+
+def test_the_first_list_adds_its_machines(payment, write_list):
+    write_list("pay-1", "pay-2")
+    sync = payment.sync_machines()
+    assert (sync.listed, sync.added, sync.gone) == (2, ["pay-1", "pay-2"], [])
+    assert live(payment) == ["pay-1", "pay-2"]
+
+
+def test_a_changed_address_is_taken_over_and_the_machine_stays_the_same_row(payment, write_list, settings):
+    write_list("pay-1")
+    payment.sync_machines()
+    before = Machine.objects.get()
+    moved = [{"hostname": "pay-1", "address": "10.9.9.9", "port": 2222, "labels": {"site": "bj-2"}}]
+    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(moved))
+    payment.sync_machines()
+    after = Machine.objects.get()
+    assert (after.pk, after.address, after.port, after.site) == (before.pk, "10.9.9.9", 2222, "bj-2")
+
+
+def test_a_machine_that_is_no_longer_listed_is_gone_but_not_deleted(payment, write_list):
+    write_list("pay-1", "pay-2", "pay-3", "pay-4")
+    payment.sync_machines()
+    write_list("pay-1", "pay-2", "pay-3")
+    assert payment.sync_machines().gone == ["pay-4"]
+    assert live(payment) == ["pay-1", "pay-2", "pay-3"]
+    assert Listing.objects.get(machine__hostname="pay-4").gone_at is not None
+
+
+def test_a_machine_that_returns_is_live_again_and_keeps_when_it_was_first_seen(payment, write_list):
+    write_list("pay-1", "pay-2", "pay-3", "pay-4")
+    payment.sync_machines()
+    first_seen = Listing.objects.get(machine__hostname="pay-4").first_seen_at
+    write_list("pay-1", "pay-2", "pay-3")
+    payment.sync_machines()
+    write_list("pay-1", "pay-2", "pay-3", "pay-4")
+    assert payment.sync_machines().added == ["pay-4"]
+    listing = Listing.objects.get(machine__hostname="pay-4")
+    assert (listing.gone_at, listing.first_seen_at) == (None, first_seen)
+
+
+def test_a_list_retires_none_of_its_own_machines_however_fast_it_is_taken(payment):
+    """SQLite's clock stands still for a millisecond: a listing made in it once counted as older than its own list."""
+    for _ in range(50):
+        Listing.objects.take(payment, rows("pay-1"))
+        assert live(payment) == ["pay-1"]
+
+
+def test_what_one_business_no_longer_lists_stays_in_the_other(payment, orders):
+    list_machines(payment, "shared-1", "pay-1")
+    list_machines(orders, "shared-1")
+    list_machines(payment, "pay-1")
+    assert (live(payment), live(orders)) == (["pay-1"], ["shared-1"])
+
+
+def test_no_business_moves_a_machine_that_another_one_lists(payment, orders, write_list):
+    list_machines(orders, "shared-1")
+    address = Machine.objects.get(hostname="shared-1").address
+    write_list("pay-1", "shared-1")
+    sync = payment.sync_machines()
+    assert [row.name for row in sync.refused] == ["shared-1"]
+    assert Machine.objects.get(hostname="shared-1").address == address
+    assert live(payment) == ["pay-1"]
+
+
+def test_a_missing_file_leaves_the_last_good_list_and_keeps_the_reason(payment, write_list, settings):
+    write_list("pay-1", "pay-2")
+    payment.sync_machines()
+    payment.refresh_from_db()
+    answered = payment.synced_at
+    (settings.CONFIG_FILES_DIR / "payment.json").unlink()
+    with pytest.raises(SourceError):
+        payment.sync_machines()
+    payment.refresh_from_db()
+    assert live(payment) == ["pay-1", "pay-2"]
+    assert "payment.json" in payment.sync_error
+    assert payment.synced_at == answered
+
+
+def test_a_good_answer_clears_the_reason_of_the_last_bad_one(payment, write_list):
+    with pytest.raises(SourceError):
+        payment.sync_machines()
+    write_list("pay-1")
+    payment.sync_machines()
+    payment.refresh_from_db()
+    assert payment.sync_error == ""
+
+
+@pytest.mark.parametrize("left", [[], ["pay-1"], ["pay-1", "pay-2"], ["new-1", "new-2", "new-3", "new-4"]])
+def test_a_sudden_loss_is_not_taken(payment, write_list, left):
+    write_list("pay-1", "pay-2", "pay-3", "pay-4")
+    payment.sync_machines()
+    write_list(*left)
+    with pytest.raises(SourceError, match="suddenly missing"):
+        payment.sync_machines()
+    assert live(payment) == ["pay-1", "pay-2", "pay-3", "pay-4"]
+
+
+def test_the_only_machine_is_not_lost_to_an_empty_list(payment, write_list):
+    write_list("pay-1")
+    payment.sync_machines()
+    write_list()
+    with pytest.raises(SourceError):
+        payment.sync_machines()
+    assert live(payment) == ["pay-1"]
+
+
+def test_a_row_that_is_refused_counts_as_missing(payment, write_list, settings):
+    write_list("pay-1", "pay-2", "pay-3", "pay-4")
+    payment.sync_machines()
+    bad = [{"hostname": f"pay-{n}", "address": "a;b" if n > 1 else "10.0.1.1"} for n in range(1, 5)]
+    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(bad))
+    with pytest.raises(SourceError, match="suddenly missing"):
+        payment.sync_machines()
+
+
+def test_a_sudden_loss_is_taken_when_ops_accept_it(payment, write_list):
+    write_list("pay-1", "pay-2", "pay-3", "pay-4")
+    payment.sync_machines()
+    write_list("pay-1")
+    assert payment.sync_machines(accept_loss=True).gone == ["pay-2", "pay-3", "pay-4"]
+    assert live(payment) == ["pay-1"]
+
+
+def test_refused_rows_are_counted_and_the_others_kept(payment, settings):
+    answer = [{"hostname": "pay-1", "address": "10.0.0.1"}, {"hostname": "-oProxyCommand=id", "address": "10.0.0.2"}]
+    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(answer))
+    assert len(payment.sync_machines().refused) == 1
+    payment.refresh_from_db()
+    assert (live(payment), payment.refused_rows) == (["pay-1"], 1)
+
+
+def test_the_source_is_asked_once_a_minute_at_most(payment, counting_source):
+    for _ in range(3):
+        payment.refresh_machines()
+    assert ASKED == ["payment"]
+    assert live(payment) == ["pay-1"]
+    assert payment.synced_at
+
+
+def test_the_source_is_asked_again_when_the_list_is_old(payment, counting_source):
+    payment.refresh_machines()
+    payment.refresh_machines(max_age=-1)
+    assert len(ASKED) == 2
+
+
+def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source):
+    CountingSource.fails = True
+    for _ in range(3):
+        payment.refresh_machines()
+    assert len(ASKED) == 1
+    assert payment.sync_error == "The source is away."
+    assert payment.synced_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_source_is_asked_once_by_many_requests_at_the_same_time(counting_source):
+    business = make_business("payment")
+    ready = Barrier(8)
+
+    def refresh():
+        ready.wait()
+        type(business).objects.get(pk=business.pk).refresh_machines()
+        connection.close()
+
+    threads = [Thread(target=refresh) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(ASKED) == 1
+
+
+def test_ten_thousand_machines_are_taken_by_a_few_queries(payment, django_assert_max_num_queries):
+    many = list(_many_rows(10_000))
+    # SQLite takes a thousand values in one query
+    with django_assert_max_num_queries(120):
+        Listing.objects.take(payment, many)
+    assert len(live(payment)) == 10_000
+
+
+def _many_rows(number):
+    row = rows("pay-0")[0]
+    for n in range(number):
+        yield type(row)(f"pay-{n}", f"10.1.{n // 250}.{n % 250 + 1}", 22, "", {}, "")
+
+
+def test_a_source_that_is_not_registered_any_more_is_an_error_in_words(payment, settings):
+    settings.CONFIG_SOURCES = {}
+    with pytest.raises(SourceError):
+        payment.sync_machines()
+
+
+def test_the_list_can_say_no_machine_for_a_business_that_never_had_one(payment, write_list):
+    write_list()
+    assert payment.sync_machines().listed == 0
+
+
+def test_ops_hold_the_rights_of_ops_in_every_business(payment, ops):
+    from jobs.rights import GRANTED_TO_OPS
+
+    assert payment.rights_of(ops) == GRANTED_TO_OPS
+
+
+def test_a_person_who_was_deactivated_has_no_rights(payment, publisher):
+    publisher.is_active = False
+    assert payment.rights_of(publisher) == set()
