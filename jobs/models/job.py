@@ -112,21 +112,22 @@ class Job(models.Model):
         """Saves the changed fields and machines; an approval given before was for something else and is void."""
         with transaction.atomic():
             changed = {"approver": None, "approved_at": None, "revision": models.F("revision") + 1}
-            self._move(self.BEFORE_FIRST_STAGE, self.Status.WAITING, **changed)
+            was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WAITING, **changed)
             self.save(update_fields=["title", "version", "remark"])
             self.machines.set(machines)
-            self.record(Event.Verb.EDITED, by, became=self.Status.WAITING, version=self.version, machines=len(machines))
+            facts = {"version": self.version, "machines": len(machines)}
+            self.record(Event.Verb.EDITED, by, "", was, self.Status.WAITING, **facts)
 
     def withdraw(self, by, reason):
         with transaction.atomic():
-            self._move(self.BEFORE_FIRST_STAGE, self.Status.WITHDRAWN)
-            self.record(Event.Verb.WITHDRAWN, by, reason, became=self.Status.WITHDRAWN)
+            was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WITHDRAWN)
+            self.record(Event.Verb.WITHDRAWN, by, reason, was, self.Status.WITHDRAWN)
 
     def approve(self, by, reason=""):
         """Approves this revision: what `by` read, not what the job may have become since."""
         with transaction.atomic():
-            self._move([self.Status.WAITING], self.Status.APPROVED, approver=by, approved_at=Now())
-            self.record(Event.Verb.APPROVED, by, reason, was=self.Status.WAITING, became=self.Status.APPROVED)
+            was = self._move([self.Status.WAITING], self.Status.APPROVED, approver=by, approved_at=Now())
+            self.record(Event.Verb.APPROVED, by, reason, was, self.Status.APPROVED)
 
     def begin(self):
         """Marks that a stage runs; from here on the job can no longer be edited or withdrawn."""
@@ -149,7 +150,9 @@ class Job(models.Model):
         )
 
     def _move(self, old, new, **values):
-        row = Job.objects.filter(pk=self.pk, status__in=old, revision=self.revision)
-        if not row.update(status=new, **values):
-            raise JobMoved(_("This job was changed meanwhile: it is no longer in the state this step begins from."))
-        self.refresh_from_db(fields=["status", *values])
+        """Takes this revision from one of the states `old` to `new`; returns from which."""
+        for was in old:
+            if Job.objects.filter(pk=self.pk, status=was, revision=self.revision).update(status=new, **values):
+                self.refresh_from_db(fields=["status", *values])
+                return was
+        raise JobMoved(_("This job was changed meanwhile: it is no longer in the state this step begins from."))

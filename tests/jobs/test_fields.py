@@ -1,0 +1,94 @@
+import pytest
+from django.core.exceptions import ValidationError
+
+from jobs.fields import MachinesField
+from jobs.models import Listing, Machine
+from tests.conftest import list_machines, rows
+
+NOT_OFFERED = ["Some of these machines cannot be chosen here."]
+
+
+@pytest.fixture
+def field(payment, machines):
+    return MachinesField(queryset=Machine.objects.live_in(payment))
+
+
+def error_of(field, value):
+    with pytest.raises(ValidationError) as caught:
+        field.clean(value)
+    return caught.value
+
+
+def test_chosen_machines_come_in_the_order_in_which_they_were_chosen(field, machines):
+    chosen = [machines[2], machines[0]]
+    assert field.clean([str(machine.pk) for machine in chosen]) == chosen
+
+
+@pytest.mark.parametrize("value", [None, [], ""])
+def test_an_empty_choice_is_an_error_and_never_all(field, value):
+    assert error_of(field, value).code == "required"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "",
+        "x",
+        "-1",
+        "0",
+        "01",
+        "1.0",
+        "1e3",
+        " 1",
+        "1 ",
+        "1\n",
+        "+1",
+        "٣",
+        "9" * 40,
+        "1 OR 1=1",
+        "'; DROP TABLE x;--",
+        "$(id)",
+    ],
+)
+def test_what_is_no_id_is_refused_with_what_was_typed(field, machines, item):
+    error = error_of(field, [str(machines[0].pk), item])
+    assert error.code == "malformed"
+    assert item[:40] in error.messages[0]
+
+
+def test_a_machine_that_is_named_twice_is_refused(field, machines):
+    assert error_of(field, [machines[0].pk, machines[0].pk]).code == "twice"
+
+
+def test_a_machine_of_another_business_is_refused(field, machines, orders):
+    [foreign] = list_machines(orders, "ord-1")
+    assert error_of(field, [machines[0].pk, foreign.pk]).messages == NOT_OFFERED
+
+
+def test_a_machine_that_is_gone_is_refused(field, payment, machines):
+    Listing.objects.take(payment, rows(*(machine.hostname for machine in machines[1:])))
+    assert error_of(field, [machines[0].pk]).messages == NOT_OFFERED
+
+
+def test_an_id_that_does_not_exist_is_refused(field):
+    assert error_of(field, ["999999999999999999"]).messages == NOT_OFFERED
+
+
+def test_the_form_says_in_its_own_words_why_not(field, machines):
+    field.why_not = lambda ids: [f"{pk} is on holiday" for pk in ids]
+    assert error_of(field, ["7777", machines[0].pk]).messages == ["7777 is on holiday"]
+
+
+@pytest.mark.parametrize("number", [1, 1000, 10_000])
+def test_however_many_are_named_it_is_one_query(field, number, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        error_of(field, [str(pk) for pk in range(1_000_000, 1_000_000 + number)])
+
+
+def test_ten_thousand_machines_can_be_chosen(field, payment, django_assert_num_queries):
+    row = rows("x")[0]
+    many = [type(row)(f"pay-{n}", f"10.1.{n // 250}.{n % 250 + 1}", 22, "", {}, "") for n in range(10_000)]
+    Listing.objects.take(payment, many)
+    ids = list(Machine.objects.live_in(payment).values_list("pk", flat=True))
+    with django_assert_num_queries(1):
+        assert len(field.clean([str(pk) for pk in ids])) == 10_000
