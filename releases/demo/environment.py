@@ -1,6 +1,7 @@
 """The environment that the demo's settings come from. Nothing here may need those settings: they are read after it."""
 
 import argparse
+import contextlib
 import os
 import secrets
 import shlex
@@ -64,8 +65,10 @@ def _variables(folder):
 
 
 def _secret_key(folder):
-    path = folder / SECRET_KEY_FILE
-    return path.read_text(encoding="utf-8").strip() if path.exists() else secrets.token_urlsafe(50)
+    """The one that the folder keeps. A folder that cannot be read has none: that it cannot be used is told later."""
+    with contextlib.suppress(OSError):
+        return (folder / SECRET_KEY_FILE).read_text(encoding="utf-8").strip()
+    return secrets.token_urlsafe(50)
 
 
 def _database(folder):

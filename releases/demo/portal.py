@@ -2,12 +2,11 @@
 
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import socket
 import time
-import urllib.error
-import urllib.request
 
 from django.core.management import call_command
 from django.db import connections
@@ -100,10 +99,11 @@ class Demo:
         threads = ["--worker-class", "gthread", "--threads", 8, "--graceful-timeout", 3]
         server = ["releases.demo.leash", "gunicorn", "deploy_portal.wsgi", *bind, *threads]
         self.parts.start("web", *server, pass_fds=[listener.fileno()])
-        self._tell("address", f"http://{HOST}:{listener.getsockname()[1]}/")
+        port = listener.getsockname()[1]
+        self._tell("address", f"http://{HOST}:{port}/")
         # From here on it is the web server's alone: when that dies, a browser must not wait for an answer
         listener.close()
-        self._wait("web", lambda: _answers(f"{self.facts['address']}health/"))
+        self._wait("web", lambda: _answers(port))
 
     def _wait(self, name, is_ready):
         deadline = time.monotonic() + READY_WITHIN
@@ -136,8 +136,12 @@ class Demo:
 @contextlib.contextmanager
 def _lock(folder):
     """Makes the folder ours alone, for as long as this process lives."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise DemoError(f"{folder} cannot be written to: {os.strerror(error.errno)}.") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -153,12 +157,13 @@ def _listener(port):
         raise DemoError(f"Port {port} cannot be had: {reason}. Choose another with --port.") from None
 
 
-def _answers(address):
-    try:
-        with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310
-            return answer.status == 200
-    except (urllib.error.URLError, TimeoutError):
-        return False
+def _answers(port):
+    """Whether the web server says that it is well."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request("GET", "/health/")
+        return connection.getresponse().status == 200
+    return False
 
 
 def _database_url():

@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
     def _serve(self, demo, port):
         try:
-            self.stdout.write("Starting; this takes some seconds.")
+            self._say("Starting; this takes some seconds.")
             with demo.running(port):
                 self._introduce(demo)
                 while not threading.Event().wait(WATCH):
@@ -84,5 +84,9 @@ class Command(BaseCommand):
             f"Logs:                 {demo.parts.logs}",
             "Ctrl-C stops everything.",
         ]
-        self.stdout.write("\n".join(lines))
+        self._say("\n".join(lines))
+
+    def _say(self, words):
+        """Prints at once, also where a script reads."""
+        self.stdout.write(words)
         self.stdout.flush()
