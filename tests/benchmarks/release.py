@@ -1,0 +1,155 @@
+"""A release on many loopback machines through the whole portal, beside bare asyncssh, in one run:
+
+    .venv/bin/python -m tests.benchmarks.release [--machines 200] [--rounds 3]
+
+The portal is timed from the click (the POST that starts the stage) to the last row recorded. Web server, worker,
+database and fleet are those of `manage.py demo`. Prints medians and their ratio; machines are noisy: read the ratio.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+AT_ONCE = 50
+OF_TWELVE = 9  # so many of the demo's machines belong to payment
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--machines", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        _enter(Path(folder).resolve())
+        rounds = _measure(Path(folder).resolve(), options.machines, options.rounds)
+    _tell(options.machines, *rounds)
+
+
+def _enter(folder):
+    import django
+
+    from releases.demo import environment
+
+    environment.enter(["--data", str(folder)])
+    os.environ.update(DJANGO_SETTINGS_MODULE="deploy_portal.settings", WORKER_MACHINES_AT_ONCE=str(AT_ONCE))
+    django.setup()
+
+
+def _measure(folder, machines, rounds):
+    from releases.demo.portal import Demo
+
+    with Demo(folder, -(-machines * 12 // OF_TWELVE) + 12).running(port=0, slowly=False) as demo:
+        publisher = _Publisher(demo)
+        portal, bare = [], []
+        for number in range(rounds):
+            portal.append(publisher.release(f"1.{number}", machines))
+            bare.append(_bare(demo, machines))
+    return portal, bare
+
+
+class _Publisher:
+    """Opens jobs for as many machines, and starts their first stage through the page."""
+
+    def __init__(self, demo):
+        import requests
+
+        from jobs.models import Business
+        from releases.models import Task
+        from tests.benchmarks.bare_asyncssh import SCRIPT
+
+        self.demo = demo
+        self.business = Business.objects.get(slug="payment")
+        self.task = Task.objects.get(business=self.business, action="release")
+        self.rollback_task = Task.objects.get(business=self.business, action="rollback")
+        self.task.revise(SCRIPT, None)
+        self.page = requests.Session()
+        account = demo.facts["users"]["publisher"]
+        self._get("login/")
+        self._post("login/", **account)
+
+    def release(self, version, machines):
+        from releases.models import MachineRun, Run
+
+        job, chosen = self._job(version, machines)
+        path = f"jobs/{job.pk}/stages/pre-release/"
+        token = re.search(r'name="token" value="([^"]+)"', self._get(path)).group(1)
+        data = {"step": "start", "token": token, "machines": chosen, "typed_count": len(chosen), "remark": ""}
+        data |= {"release_task": self.task.pk, "rollback_task": self.rollback_task.pk, "batch_size": ""}
+        cpu = self._worker_cpu()
+        began = time.perf_counter()
+        self._post(path, **data)
+        while Run.objects.filter(stage__job=job, status=Run.Status.RUNNING).exists():
+            time.sleep(0.02)
+        wall = time.perf_counter() - began
+        failed = MachineRun.objects.in_job(job).exclude(status="succeeded").count()
+        return {"wall": wall, "cpu": self._worker_cpu() - cpu, "failed": failed, "peak": self._worker_peak()}
+
+    def _job(self, version, machines):
+        from deploy_portal.models import User
+        from jobs.models import Job, Machine
+
+        people = {role: User.objects.get(username=user["username"]) for role, user in self.demo.facts["users"].items()}
+        chosen = list(Machine.objects.live_in(self.business)[:machines])
+        job = Job(business=self.business, title="Benchmark", version=version)
+        job.ask(people["requester"], chosen)
+        job.approve(people["approver"])
+        return job, [machine.pk for machine in chosen]
+
+    def _get(self, path):
+        return self.page.get(self.demo.facts["address"] + path).text
+
+    def _post(self, path, **data):
+        answer = self.page.post(
+            self.demo.facts["address"] + path,
+            data=data,
+            headers={"X-CSRFToken": self.page.cookies["csrf"], "Referer": self.demo.facts["address"]},
+            allow_redirects=False,
+        )
+        if answer.status_code != 302:
+            raise SystemExit(f"{path} answered {answer.status_code}: {answer.text[:2000]}")
+
+    def _worker_cpu(self):
+        stat = Path(f"/proc/{self._worker()}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _worker_peak(self):
+        status = Path(f"/proc/{self._worker()}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024
+
+    def _worker(self):
+        return self.demo.parts.pids()["worker"]
+
+
+def _bare(demo, machines):
+    from jobs.models import Machine
+
+    ports = Machine.objects.filter(businesses__slug="payment").values_list("port", flat=True)[:machines]
+    command = [sys.executable, "-m", "tests.benchmarks.bare_asyncssh"]
+    facts = [demo.facts["known_hosts"], demo.facts["client_key"], AT_ONCE, *ports]
+    done = subprocess.run([*command, *map(str, facts)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def _median(rounds, what):
+    return statistics.median(one[what] for one in rounds)
+
+
+def _tell(machines, portal, bare):
+    print(f"{machines} machines, {AT_ONCE} at a time, medians of {len(portal)}")
+    for name, rounds in (("portal", portal), ("bare asyncssh", bare)):
+        wall, cpu = _median(rounds, "wall"), _median(rounds, "cpu")
+        failed = sum(one["failed"] for one in rounds)
+        print(f"{name:>14}: {wall:.2f} s, CPU {cpu:.2f} s, {failed} failed")
+    ratios = [_median(portal, what) / _median(bare, what) for what in ("wall", "cpu")]
+    print(f"         ratio: {ratios[0]:.2f} (wall), {ratios[1]:.2f} (CPU); worker's peak {portal[-1]['peak']:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
