@@ -1,0 +1,115 @@
+"""The Chinese catalogue: complete, in step with what is marked in Python, and compiled."""
+
+import ast
+import re
+
+import polib
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.utils.translation import gettext, override
+
+from deploy_portal.templatetags.portal import STATUS_WORDS
+from jobs.rights import Right
+
+PO_FILE = settings.BASE_DIR / "locale/zh_Hans/LC_MESSAGES/django.po"
+PO = polib.pofile(PO_FILE)
+MO = polib.mofile(PO_FILE.with_suffix(".mo"))
+STALE = "Run manage.py makemessages --locale zh_Hans --no-location, translate, and run manage.py compilemessages."
+
+# %(name)s, %d, and %%d, which a template gives on to JavaScript as %d; {name} of str.format.
+PLACEHOLDER = re.compile(r"%{1,2}(?:\([a-z_]+\))?[-+#0]*[0-9]*(?:\.[0-9]+)?[a-zA-Z]|{[a-z_]*}")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+MARKERS = {"gettext_noop", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
+
+
+def translations(entry):
+    return list(entry.msgstr_plural.values()) if entry.msgid_plural else [entry.msgstr]
+
+
+def contents(catalogue):
+    return {(entry.msgctxt, entry.msgid, entry.msgid_plural): translations(entry) for entry in catalogue}
+
+
+def labels():
+    """Each word for a state, a role, a right or another choice that pages show, by where it is from."""
+    found = {f"STATUS_WORDS {key}": word for key, word in STATUS_WORDS.items()}
+    found |= {f"Right {right.value}": right.label for right in Right}
+    for app in ("jobs", "releases"):
+        for model in apps.get_app_config(app).get_models():
+            for field in model._meta.fields:
+                found |= {f"{field} {value}": word for value, word in field.flatchoices}
+    return found
+
+
+def marked(*folders):
+    """Each text that Python files below `folders` mark for translation, with the name of what marks it."""
+    for folder in folders:
+        for path in sorted((settings.BASE_DIR / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            names = {
+                alias.asname or alias.name: alias.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and node.module == "django.utils.translation"
+                for alias in node.names
+                if alias.name in MARKERS
+            }
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                    yield names[node.func.id], ast.literal_eval(node.args[0])
+
+
+def test_every_message_is_translated():
+    assert not [entry.msgid for entry in PO if not all(text.strip() for text in translations(entry))]
+
+
+def test_chinese_has_one_plural_form():
+    assert not [entry.msgid for entry in PO if entry.msgid_plural and list(entry.msgstr_plural) != [0]]
+
+
+def test_nothing_is_fuzzy_or_obsolete():
+    assert not PO.metadata_is_fuzzy
+    assert not [entry.msgid for entry in [*PO.fuzzy_entries(), *PO.obsolete_entries()]]
+
+
+def test_header_is_filled_in_and_names_no_address():
+    assert PO.metadata["Language"] == "zh_Hans"
+    assert PO.metadata["Plural-Forms"] == "nplurals=1; plural=0;"
+    assert not re.search(r"@|PACKAGE|YEAR|FULL NAME", PO.header + "".join(PO.metadata.values()))
+
+
+def test_placeholders_are_those_of_the_source():
+    wrong = {
+        text: entry.msgid
+        for entry in PO
+        for text in translations(entry)
+        # The one Chinese form stands for the plural; the English singular may do without the number.
+        if set(PLACEHOLDER.findall(text)) != set(PLACEHOLDER.findall(entry.msgid_plural or entry.msgid))
+    }
+    assert not wrong
+
+
+def test_compiled_catalogue_says_what_its_source_says():
+    assert contents(MO) == contents(PO), STALE
+    assert MO.metadata["Plural-Forms"] == PO.metadata["Plural-Forms"], STALE
+
+
+@pytest.mark.parametrize(("where", "label"), labels().items())
+def test_words_of_states_and_choices_are_chinese(where, label):
+    with override("en"):
+        english = str(label)
+    with override("zh-hans"):
+        assert str(label) != english
+        assert CHINESE.search(str(label))
+
+
+def test_reasons_kept_in_the_database_have_a_translation():
+    reasons = [text for marker, text in marked("releases") if marker == "gettext_noop"]
+    assert len(reasons) > 20
+    with override("zh-hans"):
+        assert not [reason for reason in reasons if not CHINESE.search(gettext(reason))], STALE
+
+
+def test_every_text_marked_in_python_is_in_the_catalogue():
+    known = {entry.msgid for entry in PO}
+    assert not {text for _marker, text in marked("deploy_portal", "jobs", "releases")} - known, STALE
