@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 env = environ.Env()
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+DATABASES = ["sqlite", "postgres", "postgresql"]
 
 
 def text(name, default=""):
@@ -24,11 +25,18 @@ def flag(name, default):
     return FLAGS[value]
 
 
+def choice(name, default, choices):
+    value = text(name) or default
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}; it is {value!r}.")
+    return value
+
+
 def number(name, default, least=0, most=10**9):
     value = text(name)
     if not value:
         return default
-    if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+    if not value.isascii() or not value.isdigit() or len(value) > 18 or not least <= int(value) <= most:
         raise ImproperlyConfigured(f"{name} must be a whole number from {least} to {most}; it is {value!r}.")
     return int(value)
 
@@ -45,9 +53,12 @@ def secret(name):
     if not path:
         return value
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        value = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}") from error
+    if not value:
+        raise ImproperlyConfigured(f"{name}_FILE names an empty file: {path}")
+    return value
 
 
 def time_zone(name, default):
@@ -59,16 +70,17 @@ def time_zone(name, default):
 
 def database(name, default):
     """A Django DATABASES entry from a URL; SQLite gets the options without which parallel writers fail."""
-    config = env.db_url_config(secret(name) or default)
+    url = secret(name) or default
+    if url.partition("://")[0] not in DATABASES:
+        raise ImproperlyConfigured(f"{name} must be a sqlite:// or postgres:// address.")
+    config = env.db_url_config(url)
     if config["ENGINE"].endswith("sqlite3"):
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
-    elif config["ENGINE"].endswith("postgresql"):
+    else:
         config["CONN_MAX_AGE"] = 60
         config["CONN_HEALTH_CHECKS"] = True
-    else:
-        raise ImproperlyConfigured(f"{name} must be a sqlite:// or postgres:// address.")
     return config

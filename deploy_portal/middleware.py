@@ -1,6 +1,6 @@
 import logging
 
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
@@ -40,7 +40,7 @@ def busy_database(get_response):
         return get_response(request)
 
     def process_exception(request, exception):
-        if isinstance(exception, OperationalError):
+        if isinstance(exception, InterfaceError | OperationalError):
             log.warning("Database not available for %s: %s", request.path, exception)
             return _unavailable(request, _("The database is busy or being restarted. Nothing was changed."))
         return None

@@ -1,5 +1,7 @@
 from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.signals import user_logged_out
 from django.db import models
+from django.dispatch import receiver
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
@@ -23,3 +25,10 @@ class User(AbstractUser):
         return salted_hmac(
             "deploy_portal.session_epoch", f"{inner}:{self.session_epoch}", secret=secret, algorithm="sha256"
         ).hexdigest()
+
+
+@receiver(user_logged_out)
+def end_sessions(sender, user, **kwargs):
+    """Whoever logs out, here or in the admin, logs out everywhere: a copy of the cookie must not outlive it."""
+    if user:
+        user.end_sessions()

@@ -96,6 +96,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 AXES_FAILURE_LIMIT = 5
+AXES_USERNAME_CALLABLE = "deploy_portal.views.login_name"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
@@ -168,7 +169,7 @@ EXECUTORS = {
     "ssh": "releases.executors.ssh.SshExecutor",
     "dummy": "releases.executors.dummy.DummyExecutor",
 }
-EXECUTOR = env.text("EXECUTOR", "ssh")
+EXECUTOR = env.choice("EXECUTOR", "ssh", EXECUTORS)
 SSH_USER = env.text("SSH_USER", "deploy")
 SSH_KEY_FILES = env.words("SSH_KEY_FILES")
 SSH_KNOWN_HOSTS = env.text("SSH_KNOWN_HOSTS")
@@ -178,11 +179,12 @@ WORKER_DEAD_AFTER = env.number("WORKER_DEAD_AFTER", 15, least=3, most=3600)
 LOG_HEAD_BYTES = env.number("LOG_HEAD_BYTES", 262_144, least=1024)
 LOG_TAIL_BYTES = env.number("LOG_TAIL_BYTES", 65_536, least=1024)
 
+LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {"asyncssh": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
 }

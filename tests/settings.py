@@ -13,10 +13,11 @@ os.environ.setdefault("ALLOW_LOOPBACK_MACHINES", "1")
 
 from deploy_portal.settings import *  # noqa: E402, F403
 
+folder = tempfile.mkdtemp(prefix="portal-tests-")
+atexit.register(shutil.rmtree, folder, ignore_errors=True)
+STATIC_ROOT = folder
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
     # A file and no shared memory, so that threads and the live server meet the locks that production has.
-    folder = tempfile.mkdtemp(prefix="portal-sqlite-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     DATABASES["default"]["TEST"] = {"NAME": f"{folder}/test.sqlite3"}  # noqa: F405
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

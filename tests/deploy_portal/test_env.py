@@ -1,0 +1,146 @@
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from deploy_portal import env
+
+
+@pytest.fixture
+def setting(monkeypatch):
+    """Sets the environment variable SETTING."""
+    monkeypatch.delenv("SETTING", raising=False)
+    monkeypatch.delenv("SETTING_FILE", raising=False)
+    return lambda value, name="SETTING": monkeypatch.setenv(name, value)
+
+
+def refuses(read, *args, **kwargs):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        read("SETTING", *args, **kwargs)
+    assert "SETTING" in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", " on "])
+def test_a_flag_is_on(setting, value):
+    setting(value)
+    assert env.flag("SETTING", False) is True
+
+
+@pytest.mark.parametrize("value", ["0", "False", "no", "off"])
+def test_a_flag_is_off(setting, value):
+    setting(value)
+    assert env.flag("SETTING", True) is False
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_flag_that_is_empty_has_its_default(setting, default):
+    assert env.flag("SETTING", default) is default
+    setting("  ")
+    assert env.flag("SETTING", default) is default
+
+
+@pytest.mark.parametrize("value", ["2", "ja", "enabled", "-1", "none"])
+def test_a_flag_that_cannot_be_meant_is_refused(setting, value):
+    setting(value)
+    assert value in refuses(env.flag, False)
+
+
+def test_a_number_is_read(setting):
+    assert env.number("SETTING", 7) == 7
+    setting("42")
+    assert env.number("SETTING", 7) == 42
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "ten", "1e3", "0x10", "٣", "101", "0", "9" * 5000])
+def test_a_number_that_cannot_be_meant_is_refused(setting, value):
+    setting(value)
+    refuses(env.number, 7, least=1, most=100)
+
+
+def test_words_are_parted_by_commas(setting):
+    assert env.words("SETTING", ["a", "b"]) == ["a", "b"]
+    setting(" one, two,, ")
+    assert env.words("SETTING") == ["one", "two"]
+
+
+def test_a_choice_is_one_of_its_values(setting):
+    assert env.choice("SETTING", "ssh", ["ssh", "dummy"]) == "ssh"
+    setting("dummy")
+    assert env.choice("SETTING", "ssh", ["ssh", "dummy"]) == "dummy"
+    setting("telnet")
+    assert "ssh, dummy" in refuses(env.choice, "ssh", ["ssh", "dummy"])
+
+
+def test_a_secret_is_a_value_or_the_content_of_a_file(setting, tmp_path):
+    assert env.secret("SETTING") == ""
+    setting("in the open")
+    assert env.secret("SETTING") == "in the open"
+    setting("")
+    path = tmp_path / "secret"
+    path.write_text("from a file\n")
+    setting(str(path), "SETTING_FILE")
+    assert env.secret("SETTING") == "from a file"
+
+
+def test_a_secret_that_is_given_twice_is_refused(setting, tmp_path):
+    setting("one")
+    setting(str(tmp_path), "SETTING_FILE")
+    assert "not both" in refuses(env.secret)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_secret_whose_file_cannot_be_read_is_refused(setting, tmp_path, name):
+    setting(str(tmp_path / name), "SETTING_FILE")
+    refuses(env.secret)
+
+
+def test_a_secret_whose_file_is_empty_is_refused(setting, tmp_path):
+    (tmp_path / "empty").write_text(" \n")
+    setting(str(tmp_path / "empty"), "SETTING_FILE")
+    refuses(env.secret)
+
+
+def test_a_secret_that_is_no_text_is_refused(setting, tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    setting(str(tmp_path / "binary"), "SETTING_FILE")
+    refuses(env.secret)
+
+
+def test_a_time_zone_is_one_that_exists(setting):
+    assert env.time_zone("SETTING", "UTC") == "UTC"
+    setting("Asia/Shanghai")
+    assert env.time_zone("SETTING", "UTC") == "Asia/Shanghai"
+    setting("Asia/Atlantis")
+    refuses(env.time_zone, "UTC")
+
+
+def test_sqlite_gets_what_parallel_writers_need(setting):
+    database = env.database("SETTING", "sqlite:////tmp/portal.sqlite3")
+    assert database["NAME"] == "/tmp/portal.sqlite3"
+    assert database["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert "journal_mode=WAL" in database["OPTIONS"]["init_command"]
+
+
+def test_postgresql_is_asked_whether_it_still_answers(setting):
+    setting("postgres://portal:secret@db.example/portal?sslmode=require")
+    database = env.database("SETTING", "sqlite:///unused")
+    assert database["CONN_HEALTH_CHECKS"] is True
+    assert (database["HOST"], database["NAME"], database["OPTIONS"]) == ("db.example", "portal", {"sslmode": "require"})
+
+
+def test_the_address_of_a_database_may_come_from_a_file(setting, tmp_path):
+    (tmp_path / "url").write_text("postgres://portal:secret@db.example/portal\n")
+    setting(str(tmp_path / "url"), "SETTING_FILE")
+    assert env.database("SETTING", "sqlite:///unused")["PASSWORD"] == "secret"
+
+
+@pytest.mark.parametrize(
+    "value", ["mysql://root@db.example/portal", "portal.sqlite3", "portal", "http://db.example", "://"]
+)
+def test_a_database_that_the_portal_does_not_know_is_refused(setting, value):
+    setting(value)
+    refuses(env.database, "sqlite:///unused")
+
+
+def test_a_refused_database_does_not_show_its_password(setting):
+    setting("mysql://root:hunter2@db.example/portal")
+    assert "hunter2" not in refuses(env.database, "sqlite:///unused")

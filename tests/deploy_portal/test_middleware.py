@@ -1,0 +1,118 @@
+import secrets
+import sqlite3
+from html import escape
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection
+from django.db.backends.utils import CursorWrapper
+from django.http import HttpResponse
+from django.urls import include, path, reverse
+
+from jobs.models import Event
+
+
+def fill_session(request):
+    # Random: the session is compressed before it is measured.
+    request.session["text"] = secrets.token_hex(int(request.GET["bytes"]) // 2)
+    return HttpResponse("kept")
+
+
+def lose_database(request):
+    raise {"operational": OperationalError, "interface": InterfaceError}[request.GET["how"]]("database is locked")
+
+
+urlpatterns = [
+    path("fill/", fill_session),
+    path("lose/", lose_database),
+    path("", include("deploy_portal.urls")),
+]
+
+
+@pytest.fixture
+def odd_pages(settings):
+    """Adds the pages of this module."""
+    settings.ROOT_URLCONF = __name__
+
+
+@pytest.mark.parametrize("how", ["operational", "interface"])
+def test_a_database_that_is_away_is_a_503_with_words_and_when_to_come_back(client, odd_pages, how):
+    response = client.get("/lose/", {"how": how})
+    assert response.status_code == 503
+    assert response["Retry-After"] == "5"
+    assert "Nothing was changed" in response.content.decode()
+
+
+def test_the_503_is_told_in_the_readers_language(client, odd_pages):
+    response = client.get("/lose/", {"how": "operational"}, headers={"accept-language": "zh-hans"})
+    assert (response.status_code, response["Content-Language"]) == (503, "zh-hans")
+
+
+@pytest.mark.parametrize("page", ["/", "/jobs/", "/jobs/1/", "/jobs/1/stages/release/", "/admin/"])
+def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, publisher, monkeypatch, page):
+    client.force_login(publisher)
+
+    def away(*args, **kwargs):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CursorWrapper, "execute", away)
+        assert client.get(page).status_code == 503
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL does not lock the whole database")
+def test_a_locked_sqlite_is_a_503_and_changes_nothing(client, make_job, approver):
+    job = make_job(approved=False)
+    client.force_login(approver)
+    writer = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    connection.cursor().execute("PRAGMA busy_timeout = 50")
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+        assert client.post(reverse("approve_job", args=[job.pk]), {"revision": 1}).status_code == 503
+    finally:
+        writer.rollback()
+        writer.close()
+    assert client.post(reverse("approve_job", args=[job.pk]), {"revision": 1}).status_code == 302
+    assert Event.objects.filter(verb="approved").count() == 1
+
+
+def test_a_session_of_a_usual_size_is_kept(client, odd_pages):
+    response = client.get("/fill/", {"bytes": 2000})
+    assert response.status_code == 200
+    assert len(client.cookies["session"].value) > 1000
+
+
+@pytest.mark.parametrize("size", [6000, 100_000])
+def test_a_session_that_browsers_would_drop_is_refused_and_said_so(client, odd_pages, size):
+    response = client.get("/fill/", {"bytes": size})
+    assert response.status_code == 503
+    assert escape("This page tried to keep too much in your session.") in response.content.decode()
+    assert "session" not in response.cookies
+
+
+def test_no_cookie_above_what_browsers_take_is_ever_sent(client, odd_pages):
+    for size in range(2400, 4400, 100):
+        response = client.get("/fill/", {"bytes": size})
+        sent = response.cookies.get("session")
+        assert response.status_code == 503 or len(sent.OutputString()) < 4096
+
+
+def test_the_next_request_after_a_refused_session_works(client, odd_pages, publisher):
+    client.force_login(publisher)
+    client.get("/fill/", {"bytes": 6000})
+    assert client.get("/").status_code == 200
+
+
+def test_an_event_tells_the_address_that_its_person_came_from(client, make_job, approver):
+    job = make_job(approved=False)
+    client.force_login(approver)
+    client.post(reverse("approve_job", args=[job.pk]), {"revision": 1}, REMOTE_ADDR="192.0.2.9")
+    assert Event.objects.get(verb="approved").origin == "192.0.2.9"
+
+
+def test_the_address_of_one_request_is_not_that_of_the_next(client, make_job, approver):
+    job = make_job(approved=False)
+    client.force_login(approver)
+    client.get("/", REMOTE_ADDR="192.0.2.9")
+    job.approve(approver)
+    assert Event.objects.get(verb="approved").origin == ""

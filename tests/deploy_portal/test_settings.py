@@ -1,0 +1,104 @@
+"""Start-up, in a process of its own: what cannot be meant is an error that names its variable."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCTION = {
+    "DEBUG": "0",
+    "INSECURE_HTTP": "0",
+    "SECRET_KEY": "pV3xq8TtZ0w9Lr5cYk2mJb7nHd4sGf6a-uEoWiRyNzAxQCvB-of-a-test",
+    "SECRET_KEY_FILE": "",
+    "ALLOWED_HOSTS": "portal.example",
+    "DATABASE_URL": "postgres://portal:secret@db.example/portal",
+    "DJANGO_SETTINGS_MODULE": "deploy_portal.settings",
+}
+
+
+def portal(*command, **variables):
+    """Runs Python with the variables of a production set-up, changed by `variables`."""
+    environ = {"PATH": os.environ["PATH"], **PRODUCTION, **variables}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def start_up(**variables):
+    return portal("-c", "import deploy_portal.settings as s; print(s.SECRET_KEY)", **variables)
+
+
+def error_of(**variables):
+    """The last line that a start-up ends with."""
+    started = start_up(**variables)
+    assert started.returncode == 1, started.stdout
+    last = started.stderr.strip().splitlines()[-1]
+    assert last.startswith("django.core.exceptions.ImproperlyConfigured: "), last
+    return last
+
+
+def test_production_settings_start():
+    assert start_up().stdout.strip() == PRODUCTION["SECRET_KEY"]
+
+
+def test_no_secret_key_is_an_error_that_names_it():
+    assert "SECRET_KEY" in error_of(SECRET_KEY="")
+
+
+def test_development_starts_without_a_secret_key():
+    assert "insecure" in start_up(SECRET_KEY="", DEBUG="1").stdout
+
+
+def test_the_secret_key_may_come_from_a_file(tmp_path):
+    (tmp_path / "key").write_text("a key from a file\n")
+    assert start_up(SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / "key")).stdout.strip() == "a key from a file"
+
+
+def test_a_secret_key_that_is_given_twice_is_refused(tmp_path):
+    assert "SECRET_KEY or SECRET_KEY_FILE, not both" in error_of(SECRET_KEY_FILE=str(tmp_path / "key"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEBUG", "maybe"),
+        ("INSECURE_HTTP", "2"),
+        ("TIME_ZONE", "Mars/Olympus"),
+        ("SESSION_HOURS", "0"),
+        ("SSH_CONNECT_TIMEOUT", "soon"),
+        ("WORKER_DEAD_AFTER", "-5"),
+        ("DATABASE_URL", "mysql://db.example/portal"),
+        ("LOG_LEVEL", "loud"),
+        ("EXECUTOR", "telnet"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_its_variable(name, value):
+    assert name in error_of(**{name: value})
+
+
+def test_the_deployment_checks_have_nothing_to_say_about_production():
+    checked = portal("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    assert checked.returncode == 0, checked.stderr
+    assert "no issues" in checked.stdout
+
+
+def test_the_deployment_checks_warn_of_sqlite_in_production(tmp_path):
+    checked = portal(
+        "manage.py", "check", "--deploy", "--fail-level", "WARNING", DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3"
+    )
+    assert checked.returncode == 1
+    assert "deploy_portal.W001" in checked.stderr
+
+
+def test_cookies_are_bound_to_the_host_and_to_https_in_production():
+    names = "SESSION_COOKIE_NAME", "CSRF_COOKIE_NAME", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE"
+    shown = portal("-c", f"import deploy_portal.settings as s; print([getattr(s, n) for n in {names}])")
+    assert shown.stdout.strip() == "['__Host-session', '__Host-csrf', True, True]"
+
+
+def test_there_is_no_change_of_models_without_its_migration(tmp_path):
+    url = f"sqlite:///{tmp_path}/db.sqlite3"
+    assert portal("manage.py", "makemigrations", "--check", "--dry-run", DATABASE_URL=url).returncode == 0

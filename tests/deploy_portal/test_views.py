@@ -1,0 +1,152 @@
+import pytest
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from tests.conftest import PASSWORD, make_user
+
+
+@pytest.fixture
+def person(db):
+    return make_user("person")
+
+
+def try_login(client, name="person", password="wrong", **extra):
+    return client.post("/login/", {"username": name, "password": password}, **extra)
+
+
+def test_a_person_logs_in_and_is_at_home(client, person):
+    response = try_login(client, password=PASSWORD)
+    assert (response.status_code, response.url) == (302, "/")
+
+
+def test_a_person_comes_back_to_the_page_they_wanted(client, person):
+    page = client.get("/jobs/1/stages/release/")
+    assert page.url == "/login/?next=/jobs/1/stages/release/"
+    assert "#1 release" in client.get(page.url).content.decode()
+    response = client.post(page.url, {"username": "person", "password": PASSWORD})
+    assert response.url == "/jobs/1/stages/release/"
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["//evil", "//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "///evil.example"],
+)
+@pytest.mark.parametrize("method", ["query", "form"])
+def test_nobody_is_sent_elsewhere_after_the_login(client, person, elsewhere, method):
+    data = {"username": "person", "password": PASSWORD}
+    if method == "query":
+        response = client.post("/login/", data, query_params={"next": elsewhere})
+    else:
+        response = client.post("/login/", data | {"next": elsewhere})
+    assert (response.status_code, response.url) == (302, "/")
+
+
+def test_the_login_page_sends_home_who_is_logged_in(client, person):
+    client.force_login(person)
+    assert client.get("/login/").url == "/"
+
+
+def test_a_wrong_password_says_how_many_tries_are_left(client, person):
+    assert "4 tries left" in try_login(client).content.decode()
+    assert "3 tries left" in try_login(client).content.decode()
+
+
+def test_after_five_wrong_tries_the_right_password_does_not_help(client, person):
+    for _ in range(5):
+        response = try_login(client)
+    assert response.status_code == 429
+    assert "Too many tries" in response.content.decode()
+    assert try_login(client, password=PASSWORD).status_code == 429
+
+
+def test_the_lock_out_is_for_one_name_from_one_address(client, person):
+    make_user("other")
+    for _ in range(5):
+        try_login(client)
+    assert try_login(client, "other", PASSWORD).status_code == 302
+    client.post("/logout/")
+    assert try_login(client, password=PASSWORD, REMOTE_ADDR="192.0.2.9").status_code == 302
+
+
+def test_a_header_does_not_make_a_new_address(client, person):
+    for number in range(6):
+        response = try_login(client, headers={"x-forwarded-for": f"192.0.2.{number}"})
+    assert response.status_code == 429
+
+
+def test_the_lock_out_counts_for_the_admins_login_too(client, ops):
+    for _ in range(5):
+        try_login(client, "ops")
+    response = client.post("/admin/login/", {"username": "ops", "password": PASSWORD})
+    assert response.status_code in (302, 429)
+    assert client.get("/").status_code == 302
+
+
+def test_a_login_that_works_gives_all_tries_back(client, person):
+    try_login(client)
+    try_login(client, password=PASSWORD)
+    client.post("/logout/")
+    assert "4 tries left" in try_login(client).content.decode()
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "' OR 1=1 --", "<script>", "用户"])
+@pytest.mark.parametrize("page", ["/login/", "/admin/login/"])
+def test_a_strange_name_is_a_failed_login(client, person, name, page):
+    response = client.post(page, {"username": name, "password": "wrong"})
+    assert response.status_code in (200, 302)
+    assert client.get("/").status_code == 302
+    assert "<script>" not in response.content.decode().replace("<script src", "")
+
+
+def test_a_long_name_runs_out_of_tries_too(client, person):
+    for _ in range(5):
+        response = try_login(client, "x" * 5000)
+    assert response.status_code == 429
+
+
+def test_a_person_who_was_deactivated_does_not_get_in(client, person):
+    person.is_active = False
+    person.save()
+    assert try_login(client, password=PASSWORD).status_code == 200
+
+
+def test_logging_out_is_asked_for_by_post_only(client, person):
+    client.force_login(person)
+    assert client.get("/logout/").status_code == 405
+    assert client.get("/").status_code == 200
+    assert client.post("/logout/").url == "/login/"
+    assert client.get("/").status_code == 302
+
+
+def test_logging_out_twice_does_no_harm(client, person):
+    client.force_login(person)
+    client.post("/logout/")
+    assert client.post("/logout/").url == "/login/"
+
+
+def test_a_logout_that_another_site_sends_is_refused(person):
+    from django.test import Client
+
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(person)
+    assert client.post("/logout/").status_code == 403
+    assert client.get("/").status_code == 200
+
+
+def test_the_portal_says_that_it_is_well(client, db):
+    response = client.get("/health/")
+    assert (response.status_code, response.json()) == (200, {"database": "ok"})
+
+
+def test_the_portal_says_that_its_database_is_away(client, db, monkeypatch):
+    def away(self):
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "ensure_connection", away)
+        response = client.get("/health/")
+    assert (response.status_code, response.json()) == (503, {"database": "away"})
+
+
+def test_health_is_not_for_writing(client, db):
+    assert client.post("/health/").status_code == 405
