@@ -41,7 +41,7 @@ class TaskForm(forms.ModelForm):
     """A task with the text of its newest version; `based_on` is the version that the person began from."""
 
     script = ScriptField(
-        label=_("script"),
+        label=_("Script"),
         help_text=_("For sh, or bash if it begins with #!/bin/bash. Saving a changed text makes a new version of it."),
     )
     based_on = forms.IntegerField(required=False, widget=forms.HiddenInput)
@@ -187,6 +187,7 @@ class MachineRunInline(ShownMachineRun, ReadOnlyInline):
     """The first machines of a run, what went wrong before the rest; a table of 5,000 would help nobody."""
 
     model = MachineRun
+    verbose_name_plural = _("machine runs: up to 100, what went wrong first")
     fields = ["machine", "state", "exit_status", "reason", "batch", "started_at", "ended_at", "worker", "log"]
 
     def get_queryset(self, request):
@@ -243,9 +244,9 @@ class RunAdmin(ShownRun, NumberedAdmin):
 
 @admin.register(MachineRun)
 class MachineRunAdmin(ShownMachineRun, NumberedAdmin):
-    list_display = ["machine", "job", "run", "state", "exit_status", "worker", "started_at", "ended_at", "log"]
+    list_display = ["machine", "job", "run", "state", "exit_status", "started_at", "ended_at", "log"]
     list_filter = ["status", "run__action", "run__stage__job__business"]
-    list_select_related = ["machine", "worker", "run__stage__job__business"]
+    list_select_related = ["machine", "run__stage__job__business"]
     search_fields = ["machine__hostname", "run__stage__job__id__exact"]
     ordering = ["-pk"]
     fields = [

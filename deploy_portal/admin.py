@@ -1,0 +1,147 @@
+"""The admin for ops: people here, what is released in `jobs.admin` and `releases.admin`; and what those two share."""
+
+from urllib.parse import urlencode
+
+import axes.admin
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from deploy_portal import views
+from deploy_portal.models import User
+from deploy_portal.templatetags.portal import inert
+
+
+def log_in(request, extra_context=None):
+    """The portal has one login page; who is logged in and still comes here may not see the admin."""
+    if not request.user.is_authenticated:
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
+    if not admin.site.has_permission(request):
+        raise PermissionDenied(_("The admin is for ops."))
+    return redirect("admin:index")
+
+
+admin.site.site_title = "Deploy Portal"
+admin.site.index_title = _("Admin")
+admin.site.login = log_in
+admin.site.logout = views.log_out
+apps.get_app_config("axes").verbose_name = _("Failed logins")
+# Importing their admin modules has registered these: groups are not used, attempts get a page of their own below.
+admin.site.unregister([Group, AccessAttempt, AccessFailureLog, AccessLog])
+
+
+def link(url, text):
+    return format_html('<a href="{}">{}</a>', url, text)
+
+
+def link_to_list(model, text, **lookups):
+    """A link to the rows of `model` that match `lookups`."""
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return link(f"{url}?{urlencode(lookups)}", text)
+
+
+def status(value, word):
+    """A state as every page of the portal shows it: icon and word."""
+    return format_html('<span class="status {}">{}</span>', value, word)
+
+
+def pairs(values):
+    """A JSON object as names and values, one pair a line."""
+    return format_html_join(
+        "", '<div class="pair"><span>{}</span> {}</div>', [(k, inert(v)) for k, v in values.items()]
+    )
+
+
+class ReadOnly:
+    """Shows rows and changes none: not by form, action or direct POST, and not for superusers."""
+
+    def has_add_permission(self, request, obj=None):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+    def has_delete_permission(self, request, obj=None):
+        return False
+
+
+class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin):
+    # Counting millions of rows once, for the pages, is enough.
+    show_full_result_count = False
+
+
+class ReadOnlyInline(ReadOnly, admin.TabularInline):
+    extra = 0
+
+    def get_readonly_fields(self, request, obj=None):
+        return self.fields
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):
+    list_display = ["username", "first_name", "last_name", "email", "is_active", "is_superuser", "last_login"]
+    list_filter = ["is_active", "is_superuser", "is_staff"]
+    fieldsets = [
+        (None, {"fields": ["username", "password"]}),
+        (_("Personal info"), {"fields": ["first_name", "last_name", "email"]}),
+        (
+            _("Permissions"),
+            {
+                "fields": ["is_active", "is_superuser", "is_staff"],
+                "description": _("Ops have both the superuser and the staff status. Roles are given per business."),
+            },
+        ),
+        (
+            _("What staff who are not ops may do here"),
+            {"classes": ["collapse"], "fields": ["user_permissions"]},
+        ),
+        (_("Important dates"), {"fields": ["last_login", "date_joined"]}),
+    ]
+    readonly_fields = ["last_login", "date_joined"]
+    filter_horizontal = ["user_permissions"]
+    actions = ["end_sessions"]
+
+    def has_delete_permission(self, request, obj=None):
+        """History names people, so they are made inactive instead."""
+        return False
+
+    @admin.action(description=_("End all sessions"), permissions=["change"])
+    def end_sessions(self, request, queryset):
+        people = list(queryset)
+        for user in people:
+            user.end_sessions()
+        done = ngettext("All sessions of %(n)d person ended.", "All sessions of %(n)d people ended.", len(people))
+        self.message_user(request, done % {"n": len(people)})
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(ReadOnlyAdmin):
+    """Who has failed to log in; enough failures lock a name at an address, which ops can undo."""
+
+    list_display = ["username", "ip_address", "attempt_time", "failures_since_start", "is_locked"]
+    list_filter = [axes.admin.IsLockedOutFilter]
+    search_fields = ["username", "ip_address"]
+    fields = ["username", "ip_address", "attempt_time", "failures_since_start", "user_agent", "path_info"]
+    actions = ["unlock"]
+
+    @admin.display(description=_("locked"), boolean=True)
+    def is_locked(self, attempt):
+        return attempt.failures_since_start >= axes.admin.settings.AXES_FAILURE_LIMIT
+
+    def has_unlock_permission(self, request):
+        return request.user.has_perm("axes.delete_accessattempt")
+
+    @admin.action(description=_("Unlock: forget these failed logins"), permissions=["unlock"])
+    def unlock(self, request, queryset):
+        names = sorted(set(queryset.values_list("username", flat=True)))
+        queryset.delete()
+        self.message_user(request, _("May try again: %(names)s") % {"names": ", ".join(map(str, names[:10]))})

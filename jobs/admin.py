@@ -1,0 +1,256 @@
+import json
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import Count, Exists, OuterRef, Prefetch, Q
+from django.urls import reverse
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, link_to_list, pairs, status
+from jobs.config_service import SourceError
+from jobs.models import Business, Event, Job, Listing, Machine, Membership
+
+# Each source may take its whole time limit before it answers, and the page waits for all of them.
+SYNCED_AT_ONCE = 5
+
+
+class Indented(json.JSONEncoder):
+    def __init__(self, **options):
+        super().__init__(**options | {"indent": 2})
+
+
+class Storable(json.JSONDecoder):
+    """Calls malformed what is JSON, but what no page could show or PostgreSQL store."""
+
+    def decode(self, text):
+        try:
+            value = super().decode(text)
+            json.dumps(value, ensure_ascii=False).encode()
+        except (RecursionError, UnicodeEncodeError):
+            raise json.JSONDecodeError("nested too deep, or half a character", "", 0) from None
+        if "\\u0000" in text:
+            raise json.JSONDecodeError("NUL", "", 0)
+        return value
+
+
+class BusinessForm(forms.ModelForm):
+    source = forms.ChoiceField(label=_("Source of its machines"))
+    source_options = forms.JSONField(
+        label=_("Options of the source"),
+        required=False,
+        initial=dict,
+        encoder=Indented,
+        decoder=Storable,
+        widget=forms.Textarea(attrs={"class": "mono", "rows": 10, "spellcheck": "false"}),
+        help_text=_(
+            'A JSON object: {"url": "https://cmdb.example.com/{business}"} for http_json, {"path": "{business}.json"} '
+            "for file. docs/config-service.md explains all options."
+        ),
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Staff who may only look get a form without fields.
+        if "source" in self.fields:
+            self.fields["source"].choices = [(name, name) for name in settings.CONFIG_SOURCES]
+
+
+class MembershipInline(admin.TabularInline):
+    model = Membership
+    autocomplete_fields = ["user"]
+    extra = 1
+
+
+@admin.register(Business)
+class BusinessAdmin(admin.ModelAdmin):
+    form = BusinessForm
+    inlines = [MembershipInline]
+    list_display = ["name", "slug", "source", "live_machines", "last_answer", "synced_at"]
+    search_fields = ["name", "slug"]
+    actions = ["ask_now"]
+    readonly_fields = ["live_machines", "asked_at", "synced_at", "sync_error", "refused_rows"]
+    fieldsets = [
+        (None, {"fields": ["name", "slug"]}),
+        (_("Config service"), {"fields": ["source", "source_options"]}),
+        (_("Its last answer"), {"fields": readonly_fields}),
+    ]
+
+    def get_fieldsets(self, request, obj=None):
+        return super().get_fieldsets(request, obj) if obj else self.fieldsets[:2]
+
+    def get_readonly_fields(self, request, obj=None):
+        # The short name stands in what was released, so it stays once there are jobs.
+        has_jobs = obj and obj.jobs.exists()
+        return [*self.readonly_fields, "slug"] if has_jobs else self.readonly_fields
+
+    def get_prepopulated_fields(self, request, obj=None):
+        return {} if obj else {"slug": ["name"]}
+
+    def get_queryset(self, request):
+        live = Count("listings", filter=Q(listings__gone_at=None))
+        return super().get_queryset(request).annotate(live=live)
+
+    def has_delete_permission(self, request, obj=None):
+        """Only what was made by mistake goes: a business without machines and jobs, and not several at once."""
+        is_unused = obj and not obj.listings.exists() and not obj.jobs.exists()
+        return bool(is_unused) and super().has_delete_permission(request, obj)
+
+    @admin.display(description=_("live machines"), ordering="live")
+    def live_machines(self, business):
+        return link_to_list(Machine, business.live, businesses__id__exact=business.pk, listed="live")
+
+    @admin.display(description=_("last answer"))
+    def last_answer(self, business):
+        if business.asked_at is None:
+            return status("waiting", _("Never asked"))
+        return status("failed", _("Not taken")) if business.sync_error else status("succeeded", _("Taken"))
+
+    @admin.action(description=_("Ask the config service now"), permissions=["change"])
+    def ask_now(self, request, queryset):
+        businesses = list(queryset[: SYNCED_AT_ONCE + 1])
+        if len(businesses) > SYNCED_AT_ONCE:
+            too_many = _("Choose up to %(n)d businesses: each may take its time. sync_machines asks for all.")
+            self.message_user(request, too_many % {"n": SYNCED_AT_ONCE}, messages.ERROR)
+            return
+        for business in businesses:
+            self._ask(request, business)
+
+    def _ask(self, request, business):
+        try:
+            sync = business.sync_machines()
+        except SourceError as error:
+            self.message_user(request, f"{business}: {error}", messages.ERROR)
+            return
+        counts = {"added": len(sync.added), "gone": len(sync.gone), "refused": len(sync.refused)}
+        changes = _("%(added)d new, %(gone)d gone, %(refused)d rows refused") % counts
+        listed = ngettext("%(n)d machine", "%(n)d machines", sync.listed) % {"n": sync.listed}
+        self.message_user(request, f"{business}: {listed}; {changes}.")
+
+
+@admin.register(Membership)
+class MembershipAdmin(admin.ModelAdmin):
+    """What the inline of a business shows, the other way round: everything that one person may do."""
+
+    list_display = ["user", "business", "role"]
+    list_display_links = ["user", "role"]
+    list_filter = ["business", "role"]
+    list_select_related = ["user", "business"]
+    search_fields = ["user__username", "user__first_name", "user__last_name", "business__name"]
+    autocomplete_fields = ["user", "business"]
+    ordering = ["user__username", "business__name", "role"]
+
+
+class ListedFilter(admin.SimpleListFilter):
+    """Whether the config service gives the machine now; in the business that is filtered by, else in any."""
+
+    title = _("status")
+    parameter_name = "listed"
+
+    def lookups(self, request, model_admin):
+        return [("live", _("Live")), ("gone", _("Gone"))]
+
+    def queryset(self, request, queryset):
+        live = Listing.objects.live().filter(machine=OuterRef("pk"))
+        if business := request.GET.get("businesses__id__exact"):
+            live = live.filter(business=business)
+        wanted = {"live": Exists(live), "gone": ~Exists(live)}.get(self.value())
+        return queryset if wanted is None else queryset.filter(wanted)
+
+
+class ListingInline(ReadOnlyInline):
+    model = Listing
+    verbose_name_plural = _("in the config service")
+    fields = ["business", "first_seen_at", "last_seen_at", "gone_at"]
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).select_related("business", "machine").order_by("business__name")
+
+
+@admin.register(Machine)
+class MachineAdmin(ReadOnlyAdmin):
+    """The config service rules machines: the admin shows them."""
+
+    inlines = [ListingInline]
+    list_display = ["hostname", "address", "port", "site", "listed_in"]
+    # The filter by business comes first: it refuses a malformed id.
+    list_filter = ["businesses", ListedFilter, "site"]
+    search_fields = ["hostname", "address"]
+    fields = ["hostname", "address", "port", "user", "site", "labels_in_lines"]
+
+    def get_queryset(self, request):
+        live = Listing.objects.live().select_related("business").order_by("business__name")
+        return super().get_queryset(request).prefetch_related(Prefetch("listings", live, to_attr="live_listings"))
+
+    @admin.display(description=_("live in"))
+    def listed_in(self, machine):
+        names = ", ".join(listing.business.name for listing in machine.live_listings)
+        return names or status("gone", _("Gone"))
+
+    @admin.display(description=_("labels"))
+    def labels_in_lines(self, machine):
+        return pairs(machine.labels)
+
+
+class NumberedAdmin(ReadOnlyAdmin):
+    """Of rows that people know by the number of their job, which they write as #12."""
+
+    def get_search_results(self, request, queryset, search_term):
+        return super().get_search_results(request, queryset, search_term.replace("#", ""))
+
+
+@admin.register(Job)
+class JobAdmin(NumberedAdmin):
+    list_display = ["number", "title", "business", "version", "state", "requester", "created_at"]
+    list_display_links = ["number", "title"]
+    list_filter = ["business", "status"]
+    list_select_related = ["business", "requester"]
+    search_fields = ["id__exact", "title", "version", "requester__username"]
+    date_hierarchy = "created_at"
+    fields = [
+        *["number", "title", "business", "version", "state", "machine_count", "remark", "revision"],
+        *["requester", "created_at", "approver", "approved_at", "history"],
+    ]
+
+    def view_on_site(self, job):
+        return reverse("job", args=[job.pk])
+
+    @admin.display(description=_("number"), ordering="pk")
+    def number(self, job):
+        return f"#{job.pk}"
+
+    @admin.display(description=_("status"), ordering="status")
+    def state(self, job):
+        return status(job.status, job.get_status_display())
+
+    @admin.display(description=_("machines"))
+    def machine_count(self, job):
+        return link_to_list(Machine, job.machines.count(), jobs__id__exact=job.pk)
+
+    @admin.display(description=_("events"))
+    def history(self, job):
+        return link_to_list(Event, job.events.count(), job__id__exact=job.pk)
+
+
+@admin.register(Event)
+class EventAdmin(NumberedAdmin):
+    list_display = ["at", "job", "who", "verb", "stage", "became", "short_reason"]
+    list_filter = ["verb", "job__business"]
+    list_select_related = ["job__business", "actor"]
+    search_fields = ["job__id__exact", "actor__username", "verb"]
+    date_hierarchy = "at"
+    fields = ["at", "job", "who", "verb", "stage", "was", "became", "reason", "origin", "detail_in_lines"]
+
+    @admin.display(description=_("who"), ordering="actor__username")
+    def who(self, event):
+        return event.actor or _("the portal")
+
+    @admin.display(description=_("why"))
+    def short_reason(self, event):
+        return Truncator(event.reason).chars(80)
+
+    @admin.display(description=_("detail"))
+    def detail_in_lines(self, event):
+        return pairs(event.detail)

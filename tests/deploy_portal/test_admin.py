@@ -1,0 +1,212 @@
+import pytest
+from axes.models import AccessAttempt
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from deploy_portal.models import User
+from jobs.models import Business, Event, Job, Machine, Membership
+from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
+from tests.conftest import PASSWORD, make_user
+
+pytestmark = pytest.mark.django_db
+
+MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event]
+MODELS += [Task, ReleaseStage, Run, MachineRun, Worker]
+ADDABLE = [User, Business, Membership, Task]
+SHOWN_ONLY = [model for model in MODELS if model not in ADDABLE]
+
+
+def address(model, page, *args):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+@pytest.fixture
+def everything(job, machines, start, finish):
+    """A row of every model in the admin."""
+    start(job, machines)
+    finish("failed", on=["pay-2"])
+    AccessAttempt.objects.create(username="requester", ip_address="10.0.0.9", failures_since_start=5)
+
+
+def test_registers_what_ops_need_and_nothing_else():
+    assert set(admin.site._registry) == set(MODELS)
+
+
+def test_sends_the_anonymous_to_the_login_page(client):
+    response = client.get("/admin/jobs/job/", follow=True)
+    assert response.redirect_chain[-1] == ("/login/?next=/admin/jobs/job/", 302)
+
+
+def test_leads_back_from_the_login_page_and_away_from_foreign_hosts(client, ops):
+    answer = {"username": "ops", "password": PASSWORD}
+    assert client.post("/login/?next=/admin/jobs/job/", answer).url == "/admin/jobs/job/"
+    client.logout()
+    login = client.get("/admin/login/?next=//evil.example.com/").url
+    assert client.post(login, answer).url == "/"
+
+
+@pytest.mark.parametrize("person", ["requester", "publisher", "approver", "outsider"])
+@pytest.mark.parametrize("path", ["/admin/", "/admin/jobs/business/", "/admin/releases/task/add/"])
+def test_refuses_everybody_but_ops(request, as_user, person, path):
+    client = as_user(request.getfixturevalue(person))
+    assert client.get(path, follow=True).status_code == 403
+    assert client.post(path, {}, follow=True).status_code == 403
+
+
+def test_shows_staff_who_are_not_ops_only_what_they_were_permitted(as_user):
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="view_business"))
+    client = as_user(staff)
+    assert client.get("/admin/").status_code == 200
+    assert client.get("/admin/login/").url == "/admin/"
+    assert client.get(address(Business, "changelist")).status_code == 200
+    assert client.get(address(Business, "add")).status_code == 403
+    assert client.get(address(Task, "changelist")).status_code == 403
+
+
+def test_staff_who_may_only_look_see_every_page_without_a_form(as_user, everything):
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = as_user(staff)
+    for model in MODELS:
+        response = client.get(address(model, "change", model.objects.first().pk))
+        assert response.status_code == 200, model
+        assert 'name="_save"' not in response.text, model
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_shows_the_list_and_the_page_of_each_model(as_user, ops, everything, model):
+    client = as_user(ops)
+    assert client.get(address(model, "changelist")).status_code == 200
+    assert client.get(address(model, "changelist"), {"q": "#1 pay"}).status_code == 200
+    assert client.get(address(model, "change", model.objects.first().pk)).status_code == 200
+    assert client.get(address(model, "history", model.objects.first().pk)).status_code == 200
+
+
+@pytest.mark.parametrize("model", ADDABLE)
+def test_shows_the_page_to_add_a_row(as_user, ops, model):
+    assert as_user(ops).get(address(model, "add")).status_code == 200
+
+
+@pytest.mark.parametrize("model", SHOWN_ONLY)
+def test_refuses_to_add_what_is_only_shown(as_user, ops, everything, model):
+    client = as_user(ops)
+    assert client.get(address(model, "add")).status_code == 403
+    assert client.post(address(model, "add"), {}).status_code == 403
+
+
+@pytest.mark.parametrize("model", SHOWN_ONLY)
+def test_refuses_to_change_what_is_only_shown(as_user, ops, everything, model):
+    before = list(model.objects.values())
+    fields = {"status": "released", "title": "Other", "reason": "Other", "hostname": "other", "name": "other"}
+    assert as_user(ops).post(address(model, "change", before[0]["id"]), fields).status_code == 403
+    assert list(model.objects.values()) == before
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("model", [*SHOWN_ONLY, Task, User])
+def test_refuses_to_delete_history_and_what_it_names(as_user, ops, everything, model):
+    client, rows = as_user(ops), model.objects.count()
+    pk = model.objects.first().pk
+    assert client.get(address(model, "delete", pk)).status_code == 403
+    assert client.post(address(model, "delete", pk), {"post": "yes"}).status_code == 403
+    together = {"action": "delete_selected", "_selected_action": pk, "post": "yes"}
+    assert client.post(address(model, "changelist"), together).status_code in {200, 302, 403}
+    assert model.objects.count() == rows
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_asks_as_often_for_twenty_rows_as_for_one(as_user, ops, make_job, start, finish, machines, model):
+    client = as_user(ops)
+
+    def work(number):
+        start(make_job(f"1.{number}"), machines)
+        finish("failed" if number % 2 else "succeeded", on=["pay-1"])
+        person = make_user(f"person-{number}")
+        business = Business.objects.create(name=f"B{number}", slug=f"b{number}", source="file")
+        Membership.objects.create(user=person, business=business, role="requester")
+        Task.objects.create(name=f"task-{number}", action="release", business=business).revise("echo", person)
+        AccessAttempt.objects.create(username=f"person-{number}", ip_address="10.0.0.9", failures_since_start=1)
+
+    def queries():
+        with CaptureQueriesContext(connection) as asked:
+            assert client.get(address(model, "changelist")).status_code == 200
+        return len(asked)
+
+    work(0)
+    queries()
+    few = queries()
+    for number in range(1, 20):
+        work(number)
+    assert queries() <= few
+
+
+def test_no_page_has_an_inline_style_or_script(as_user, ops, everything):
+    client = as_user(ops)
+    pages = [address(model, "changelist") for model in MODELS] + [address(model, "add") for model in ADDABLE]
+    pages += [address(model, "change", model.objects.first().pk) for model in MODELS]
+    for page in ["/admin/", "/admin/password_change/", *pages]:
+        text = client.get(page).text
+        assert "style=" not in text, page
+        assert "<style" not in text, page
+        assert "<script>" not in text, page
+        assert "deploy_portal/admin.css" in text, page
+
+
+def test_logging_out_of_the_admin_ends_the_session_like_the_portal_does(as_user, ops):
+    client = as_user(ops)
+    copy = client.cookies["session"].value
+    assert client.post("/admin/logout/").url == "/login/"
+    client.cookies["session"] = copy
+    assert client.get("/admin/").status_code == 302
+
+
+def test_ends_all_sessions_of_the_people_chosen(as_user, ops, requester, client):
+    as_user(requester)
+    assert client.get("/jobs/").status_code == 200
+    admin_client = type(client)()
+    admin_client.force_login(ops)
+    chosen = {"action": "end_sessions", "_selected_action": requester.pk}
+    response = admin_client.post(address(User, "changelist"), chosen, follow=True)
+    assert "All sessions of 1 person ended." in response.text
+    assert client.get("/jobs/").status_code == 302
+    assert admin_client.get("/admin/").status_code == 200
+
+
+def test_the_session_epoch_is_no_field(as_user, ops, requester):
+    client = as_user(ops)
+    assert "session_epoch" not in client.get(address(User, "change", requester.pk)).text
+    client.post(address(User, "change", requester.pk), {"username": "requester", "session_epoch": "7"})
+    requester.refresh_from_db()
+    assert requester.session_epoch == 0
+
+
+def test_adds_a_user_who_can_log_in(as_user, ops):
+    client = as_user(ops)
+    fields = {
+        "username": "new",
+        "usable_password": "true",
+        "password1": "a long password",
+        "password2": "a long password",
+    }
+    client.post(address(User, "add"), fields)
+    assert User.objects.get(username="new").check_password("a long password")
+
+
+def test_unlocks_a_person_who_failed_to_log_in_too_often(client, as_user, ops, requester):
+    for _try in range(5):
+        client.post("/login/", {"username": "requester", "password": "wrong"})
+    right = {"username": "requester", "password": PASSWORD}
+    assert client.post("/login/", right).status_code == 429
+    admin_client = as_user(ops)
+    attempt = AccessAttempt.objects.get(username="requester")
+    chosen = {"action": "unlock", "_selected_action": attempt.pk}
+    assert (
+        "May try again: requester" in admin_client.post(address(AccessAttempt, "changelist"), chosen, follow=True).text
+    )
+    admin_client.logout()
+    assert client.post("/login/", right).status_code == 302

@@ -1,0 +1,254 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+
+from jobs.models import Business, Event, Machine, Membership
+from jobs.rights import Role
+from tests.conftest import list_machines, make_business
+
+pytestmark = pytest.mark.django_db
+
+BUSINESSES = "/admin/jobs/business/"
+MACHINES = "/admin/jobs/machine/"
+
+
+@pytest.fixture
+def page(as_user, ops):
+    """The test client, logged in as ops."""
+    return as_user(ops)
+
+
+def change(business):
+    return f"{BUSINESSES}{business.pk}/change/"
+
+
+def fields(business, *memberships, **changed):
+    """What the change form of `business` posts; each membership is (id or "", user, role)."""
+    form = {
+        "name": business.name,
+        "slug": business.slug,
+        "source": business.source,
+        "source_options": json.dumps(business.source_options),
+        "membership_set-TOTAL_FORMS": len(memberships),
+        "membership_set-INITIAL_FORMS": len([pk for pk, *_ in memberships if pk]),
+    }
+    for index, (pk, user, role) in enumerate(memberships):
+        row = {"id": pk, "business": business.pk or "", "user": user.pk, "role": role}
+        form |= {f"membership_set-{index}-{name}": value for name, value in row.items()}
+    return form | changed
+
+
+def errors(response, name):
+    return response.context["adminform"].form.errors.get(name, [])
+
+
+def ask(page, *businesses):
+    chosen = {"action": "ask_now", "_selected_action": [business.pk for business in businesses]}
+    return page.post(BUSINESSES, chosen, follow=True).text
+
+
+def write_list(settings, business, *hostnames):
+    rows = [{"hostname": name, "address": f"10.1.0.{number}"} for number, name in enumerate(hostnames, 1)]
+    (settings.CONFIG_FILES_DIR / f"{business.slug}.json").write_text(json.dumps(rows))
+
+
+def test_adds_a_business_with_members(page, requester):
+    new = SimpleNamespace(pk=None, name="Search", slug="search", source="file", source_options={"path": "search.json"})
+    response = page.post(f"{BUSINESSES}add/", fields(new, ("", requester, Role.APPROVER)))
+    assert response.status_code == 302
+    business = Business.objects.get(slug="search")
+    assert business.source_options == {"path": "search.json"}
+    assert Membership.objects.filter(user=requester, business=business, role=Role.APPROVER).exists()
+
+
+def test_offers_the_sources_of_the_settings(page, payment):
+    text = page.get(change(payment)).text
+    assert '<option value="http_json">' in text
+    assert '<option value="file" selected>' in text
+    response = page.post(change(payment), fields(payment, source="telepathy"))
+    assert errors(response, "source")
+
+
+def test_shows_options_indented(page, payment):
+    assert "{\n  &quot;path&quot;: &quot;{business}.json&quot;\n}" in page.get(change(payment)).text
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ('{"path": ', "Enter a valid JSON."),
+        ("[" * 100_000, "Enter a valid JSON."),
+        ("[1]", "Write a JSON object"),
+        ("null", "Write a JSON object"),
+        ('{"path": "a.json", "colour": "red"}', "colour"),
+        ('{"path": "a\\u0000.json"}', "Enter a valid JSON."),
+        ('{"path": "a\\ud800.json"}', "Enter a valid JSON."),
+        ("{}", "path"),
+    ],
+)
+def test_says_at_the_field_what_is_wrong_with_the_options_and_keeps_them(page, payment, typed, says):
+    response = page.post(change(payment), fields(payment, source_options=typed))
+    assert response.status_code == 200
+    assert says in " ".join(errors(response, "source_options"))
+    kept = response.context["adminform"].form["source_options"].value()
+    assert "".join(kept.split()) == "".join(typed.split())
+    payment.refresh_from_db()
+    assert payment.source_options == {"path": "{business}.json"}
+
+
+def test_the_state_of_the_last_answer_is_shown_and_no_field(page, payment, machines):
+    Business.objects.filter(pk=payment.pk).update(sync_error="The service is down.", refused_rows=3)
+    text = page.get(change(payment)).text
+    assert "The service is down." in text
+    assert f'<a href="{MACHINES}?businesses__id__exact={payment.pk}&amp;listed=live">6</a>' in text
+    page.post(change(payment), fields(payment, sync_error="", refused_rows="0", synced_at=""))
+    payment.refresh_from_db()
+    assert (payment.sync_error, payment.refused_rows) == ("The service is down.", 3)
+
+
+def test_the_short_name_stays_once_there_are_jobs(page, payment, orders, make_job):
+    page.post(change(payment), fields(payment, slug="pay"))
+    payment.refresh_from_db()
+    assert payment.slug == "pay"
+    make_job()
+    page.post(change(payment), fields(payment, slug="other"))
+    payment.refresh_from_db()
+    assert payment.slug == "pay"
+
+
+def test_takes_a_role_away(page, payment, requester):
+    membership = requester.membership_set.get()
+    form = fields(payment, (membership.pk, requester, Role.REQUESTER))
+    page.post(change(payment), form | {"membership_set-0-DELETE": "on"})
+    assert not requester.membership_set.exists()
+
+
+def test_refuses_a_role_given_twice(page, payment, requester):
+    rows = [(requester.membership_set.get().pk, requester, Role.REQUESTER), ("", requester, Role.REQUESTER)]
+    assert page.post(change(payment), fields(payment, *rows)).status_code == 200
+    assert requester.membership_set.count() == 1
+
+
+def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machines, make_job):
+    list_machines(orders, "ord-1")
+    unused = make_business("mistake")
+    for business in [payment, orders]:
+        assert page.post(f"{BUSINESSES}{business.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert page.post(f"{BUSINESSES}{unused.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert set(Business.objects.values_list("slug", flat=True)) == {"payment", "orders"}
+
+
+def test_asks_the_config_service_now(page, settings, payment, orders):
+    write_list(settings, payment, "pay-1", "pay-2", "-oProxyCommand=x")
+    text = ask(page, payment, orders)
+    assert "Payment: 2 machines; 2 new, 0 gone, 1 rows refused." in text
+    assert "Orders: " in text
+    assert 'class="error"' in text
+    assert Machine.objects.live_in(payment).count() == 2
+    orders.refresh_from_db()
+    assert orders.sync_error
+    assert orders.asked_at
+
+
+def test_keeps_the_last_good_list_when_the_source_fails(page, payment, machines):
+    assert 'class="error"' in ask(page, payment)
+    assert Machine.objects.live_in(payment).count() == 6
+    assert "Not taken" in page.get(BUSINESSES).text
+
+
+def test_asks_for_a_few_businesses_at_a_time(page, db):
+    text = ask(page, *(make_business(f"b{number}") for number in range(6)))
+    assert "Choose up to 5 businesses" in text
+    assert not Business.objects.exclude(asked_at=None).exists()
+
+
+def test_finds_users_for_the_membership_by_name(page, requester):
+    found = page.get(
+        reverse("admin:autocomplete"),
+        {"term": "reque", "app_label": "jobs", "model_name": "membership", "field_name": "user"},
+    )
+    assert [person["text"] for person in found.json()["results"]] == ["requester"]
+
+
+def test_lists_what_one_person_may_do(page, requester, publisher):
+    text = page.get("/admin/jobs/membership/", {"q": "requester"}).text
+    assert "1 membership" in text
+
+
+def hostnames(response):
+    return [machine.hostname for machine in response.context["cl"].result_list]
+
+
+def test_finds_machines_by_name_address_business_site_and_whether_they_are_live(page, payment, orders, machines):
+    list_machines(orders, "ord-1", site="bj-1")
+    list_machines(payment, "pay-1", "pay-2")
+    assert hostnames(page.get(MACHINES, {"q": "pay-2"})) == ["pay-2"]
+    assert hostnames(page.get(MACHINES, {"q": "10.0.0.6"})) == ["pay-6"]
+    assert hostnames(page.get(MACHINES, {"site": "bj-1"})) == ["ord-1"]
+    assert hostnames(page.get(MACHINES, {"businesses__id__exact": payment.pk, "listed": "live"})) == ["pay-1", "pay-2"]
+    assert len(hostnames(page.get(MACHINES, {"businesses__id__exact": payment.pk, "listed": "gone"}))) == 4
+    assert len(hostnames(page.get(MACHINES, {"listed": "live"}))) == 3
+
+
+def test_a_machine_that_left_one_business_is_gone_there_and_live_in_the_other(page, payment, orders, machines):
+    list_machines(orders, "pay-1")
+    list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
+    assert hostnames(page.get(MACHINES, {"businesses__id__exact": payment.pk, "listed": "gone"})) == ["pay-1"]
+    assert hostnames(page.get(MACHINES, {"listed": "gone"})) == []
+
+
+@pytest.mark.parametrize("wrong", ["x", "-1", "9" * 40, "1 or 1"])
+def test_a_malformed_filter_is_no_error_of_the_server(page, machines, wrong):
+    for query in [{"businesses__id__exact": wrong, "listed": "live"}, {"listed": wrong}, {"p": wrong}]:
+        assert page.get(MACHINES, query).status_code in {200, 302}
+
+
+def test_shows_a_machine_with_its_labels_and_where_it_is_listed(page, machines):
+    text = page.get(f"{MACHINES}{machines[0].pk}/change/").text
+    assert '<div class="pair"><span>site</span> sh-1</div>' in text
+    assert "First seen" in text
+    assert "<input type" not in text.split('id="machine_form"')[1].replace('<input type="hidden"', "")
+
+
+def test_finds_jobs_by_number(page, make_job):
+    jobs = [make_job(f"1.{number}") for number in range(3)]
+    for query in [f"#{jobs[1].pk}", str(jobs[1].pk)]:
+        response = page.get("/admin/jobs/job/", {"q": query})
+        assert jobs[1] in response.context["cl"].result_list
+
+
+def test_leads_from_a_job_to_its_page_machines_and_events(page, job, machines):
+    text = page.get(f"/admin/jobs/job/{job.pk}/change/").text
+    assert f'href="/jobs/{job.pk}/"' in text
+    assert len(hostnames(page.get(MACHINES, {"jobs__id__exact": job.pk}))) == 6
+    assert page.get("/admin/jobs/event/", {"job__id__exact": job.pk}).context["cl"].result_count == 2
+    assert f"?job__id__exact={job.pk}" in text
+
+
+def test_finds_events_by_job_person_and_verb(page, make_job, publisher):
+    first, second = make_job("1.0"), make_job("2.0")
+    first.record(Event.Verb.SKIPPED, publisher, "Not needed", run=3)
+
+    def found(query):
+        return list(page.get("/admin/jobs/event/", {"q": query}).context["cl"].result_list)
+
+    assert {event.job for event in found(f"#{second.pk}")} == {second}
+    assert [event.verb for event in found("publisher")] == ["skipped"]
+    assert [event.job for event in found("skipped")] == [first]
+    assert page.get("/admin/jobs/event/", {"verb": "skipped"}).context["cl"].result_count == 1
+    assert page.get("/admin/jobs/event/", {"at__year": "2020"}).context["cl"].result_count == 0
+
+
+def test_names_the_portal_when_nobody_acted(page, job):
+    event = job.record(Event.Verb.LOST, None, run=1)
+    assert "the portal" in page.get(f"/admin/jobs/event/{event.pk}/change/").text
+
+
+def test_there_is_no_action_on_what_is_only_shown(rf, ops):
+    request = rf.get("/")
+    request.user = ops
+    for model in [Machine, Event]:
+        assert admin.site._registry[model].get_actions(request) == {}

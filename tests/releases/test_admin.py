@@ -1,0 +1,213 @@
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from releases.admin import MACHINE_RUNS_SHOWN
+from releases.models import MachineRun, Run, Task, Worker
+from tests.conftest import list_machines, make_task
+
+pytestmark = pytest.mark.django_db
+
+TASKS = "/admin/releases/task/"
+RUNS = "/admin/releases/run/"
+
+
+@pytest.fixture
+def page(as_user, ops):
+    """The test client, logged in as ops."""
+    return as_user(ops)
+
+
+@pytest.fixture
+def task(db):
+    return make_task("deploy", script="#!/bin/sh\necho one\n")
+
+
+def change(task):
+    return f"{TASKS}{task.pk}/change/"
+
+
+def fields(task, **changed):
+    """What the change form of `task` posts: lines end as browsers end them."""
+    script = task.latest.script.replace("\n", "\r\n")
+    form = {"name": task.name, "business": "", "timeout": task.timeout, "in_use": "on", "script": script}
+    return form | {"based_on": task.latest.number} | management() | changed
+
+
+def management():
+    return {"versions-TOTAL_FORMS": 0, "versions-INITIAL_FORMS": 0}
+
+
+def errors(response, name):
+    return response.context["adminform"].form.errors.get(name, [])
+
+
+def numbers(task):
+    return list(task.versions.values_list("number", flat=True))
+
+
+def test_adds_a_task_with_its_first_version(page, ops, payment):
+    form = {"name": "deploy", "business": payment.pk, "action": "release", "timeout": "60", "in_use": "on"}
+    assert page.post(f"{TASKS}add/", form | {"script": "echo\r\n"}).status_code == 302
+    task = Task.objects.get()
+    assert (task.business, task.latest.number, task.latest.script, task.latest.author) == (payment, 1, "echo\n", ops)
+
+
+def test_a_changed_text_makes_a_version_and_the_same_text_none(page, ops, task):
+    page.post(change(task), fields(task, timeout="30"))
+    task.refresh_from_db()
+    assert (task.timeout, numbers(task)) == (30, [1])
+    page.post(change(task), fields(task, script="#!/bin/sh\r\necho two\r\n"))
+    task.refresh_from_db()
+    assert numbers(task) == [2, 1]
+    assert (task.latest.script, task.latest.author) == ("#!/bin/sh\necho two\n", ops)
+
+
+def test_keeps_blank_lines_and_indents_at_both_ends(page, task):
+    page.post(change(task), fields(task, script="\r\n  echo two  \r\n\r\n"))
+    task.refresh_from_db()
+    assert task.latest.script == "\n  echo two  \n\n"
+
+
+@pytest.mark.parametrize(
+    "typed", ["#!/usr/bin/python3\nprint()", "", "echo \0", "x" * 1_000_001], ids=["python", "empty", "NUL", "large"]
+)
+def test_says_at_the_field_what_is_wrong_with_a_script_and_keeps_it(page, task, typed):
+    response = page.post(change(task), fields(task, script=typed, name="renamed"))
+    assert response.status_code == 200
+    assert errors(response, "script")
+    assert response.context["adminform"].form["script"].value() == typed
+    task.refresh_from_db()
+    assert (task.name, numbers(task)) == ("deploy", [1])
+
+
+def test_does_not_overwrite_what_another_wrote_meanwhile(page, task, publisher):
+    form = fields(task, script="echo mine")
+    task.revise("echo theirs", publisher)
+    response = page.post(change(task), form)
+    assert "publisher wrote v2 meanwhile" in errors(response, "script")[0]
+    assert response.context["adminform"].form["script"].value() == "echo mine"
+    assert numbers(task) == [2, 1]
+
+
+def test_refuses_a_name_that_is_taken_for_the_business_and_for_shared_tasks(page, task, payment):
+    make_task("payment-only", business=payment)
+    form = {"action": "release", "timeout": "60", "script": "echo", "name": "deploy"}
+    assert errors(page.post(f"{TASKS}add/", form), "name") == ["There is a task of this name already."]
+    own = form | {"business": payment.pk}
+    assert errors(page.post(f"{TASKS}add/", own | {"name": "payment-only"}), "name")
+    assert page.post(f"{TASKS}add/", own).status_code == 302
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "86401", "9" * 40, "x", ""])
+def test_refuses_a_time_limit_out_of_bounds(page, task, timeout):
+    assert errors(page.post(change(task), fields(task, timeout=timeout)), "timeout")
+
+
+def test_a_task_keeps_what_it_is_used_for(page, task):
+    page.post(change(task), fields(task, action="rollback"))
+    task.refresh_from_db()
+    assert task.action == "release"
+
+
+def test_takes_a_task_out_of_use(page, task):
+    form = fields(task)
+    del form["in_use"]
+    page.post(change(task), form)
+    task.refresh_from_db()
+    assert not task.in_use
+
+
+def test_shows_every_version_with_its_lines_and_author_and_changes_none(page, task, publisher):
+    task.revise("echo <two>\necho \u202etwo", publisher)
+    text = page.get(change(task)).text
+    assert "<li>echo &lt;two&gt;</li><li>echo ⟨U+202E⟩two</li>" in text
+    assert "<li>echo one</li>" in text
+    assert text.index("echo &lt;two&gt;</li>") < text.index("<li>echo one</li>")
+    assert ">publisher</a>" in text
+    first = task.versions.get(number=1)
+    counts = {"versions-TOTAL_FORMS": 1, "versions-INITIAL_FORMS": 1}
+    forged = {"id": first.pk, "task": task.pk, "script": "forged", "number": "9", "DELETE": "on"}
+    task.refresh_from_db()
+    row = {f"versions-0-{name}": value for name, value in forged.items()}
+    page.post(change(task), fields(task, **counts, **row))
+    first.refresh_from_db()
+    assert (first.script, first.number) == ("#!/bin/sh\necho one\n", 1)
+    assert numbers(task) == [2, 1]
+
+
+def test_lists_tasks_with_their_newest_version(page, task, publisher):
+    task.revise("echo two", publisher)
+    text = page.get(TASKS).text
+    assert ">v2</td>" in text
+    assert ">publisher</td>" in text
+    assert "shared by all" in text
+
+
+def test_shows_a_run_with_its_counts_task_and_logs(page, job, machines, start, finish):
+    run = start(job, machines)
+    finish("failed", on=["pay-2", "pay-3"])
+    text = page.get(f"{RUNS}{run.pk}/change/").text
+    assert '<span class="status failed">2 Failed</span>' in text
+    assert '<span class="status succeeded">4 Succeeded</span>' in text
+    assert "<li>echo done</li>" in text
+    failed = run.machine_runs.get(machine__hostname="pay-2")
+    assert f'href="/jobs/{job.pk}/machine-runs/{failed.pk}/"' in text
+    assert f'href="/jobs/{job.pk}/stages/pre-release/"' in text
+    assert text.index(">pay-2<") < text.index(">pay-3<") < text.index(">pay-1<")
+
+
+def test_a_run_on_many_machines_shows_some_and_leads_to_all(page, payment, make_job, machines, start):
+    hostnames = [f"m-{number}" for number in range(120)]
+    many = list_machines(payment, *hostnames)
+    run = start(make_job(on=many), many)
+    last = run.machine_runs.order_by("pk").last()
+    MachineRun.objects.filter(pk=last.pk).update(status="unreachable")
+    with CaptureQueriesContext(connection) as asked:
+        text = page.get(f"{RUNS}{run.pk}/change/").text
+    assert len(asked) < 20
+    assert text.count('<td class="field-state">') == MACHINE_RUNS_SHOWN
+    assert text.index(">Unreachable<") < text.index(">Waiting<")
+    assert f'<a href="/admin/releases/machinerun/?run__id__exact={run.pk}">all 120</a>' in text
+    assert page.get("/admin/releases/machinerun/", {"run__id__exact": run.pk}).context["cl"].result_count == 120
+
+
+def test_finds_runs_and_machine_runs_by_job_machine_and_status(page, make_job, machines, start, finish):
+    first, second = make_job("1.0"), make_job("2.0")
+    start(first, machines[:1])
+    finish("failed")
+    start(second, machines[1:])
+    runs = page.get(RUNS, {"q": f"#{second.pk}"}).context["cl"].result_list
+    assert second in {run.stage.job for run in runs}
+    assert page.get(RUNS, {"status": "failed"}).context["cl"].result_count == 1
+    found = page.get("/admin/releases/machinerun/", {"q": "pay-1"}).context["cl"].result_list
+    assert [machine_run.run.stage.job for machine_run in found] == [first]
+
+
+def test_shows_a_stage_with_its_runs(page, job, machines, start):
+    run = start(job, machines)
+    text = page.get(f"/admin/releases/releasestage/{run.stage_id}/change/").text
+    assert f'<a href="{RUNS}{run.pk}/change/">run {run.pk}</a>' in text
+
+
+def test_a_posted_row_of_a_run_changes_nothing(page, job, machines, start):
+    run = start(job, machines)
+    machine_run = run.machine_runs.first()
+    row = {"machine_runs-TOTAL_FORMS": 1, "machine_runs-INITIAL_FORMS": 1, "machine_runs-0-id": machine_run.pk}
+    response = page.post(f"{RUNS}{run.pk}/change/", row | {"machine_runs-0-status": "succeeded", "status": "succeeded"})
+    assert response.status_code == 403
+    machine_run.refresh_from_db()
+    assert machine_run.status == "queued"
+    assert Run.objects.get().status == "running"
+
+
+def test_says_whether_a_worker_is_alive_and_since_when_not(page):
+    alive, left, silent = (Worker.objects.enlist(sites) for sites in [["sh-1", "sh-2"], [], []])
+    Worker.objects.filter(pk=silent.pk).update(heartbeat_at="2026-01-01T00:00:00Z")
+    Worker.objects.filter(pk=left.pk).update(stopped_at="2026-01-02T00:00:00Z")
+    text = page.get("/admin/releases/worker/").text
+    assert text.count(">Alive<") == 1
+    assert text.count(">Stopped ") == 1
+    assert text.count(">No sign of life since ") == 1
+    assert "sh-1, sh-2" in text
+    assert ">Alive<" in page.get(f"/admin/releases/worker/{alive.pk}/change/").text
