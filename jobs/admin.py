@@ -125,7 +125,7 @@ class BusinessAdmin(admin.ModelAdmin):
             self.message_user(request, f"{business}: {error}", messages.ERROR)
             return
         counts = {"added": len(sync.added), "gone": len(sync.gone), "refused": len(sync.refused)}
-        changes = _("%(added)d new, %(gone)d gone, %(refused)d rows refused") % counts
+        changes = _("%(added)d new, %(gone)d gone, refused rows: %(refused)d") % counts
         listed = ngettext("%(n)d machine", "%(n)d machines", sync.listed) % {"n": sync.listed}
         self.message_user(request, f"{business}: {listed}; {changes}.")
 

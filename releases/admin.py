@@ -1,6 +1,6 @@
 from django import forms
 from django.contrib import admin
-from django.db.models import Case, Count, Exists, OuterRef, When
+from django.db.models import Case, Count, Exists, OuterRef, Subquery, When
 from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
@@ -214,7 +214,9 @@ class RunAdmin(ShownRun, NumberedAdmin):
     ]
 
     def get_queryset(self, request):
-        return super().get_queryset(request).annotate(machine_count=Count("machine_runs"))
+        # A subquery counts for the rows of one page; a join would count for all runs first.
+        counts = MachineRun.objects.filter(run=OuterRef("pk")).order_by().values("run").annotate(n=Count("pk"))
+        return super().get_queryset(request).annotate(machine_count=Subquery(counts.values("n")))
 
     def view_on_site(self, run):
         return reverse("stage", args=[run.stage.job_id, run.stage.kind])
