@@ -11,6 +11,8 @@ class JobForm(forms.ModelForm):
     """A job of the businesses that `user` may create one for; its machines are those of `business`, as listed now."""
 
     machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"))
+    # What an edit began from; the page always sends the one that it showed.
+    revision = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Job
@@ -27,6 +29,13 @@ class JobForm(forms.ModelForm):
             self.fields["machines"].queryset = Machine.objects.live_in(business)
         self.fields["machines"].why_not = self._why_not
 
+    def clean_revision(self):
+        if self.instance.pk and self.cleaned_data["revision"] != self.instance.revision:
+            raise forms.ValidationError(
+                _("This job was changed meanwhile; its page tells by whom. Save again to put what stands here over it.")
+            )
+        return self.cleaned_data["revision"]
+
     def _why_not(self, ids):
         names = Machine.objects.filter(pk__in=ids[:20], businesses__in=self.fields["business"].queryset).distinct()
         return [
@@ -34,14 +43,32 @@ class JobForm(forms.ModelForm):
         ] or [_("Some of these are not machines of this business.")]
 
 
-class ReasonForm(forms.Form):
-    """A step that must be given a reason."""
+class StepForm(forms.Form):
+    """A step that is taken from another page, which then shows one sentence on what came of it."""
+
+    @property
+    def problem(self):
+        return next(iter(self.errors.values()))[0]
+
+
+class ReasonForm(StepForm):
+    """A step that must be given a reason; `missing` is said when it has none."""
 
     reason = forms.CharField(label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea)
 
+    def __init__(self, *args, missing, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].error_messages["required"] = missing
 
-class ApprovalForm(forms.Form):
+
+class ApprovalForm(StepForm):
     """The revision is what the approver read; a job that was edited meanwhile is not approved by it."""
 
-    revision = forms.IntegerField(min_value=1, widget=forms.HiddenInput)
+    revision = forms.IntegerField(
+        min_value=1,
+        widget=forms.HiddenInput,
+        error_messages=dict.fromkeys(
+            ["required", "invalid", "min_value"], _("The approval was not complete; please try again.")
+        ),
+    )
     reason = forms.CharField(label=_("Remark"), required=False, max_length=2000, validators=[printable_text])

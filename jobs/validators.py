@@ -11,7 +11,7 @@ HARMLESS_FORMAT = {"\u200c", "\u200d"}
 
 def _is_hidden(character):
     category = unicodedata.category(character)
-    return category in {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"} or (category == "Cf" and character not in HARMLESS_FORMAT)
+    return category in {"Cc", "Cs", "Co", "Zl", "Zp"} or (category == "Cf" and character not in HARMLESS_FORMAT)
 
 
 def printable_line(value):

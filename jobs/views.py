@@ -3,7 +3,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
 from django.http import Http404
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -20,10 +20,10 @@ JOBS_PER_PAGE = 50
 def job_list(request):
     jobs = Job.objects.seen_by(request.user).select_related("business", "requester")
     businesses = Business.objects.where(request.user, Right.VIEW)
-    business = businesses.filter(slug=request.GET.get("business", "")).first()
+    business = _named(businesses, request.GET.get("business"))
     if business:
         jobs = jobs.filter(business=business)
-    if status := request.GET.get("status", ""):
+    if (status := request.GET.get("status", "")) in Job.Status:
         jobs = jobs.filter(status=status)
     context = {"businesses": businesses, "business": business, "status": status, "statuses": Job.Status}
     return render(request, "jobs/job_list.html", context | {"page": page_of(request, jobs, JOBS_PER_PAGE)})
@@ -37,7 +37,7 @@ def new_job(request):
         raise PermissionDenied(_("You lack the right to create a job for any business."))
     business = _chosen_business(request, businesses)
     business.refresh_machines()
-    form = JobForm(request.POST or None, user=request.user, business=business)
+    form = JobForm(_posted(request), user=request.user, business=business)
     if request.method == "POST" and form.is_valid():
         form.instance.ask(request.user, form.cleaned_data["machines"])
         return redirect("job", form.instance.pk)
@@ -52,7 +52,7 @@ def edit_job(request, job_id):
         messages.error(request, _("A stage has begun: this job can no longer be edited."))
         return redirect("job", job.pk)
     job.business.refresh_machines()
-    form = JobForm(request.POST or None, user=request.user, business=job.business, instance=job)
+    form = JobForm(_posted(request), user=request.user, business=job.business, instance=job)
     if request.method == "POST" and form.is_valid():
         return _step(request, job, _("Saved. It needs approval again."), job.edit, form.cleaned_data["machines"])
     return _job_form(request, form, job.business)
@@ -62,9 +62,9 @@ def edit_job(request, job_id):
 @require_POST
 def withdraw_job(request, job_id):
     job = get_job(request.user, job_id, Right.EDIT)
-    form = ReasonForm(request.POST)
+    form = ReasonForm(request.POST, missing=_("Say why the job is withdrawn."))
     if not form.is_valid():
-        messages.error(request, _("Say why the job is withdrawn."))
+        messages.error(request, form.problem)
         return redirect("job", job.pk)
     return _step(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
 
@@ -75,7 +75,7 @@ def approve_job(request, job_id):
     job = get_job(request.user, job_id, Right.APPROVE)
     form = ApprovalForm(request.POST)
     if not form.is_valid():
-        messages.error(request, _("The approval was not complete; please try again."))
+        messages.error(request, form.problem)
         return redirect("job", job.pk)
     job.revision = form.cleaned_data["revision"]
     return _step(request, job, _("Approved."), job.approve, form.cleaned_data["reason"])
@@ -91,17 +91,28 @@ def page_of(request, rows, size):
 
 def _chosen_business(request, businesses):
     chosen = request.POST.get("business") or request.GET.get("business")
-    if not chosen:
-        return businesses.first()
-    known_by = {"pk": int(chosen)} if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else {"slug": chosen}
-    return get_object_or_404(businesses, **known_by)
+    business = _named(businesses, chosen) if chosen else businesses[0]
+    if business is None:
+        raise Http404
+    return business
+
+
+def _named(businesses, name):
+    """The one of `businesses` with this id or short name; compared here, for no database is asked for just any text."""
+    return next((business for business in businesses if name in (str(business.pk), business.slug)), None)
+
+
+def _posted(request):
+    return request.POST if request.method == "POST" else None
 
 
 def _job_form(request, form, business):
     machines = form.fields["machines"].queryset.order_by("site", "hostname")
     chosen = set(map(str, form["machines"].value() or []))
     context = {"form": form, "business": business, "machines": machines, "chosen": chosen}
-    return render(request, "jobs/job_form.html", context | {"approvers": business.members_with(Right.APPROVE)})
+    requester = form.instance.requester if form.instance.pk else request.user
+    approvers = business.members_with(Right.APPROVE).exclude(pk=requester.pk)
+    return render(request, "jobs/job_form.html", context | {"approvers": approvers})
 
 
 def _step(request, job, done, step, *args):

@@ -119,7 +119,7 @@ def make_job(requester, approver, payment, machines):
     """Makes a job of payment; approved unless `approved=False`."""
 
     def make(version="2.0", on=None, approved=True, **fields):
-        job = Job(business=payment, title=f"Payment {version}", version=version, **fields)
+        job = Job(**{"business": payment, "title": f"Payment {version}", "version": version} | fields)
         job.ask(requester, machines if on is None else on)
         if approved:
             job.approve(approver)

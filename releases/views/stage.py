@@ -123,13 +123,13 @@ def stage_live(request, job_id, kind):
 @require_POST
 def skip_stage(request, job_id, kind):
     stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id, Right.PUBLISH), kind)
-    form = ReasonForm(request.POST)
+    form = ReasonForm(request.POST, missing=_("Say why the stage is skipped."))
     try:
         if form.is_valid():
             stage.skip(request.user, form.cleaned_data["reason"])
             messages.success(request, _("Skipped."))
         else:
-            messages.error(request, _("Say why the stage is skipped."))
+            messages.error(request, form.problem)
     except StageMoved as conflict:
         messages.error(request, str(conflict))
     return redirect("job", job_id)

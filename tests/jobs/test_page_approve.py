@@ -1,0 +1,113 @@
+"""Approving a job: what the approver read, and nobody's own."""
+
+import pytest
+
+from jobs.models import Event, Job, Membership
+from jobs.rights import Role
+from tests.pages import is_sent_to_login, page, words
+
+
+@pytest.fixture
+def job(make_job):
+    return make_job(approved=False)
+
+
+def approve(client, job, **changed):
+    return client.post(page("approve_job", job), {"revision": job.revision, "reason": "read it"} | changed, follow=True)
+
+
+def test_an_approver_approves(as_user, approver, job):
+    response = approve(as_user(approver), job)
+    job.refresh_from_db()
+    assert (job.status, job.approver) == (Job.Status.APPROVED, approver)
+    assert "Approved." in words(response)
+    event = job.events.first()
+    assert (event.verb, event.actor, event.reason, event.origin) == ("approved", approver, "read it", "127.0.0.1")
+
+
+def test_the_job_page_has_the_button_for_it(as_user, approver, job):
+    response = as_user(approver).get(page("job", job))
+    assert f'action="{page("approve_job", job)}"' in response.content.decode()
+
+
+def test_it_asks_who_you_are(client, job):
+    assert is_sent_to_login(client.post(page("approve_job", job)), page("approve_job", job))
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_only_a_post_approves(as_user, approver, job, method):
+    assert getattr(as_user(approver), method)(page("approve_job", job)).status_code == 405
+    job.refresh_from_db()
+    assert job.status == Job.Status.WAITING
+
+
+@pytest.mark.parametrize("person", ["requester", "publisher", "ops"])
+def test_others_are_told_which_right_is_missing(as_user, request, job, person):
+    response = approve(as_user(request.getfixturevalue(person)), job)
+    assert response.status_code == 403
+    assert "approve this job" in words(response)
+    job.refresh_from_db()
+    assert job.status == Job.Status.WAITING
+
+
+def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
+    assert approve(as_user(outsider), job).status_code == 404
+
+
+def test_nobody_approves_their_own(as_user, requester, payment, job):
+    Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    client = as_user(requester)
+    assert approve(client, job).status_code == 403
+    assert page("approve_job", job) not in client.get(page("job", job)).content.decode()
+
+
+def test_approving_twice_approves_once(as_user, approver, job):
+    client = as_user(approver)
+    approve(client, job)
+    response = approve(client, job)
+    assert "This job was changed meanwhile" in words(response)
+    assert job.events.filter(verb=Event.Verb.APPROVED).count() == 1
+
+
+def test_a_job_that_was_edited_meanwhile_is_not_approved(as_user, approver, requester, job, machines):
+    read = job.revision
+    job.title = "Something else"
+    job.edit(requester, machines)
+    response = approve(as_user(approver), job, revision=read)
+    assert "This job was changed meanwhile" in words(response)
+    job.refresh_from_db()
+    assert job.status == Job.Status.WAITING
+
+
+def test_a_withdrawn_job_is_not_approved(as_user, approver, requester, job):
+    job.withdraw(requester, "not needed")
+    approve(as_user(approver), job)
+    job.refresh_from_db()
+    assert job.status == Job.Status.WITHDRAWN
+
+
+@pytest.mark.parametrize("revision", ["", "x", "-1", "0", "1.5", "9" * 30, "9" * 5000, "1\0", "２"])
+def test_a_revision_that_was_never_shown_approves_nothing(as_user, approver, job, revision):
+    assert approve(as_user(approver), job, revision=revision).status_code == 200
+    job.refresh_from_db()
+    assert job.status == Job.Status.WAITING
+
+
+@pytest.mark.parametrize("reason", ["a\0b", "a\u202eb"])
+def test_a_remark_that_cannot_be_kept_is_told(as_user, approver, job, reason):
+    response = approve(as_user(approver), job, reason=reason)
+    assert "Remove the control or invisible characters." in words(response)
+    job.refresh_from_db()
+    assert job.status == Job.Status.WAITING
+
+
+def test_a_remark_is_text_and_no_markup(as_user, approver, job):
+    response = approve(as_user(approver), job, reason="<script>alert(1)</script>")
+    assert "<script>alert" not in response.content.decode()
+
+
+def test_a_role_that_is_taken_away_counts_from_the_next_request(as_user, approver, job):
+    client = as_user(approver)
+    client.get(page("job", job))
+    Membership.objects.filter(user=approver).update(role=Role.PUBLISHER)
+    assert approve(client, job).status_code == 403

@@ -1,0 +1,375 @@
+"""The form of a job: asking for one, and changing one that has not begun."""
+
+import json
+
+import pytest
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from jobs.models import Business, Event, Job, Machine, Membership
+from jobs.rights import Role
+from tests.conftest import list_machines, make_user, mark_fresh
+from tests.pages import checked, ids, is_sent_to_login, offered, page, source, without_nones, words
+
+NEW = reverse("new_job")
+
+
+def fields(business, machines, /, **changed):
+    return without_nones(
+        {
+            "title": "Checkout fix",
+            "business": business.pk,
+            "version": "2.14.3",
+            "machines": ids(machines),
+            "remark": "because of #77",
+        }
+        | changed
+    )
+
+
+def list_is(settings, business, *hostnames):
+    """Makes the business's config file list these, and its list in the portal older than a minute."""
+    rows = [{"hostname": name, "address": f"10.9.0.{n}"} for n, name in enumerate(hostnames, 1)]
+    (settings.CONFIG_FILES_DIR / f"{business.slug}.json").write_text(json.dumps({"machines": rows}))
+    make_old(business)
+
+
+def make_old(business):
+    from datetime import timedelta
+
+    Business.objects.filter(pk=business.pk).update(
+        asked_at=Now() - timedelta(seconds=61), synced_at=Now() - timedelta(hours=3)
+    )
+
+
+class TestNew:
+    def test_a_requester_asks_for_a_job(self, as_user, requester, payment, machines):
+        response = as_user(requester).post(NEW, fields(payment, machines[:2]))
+        job = Job.objects.get()
+        assert response.url == page("job", job)
+        assert (job.title, job.version, job.remark) == ("Checkout fix", "2.14.3", "because of #77")
+        assert (job.requester, job.status) == (requester, Job.Status.WAITING)
+        assert list(job.machines.all()) == machines[:2]
+        assert job.events.get().verb == Event.Verb.ASKED
+
+    @pytest.mark.parametrize("person", ["publisher", "ops"])
+    def test_so_can(self, as_user, request, person, payment, machines):
+        as_user(request.getfixturevalue(person)).post(NEW, fields(payment, machines))
+        assert Job.objects.get().requester.username == person
+
+    def test_it_asks_who_you_are(self, client, db):
+        assert is_sent_to_login(client.get(NEW), NEW)
+
+    def test_an_approver_is_told_which_right_is_missing(self, as_user, approver, payment, machines):
+        client = as_user(approver)
+        for response in (client.get(NEW), client.post(NEW, fields(payment, machines))):
+            assert response.status_code == 403
+            assert "create a job" in words(response)
+        assert not Job.objects.exists()
+
+    @pytest.mark.parametrize("named_by", ["pk", "slug"])
+    def test_another_business_is_not_there(self, as_user, outsider, payment, machines, named_by):
+        business = getattr(payment, named_by)
+        client = as_user(outsider)
+        assert client.get(NEW, {"business": business}).status_code == 404
+        assert client.post(NEW, fields(payment, machines, business=business)).status_code == 404
+        assert not Job.objects.exists()
+
+    @pytest.mark.parametrize("business", ["\0", "9" * 40, "-1", "中", "٣", "'; --"])
+    def test_a_business_that_cannot_be_is_not_there(self, as_user, requester, payment, machines, business):
+        client = as_user(requester)
+        assert client.get(NEW, {"business": business}).status_code == 404
+        assert client.post(NEW, fields(payment, machines, business=business)).status_code == 404
+
+    @pytest.mark.parametrize("method", ["put", "patch", "delete"])
+    def test_other_methods_are_refused(self, as_user, requester, method):
+        assert getattr(as_user(requester), method)(NEW).status_code == 405
+
+    def test_it_offers_the_live_machines_of_the_chosen_business(self, as_user, ops, payment, machines, orders):
+        others = list_machines(orders, "ord-1", "ord-2")
+        client = as_user(ops)
+        assert offered(client.get(NEW, {"business": "payment"})) == set(ids(machines))
+        assert offered(client.get(NEW, {"business": "orders"})) == set(ids(others))
+
+    def test_a_machine_that_left_the_list_is_not_offered(self, as_user, requester, payment, machines):
+        list_machines(payment, "pay-1", "pay-2")
+        assert offered(as_user(requester).get(NEW)) == set(ids(machines[:2]))
+
+    def test_an_empty_post_is_told_what_it_lacks(self, as_user, requester, machines):
+        response = as_user(requester).post(NEW, {})
+        assert response.status_code == 200
+        assert "Choose at least one machine." in words(response)
+        assert "This field is required." in words(response)
+
+
+class TestBadInput:
+    def refused(self, as_user, requester, data):
+        """Posts `data`, which must be refused; returns the page."""
+        response = as_user(requester).post(NEW, data)
+        assert response.status_code == 200
+        assert not Job.objects.exists()
+        assert "Nothing was saved." in words(response)
+        return response
+
+    @pytest.mark.parametrize(
+        "title",
+        [
+            "",
+            "   ",
+            None,
+            "x" * 201,
+            "x" * 256,
+            "a\0b",
+            "a\x07b",
+            "a\u202eb",
+            "a\u2028b",
+            "a\u200bb",
+            "\ufeffa",
+            "a\nb",
+        ],
+    )
+    def test_a_bad_title(self, as_user, requester, payment, machines, title):
+        response = self.refused(as_user, requester, fields(payment, machines[:1], title=title))
+        assert "2.14.3" in source(response)
+        assert "because of #77" in words(response)
+        assert checked(response) == {machines[0].pk}
+
+    @pytest.mark.parametrize(
+        "version",
+        ["", None, "../../x", "-rf", "{{7*7}}", "a;b", "$(id)", "a b", ".hidden", "1/2", "二", "1" * 65, "1\n2", "1\0"],
+    )
+    def test_a_bad_version(self, as_user, requester, payment, machines, version):
+        response = self.refused(as_user, requester, fields(payment, machines[:1], version=version))
+        assert 'value="Checkout fix"' in source(response)
+        assert f'value="{version or ""}"' in source(response) or not version
+        assert checked(response) == {machines[0].pk}
+
+    @pytest.mark.parametrize("remark", ["x" * 2001, "a\0b", "a\x1b[2Jb", "a\u202eb", "a\u2066b"])
+    def test_a_bad_remark(self, as_user, requester, payment, machines, remark):
+        response = self.refused(as_user, requester, fields(payment, machines[:1], remark=remark))
+        assert 'value="Checkout fix"' in source(response)
+
+    @pytest.mark.parametrize(
+        ("value", "why"),
+        [
+            ([], "Choose at least one machine."),
+            ([""], "This is not a machine's id"),
+            (["pay-1"], "This is not a machine's id"),
+            (["-1"], "This is not a machine's id"),
+            (["0"], "This is not a machine's id"),
+            (["01"], "This is not a machine's id"),
+            (["1.0"], "This is not a machine's id"),
+            (["9" * 40], "This is not a machine's id"),
+            (["٣"], "This is not a machine's id"),
+            (["1; DROP TABLE jobs_job"], "This is not a machine's id"),
+            (["$(reboot)"], "This is not a machine's id"),
+            (["<b>bold</b>"], "This is not a machine's id"),
+            (["1\0"], "This is not a machine's id"),
+            (["9" * 18], "Some of these are not machines of this business."),
+            (range(10**9, 10**9 + 1000), "Some of these are not machines of this business."),
+            (range(10**9, 10**9 + 10_000), "Some of these are not machines of this business."),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_bad_machines(self, as_user, requester, payment, machines, value, why):
+        response = self.refused(as_user, requester, fields(payment, [], machines=list(value)))
+        assert why in words(response)
+        assert 'value="Checkout fix"' in source(response)
+        assert "<b>bold" not in response.content.decode()
+
+    def test_a_machine_named_twice(self, as_user, requester, payment, machines):
+        twice = [machines[0].pk, machines[0].pk]
+        response = self.refused(as_user, requester, fields(payment, [], machines=twice))
+        assert "Some machines were named twice." in words(response)
+        assert checked(response) == {machines[0].pk}
+
+    def test_a_machine_of_another_business_is_not_named(self, as_user, requester, payment, machines, orders):
+        foreign = list_machines(orders, "ord-secret")
+        response = self.refused(as_user, requester, fields(payment, [machines[0], *foreign]))
+        assert "Some of these are not machines of this business." in words(response)
+        assert "ord-secret" not in source(response)
+        assert checked(response) == {machines[0].pk}
+
+    def test_a_gone_machine_is_named(self, as_user, requester, payment, machines):
+        list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
+        response = self.refused(as_user, requester, fields(payment, [machines[0], machines[5]]))
+        assert "pay-6 is no longer a live machine of this business." in words(response)
+        assert checked(response) == {machines[0].pk}
+
+    def test_machines_of_one_business_for_another(self, as_user, ops, payment, machines, orders):
+        list_machines(orders, "ord-1")
+        response = self.refused(as_user, ops, fields(orders, machines))
+        assert "is no longer a live machine of this business" in words(response)
+
+    def test_markup_is_kept_as_text(self, as_user, requester, payment, machines):
+        response = self.refused(
+            as_user, requester, fields(payment, [], title='"><script>alert(1)</script>', remark="</textarea><b>x</b>")
+        )
+        assert "<script>alert" not in response.content.decode()
+        assert "<b>x</b>" not in response.content.decode()
+
+
+class TestGoodInput:
+    @pytest.mark.parametrize(
+        "title",
+        [
+            "支付修复",
+            "Release 🚀",
+            "family 👨‍👩‍👧",
+            "shaking 🫨 face",
+            "<script>alert(1)</script>",
+            "{{ 7*7 }}",
+            "x" * 200,
+        ],
+    )
+    def test_a_title_of_any_words(self, as_user, requester, payment, machines, title):
+        response = as_user(requester).post(NEW, fields(payment, machines[:1], title=title), follow=True)
+        assert Job.objects.get().title == title
+        assert title in source(response)
+        assert "<script>alert" not in response.content.decode()
+
+    def test_a_remark_of_several_lines(self, as_user, requester, payment, machines):
+        as_user(requester).post(NEW, fields(payment, machines[:1], remark="一\r\n\ttwo 🎉"))
+        assert Job.objects.get().remark == "一\r\n\ttwo 🎉"
+
+    def test_a_job_of_a_thousand_machines(self, as_user, requester, payment, db):
+        fleet = list_machines(payment, *(f"web-{n:04}" for n in range(1000)))
+        as_user(requester).post(NEW, fields(payment, fleet))
+        assert Job.objects.get().machines.count() == 1000
+
+
+class TestConfigService:
+    def test_a_list_older_than_a_minute_is_asked_for_again(self, as_user, requester, settings, payment, machines):
+        list_is(settings, payment, *(f"pay-{n}" for n in range(1, 8)))
+        response = as_user(requester).get(NEW)
+        assert Machine.objects.get(hostname="pay-7").pk in offered(response)
+
+    def test_a_fresh_list_is_not_asked_for_again(self, as_user, requester, settings, payment, machines):
+        list_is(settings, payment, *(f"pay-{n}" for n in range(1, 8)))
+        mark_fresh(payment)
+        assert offered(as_user(requester).get(NEW)) == set(ids(machines))
+
+    def test_the_machines_of_a_post_are_asked_for_as_well(self, as_user, requester, settings, payment, machines):
+        list_is(settings, payment, *(f"pay-{n}" for n in range(1, 6)))
+        response = as_user(requester).post(NEW, fields(payment, machines))
+        assert "pay-6 is no longer a live machine of this business." in words(response)
+
+    def test_without_an_answer_the_last_list_stays_with_its_age_and_the_reason(
+        self, as_user, requester, payment, machines
+    ):
+        make_old(payment)
+        response = as_user(requester).get(NEW)
+        assert offered(response) == set(ids(machines))
+        assert "This list is 3\xa0hours old" in response.content.decode()
+        assert "There is no file payment.json in CONFIG_FILES_DIR." in words(response)
+
+    def test_a_list_that_was_not_taken_is_not_called_silence(self, as_user, requester, settings, payment, machines):
+        list_is(settings, payment, "pay-1")
+        response = as_user(requester).get(NEW)
+        assert offered(response) == set(ids(machines))
+        assert "5 of 6 machines are suddenly missing from the answer; it was not taken." in words(response)
+        assert "did not answer" not in words(response)
+
+    def test_a_business_without_any_list_yet_says_why(self, as_user, requester, payment):
+        response = as_user(requester).get(NEW)
+        assert "The config service gives no machines for Payment." in words(response)
+        assert "There is no file payment.json in CONFIG_FILES_DIR." in words(response)
+
+
+class TestEdit:
+    def change(self, client, job, machines, /, **changed):
+        return client.post(
+            page("edit_job", job), fields(job.business, machines, **{"revision": job.revision} | changed), follow=True
+        )
+
+    def test_what_was_asked_for_is_filled_in(self, as_user, requester, make_job, machines):
+        job = make_job(on=machines[:3], title="Before", remark="old words")
+        response = as_user(requester).get(page("edit_job", job))
+        assert checked(response) == set(ids(machines[:3]))
+        assert 'value="Before"' in source(response)
+        assert "old words" in words(response)
+
+    def test_an_edit_voids_the_approval(self, as_user, requester, job, machines):
+        response = self.change(as_user(requester), job, machines[:2], title="After")
+        job.refresh_from_db()
+        assert (job.title, job.version) == ("After", "2.14.3")
+        assert list(job.machines.all()) == machines[:2]
+        assert (job.status, job.approver, job.approved_at) == (Job.Status.WAITING, None, None)
+        assert job.events.first().verb == Event.Verb.EDITED
+        assert "Saved. It needs approval again." in words(response)
+
+    def test_it_asks_who_you_are(self, client, job):
+        assert is_sent_to_login(client.get(page("edit_job", job)), page("edit_job", job))
+
+    @pytest.mark.parametrize("person", ["publisher", "approver", "colleague"])
+    def test_others_are_told_which_right_is_missing(self, as_user, request, job, machines, payment, person):
+        colleague = make_user("colleague")
+        Membership.objects.create(user=colleague, business=payment, role=Role.REQUESTER)
+        client = as_user(colleague if person == "colleague" else request.getfixturevalue(person))
+        for response in (client.get(page("edit_job", job)), self.change(client, job, machines, title="Mine")):
+            assert response.status_code == 403
+            assert "edit or withdraw this job" in words(response)
+        job.refresh_from_db()
+        assert job.title == "Payment 2.0"
+
+    def test_ops_may(self, as_user, ops, job, machines):
+        self.change(as_user(ops), job, machines, title="By ops")
+        job.refresh_from_db()
+        assert job.title == "By ops"
+        assert job.requester.username == "requester"
+
+    def test_for_an_outsider_it_is_not_there(self, as_user, outsider, job, machines):
+        client = as_user(outsider)
+        assert client.get(page("edit_job", job)).status_code == 404
+        assert self.change(client, job, machines).status_code == 404
+
+    @pytest.mark.parametrize("method", ["put", "patch", "delete"])
+    def test_other_methods_are_refused(self, as_user, requester, job, method):
+        assert getattr(as_user(requester), method)(page("edit_job", job)).status_code == 405
+
+    def test_a_job_stays_in_its_business(self, as_user, ops, job, machines, orders):
+        self.change(as_user(ops), job, machines, business=orders.pk)
+        job.refresh_from_db()
+        assert job.business.slug == "payment"
+
+    @pytest.mark.parametrize("bad", [{"title": ""}, {"version": "a;b"}, {"machines": []}, {"remark": "a\u202eb"}])
+    def test_bad_input_changes_nothing_and_stays_typed(self, as_user, requester, job, machines, bad):
+        response = self.change(as_user(requester), job, machines[:2], **{"title": "After"} | bad)
+        assert "Nothing was saved." in words(response)
+        job.refresh_from_db()
+        assert (job.title, job.revision, job.status) == ("Payment 2.0", 1, Job.Status.APPROVED)
+        assert 'value="After"' in source(response) or "title" in bad
+
+    def test_an_empty_post_changes_nothing(self, as_user, requester, job):
+        response = as_user(requester).post(page("edit_job", job), {})
+        assert "Nothing was saved." in words(response)
+        job.refresh_from_db()
+        assert job.revision == 1
+
+    def test_of_two_who_edit_the_second_is_told_and_loses_nothing(self, as_user, ops, requester, job, machines):
+        late = fields(job.business, machines[:1], title="Late", revision=job.revision)
+        self.change(as_user(ops), job, machines, title="First")
+        response = as_user(requester).post(page("edit_job", job), late)
+        assert "changed meanwhile" in words(response)
+        assert 'value="Late"' in source(response)
+        job.refresh_from_db()
+        assert (job.title, job.machines.count()) == ("First", 6)
+        self.change(as_user(requester), job, machines[:1], title="Late")
+        job.refresh_from_db()
+        assert job.title == "Late"
+
+    def test_saving_twice_saves_once(self, as_user, requester, job, machines):
+        data = fields(job.business, machines, revision=job.revision)
+        client = as_user(requester)
+        client.post(page("edit_job", job), data)
+        client.post(page("edit_job", job), data)
+        assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
+
+    def test_once_a_stage_has_begun_it_is_too_late(self, as_user, requester, job, machines, start):
+        start(job, machines[:1])
+        client = as_user(requester)
+        response = client.get(page("edit_job", job), follow=True)
+        assert "A stage has begun: this job can no longer be edited." in words(response)
+        self.change(client, job, machines[:1], title="After")
+        job.refresh_from_db()
+        assert (job.title, job.machines.count()) == ("Payment 2.0", 6)

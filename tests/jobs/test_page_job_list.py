@@ -1,0 +1,88 @@
+"""The list of jobs."""
+
+import pytest
+from django.urls import reverse
+
+from jobs.models import Job
+from tests.pages import is_sent_to_login, source, words
+
+URL = reverse("jobs")
+
+
+@pytest.fixture
+def foreign_job(orders, outsider):
+    job = Job(business=orders, title="Orders 7", version="7.0")
+    job.ask(outsider, [])
+    return job
+
+
+def test_it_lists_the_jobs_of_my_businesses_only(as_user, approver, job, foreign_job):
+    said = words(as_user(approver).get(URL))
+    assert job.title in said
+    assert foreign_job.title not in said
+
+
+def test_ops_see_all(as_user, ops, job, foreign_job):
+    said = words(as_user(ops).get(URL))
+    assert job.title in said
+    assert foreign_job.title in said
+
+
+def test_it_asks_who_you_are(client, db):
+    assert is_sent_to_login(client.get(URL), URL)
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_it_is_only_read(as_user, approver, method):
+    assert getattr(as_user(approver), method)(URL).status_code == 405
+
+
+def test_it_can_be_narrowed_to_a_business(as_user, ops, job, foreign_job):
+    said = words(as_user(ops).get(URL, {"business": "orders"}))
+    assert foreign_job.title in said
+    assert job.title not in said
+
+
+def test_a_business_of_others_narrows_nothing(as_user, approver, job, foreign_job):
+    said = words(as_user(approver).get(URL, {"business": "orders"}))
+    assert job.title in said
+    assert foreign_job.title not in said
+
+
+def test_it_can_be_narrowed_to_a_status(as_user, approver, make_job):
+    make_job("2.0"), make_job("3.0", approved=False)
+    said = words(as_user(approver).get(URL, {"status": "waiting"}))
+    assert "Payment 3.0" in said
+    assert "Payment 2.0" not in said
+
+
+@pytest.mark.parametrize("name", ["business", "status"])
+@pytest.mark.parametrize("value", ["\0", "'; --", "中", "x" * 5000, "1"])
+def test_a_filter_of_nonsense_is_no_error(as_user, approver, job, name, value):
+    assert as_user(approver).get(URL, {name: value}).status_code == 200
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "2", "x", "9" * 5000, "\0", "1.5"])
+def test_a_page_that_is_not_there_is_not_found(as_user, approver, job, number):
+    assert as_user(approver).get(URL, {"page": number}).status_code == 404
+
+
+def test_the_fifty_first_job_is_on_the_second_page(as_user, requester, approver, payment):
+    Job.objects.bulk_create(
+        [Job(business=payment, title=f"Number {n}.", version="1", requester=requester) for n in range(1, 52)]
+    )
+    client = as_user(approver)
+    assert "Number 51." in words(client.get(URL))
+    assert "Number 1." not in words(client.get(URL))
+    assert "Number 1." in words(client.get(URL, {"page": 2}))
+
+
+def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
+    make_job(title="<script>alert(1)</script>")
+    response = as_user(approver).get(URL)
+    assert "<script>alert" not in response.content.decode()
+    assert "<script>alert(1)</script>" in source(response)
+
+
+def test_without_a_job_it_says_so(as_user, approver):
+    assert "No job here yet." in words(as_user(approver).get(URL))

@@ -1,0 +1,71 @@
+"""What the tests of the pages share: where a page is, what its form sends, and what a person reads there."""
+
+import html
+import re
+
+from django.urls import reverse
+
+from releases import tokens
+from releases.models import ReleaseStage, Task
+
+
+def page(name, job, **where):
+    """The address of the page `name` of `job`; a stage page is that of the pre-release unless told."""
+    if "stage" in name:
+        where.setdefault("kind", "pre-release")
+    return reverse(name, kwargs={"job_id": job.pk, **where})
+
+
+def words(response):
+    """What the page says, without its tags, in one line; names and titles in attributes are not in it."""
+    text = re.sub(r"<(script|style|template)\b.*?</\1>", " ", response.content.decode(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+
+
+def source(response):
+    """The page as it was sent, with `&lt;` and the like read as what they stand for."""
+    return html.unescape(response.content.decode())
+
+
+def offered(response):
+    """The ids of the machines that a page offers to choose."""
+    boxes = re.findall(r'<input type="checkbox" name="machines" value="(\d+)"', response.content.decode())
+    return {int(value) for value in boxes}
+
+
+def checked(response):
+    """The ids of the machines that are chosen already."""
+    boxes = re.findall(r'<input type="checkbox" name="machines" value="(\d+)"[^>]* checked', response.content.decode())
+    return {int(value) for value in boxes}
+
+
+def token_in(response):
+    return re.search(r'name="token" value="([^"]+)"', response.content.decode())[1]
+
+
+def ids(machines):
+    return [machine.pk for machine in machines]
+
+
+def stage_fields(job, user, machines, kind="pre-release", /, **changed):
+    """What the stage form sends, with a token made for it; `token=None` leaves a field out."""
+    stage = ReleaseStage.objects.of_kind(job, kind)
+    job.refresh_from_db()
+    fields = {
+        "step": "start",
+        "token": tokens.issue(user, job, kind, stage.version),
+        "release_task": Task.objects.get(name="deploy").pk,
+        "rollback_task": Task.objects.get(name="roll-back").pk,
+        "machines": ids(machines),
+        "remark": "as planned",
+        "batch_size": "",
+    }
+    return without_nones(fields | changed)
+
+
+def without_nones(fields):
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def is_sent_to_login(response, address):
+    return response.status_code == 302 and response.url == f"{reverse('login')}?next={address}"
