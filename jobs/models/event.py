@@ -34,7 +34,10 @@ class Event(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-at", "-pk"]
-        indexes = [models.Index(fields=["job", "-at"], name="event_by_job")]
+        indexes = [
+            models.Index(fields=["job", "-at"], name="event_by_job"),
+            models.Index(fields=["-at"], name="event_by_time"),
+        ]
 
     def __str__(self):
         return f"#{self.job_id} {self.get_verb_display()}"
