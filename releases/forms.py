@@ -39,11 +39,20 @@ class StartForm(forms.Form):
     """The last step before machines are touched: many of them are counted out loud."""
 
     typed_count = forms.IntegerField(label=_("Number of machines"), required=False, min_value=0)
+    # Which texts of the tasks were read; a form that never showed any sends none.
+    texts = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, *args, machines, **kwargs):
+    def __init__(self, *args, machines, tasks, **kwargs):
         super().__init__(*args, **kwargs)
         self.count = len(machines)
+        self.texts_now = "-".join(str(task.latest_id) for task in tasks)
         self.fields["typed_count"].required = self.count >= TYPED_FROM
+
+    def clean_texts(self):
+        texts = self.cleaned_data["texts"]
+        if texts and texts != self.texts_now:
+            raise forms.ValidationError(_("A task was rewritten since you checked it. Read it again."))
+        return texts
 
     def clean_typed_count(self):
         typed = self.cleaned_data["typed_count"]

@@ -122,7 +122,7 @@ class ReleaseStage(models.Model):
 
     @property
     def can_be_skipped(self):
-        return self.is_open and self.kind != Kind.RELEASE and self.status != self.Status.SUCCEEDED
+        return self.is_open and self.kind != Kind.RELEASE and not self.is_done
 
     def offered_machines(self):
         """What may be released now: the job's machines, live in its business, free, and not yet released by the job."""

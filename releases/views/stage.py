@@ -47,10 +47,13 @@ def _submit(request, stage, form):
         return redirect("stage", stage.job_id, stage.kind)
     if version != stage.version:
         raise StageMoved(_("This stage has moved on since the page was loaded. Nothing was started."))
+    if not stage.is_open:
+        raise StageMoved(_("This stage is not open now."))
     if not is_valid:
         return _show(request, stage, form)
     machines = form.cleaned_data["machines"]
-    counted = StartForm(request.POST if step == "start" else None, machines=machines)
+    tasks = [stage.release_task, stage.rollback_task]
+    counted = StartForm(request.POST if step == "start" else None, machines=machines, tasks=tasks)
     if step == "check" or not counted.is_valid():
         return _show_check(request, stage, form, counted)
     stage.start(request.user, machines, key)
@@ -61,7 +64,8 @@ def _show(request, stage, form, conflict="", status=200):
     picture = JobPicture(stage.job)
     run = stage.runs.last()
     rights = stage.job.rights_of(request.user)
-    may_choose = stage.is_open and Right.PUBLISH in rights
+    # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
+    may_choose = Right.PUBLISH in rights and (stage.is_open or conflict)
     seen = candidates(stage) if may_choose else []
     context = {
         "job": stage.job,
@@ -71,7 +75,7 @@ def _show(request, stage, form, conflict="", status=200):
         "run": run and RunPicture(run),
         "form": form if may_choose else None,
         "candidates": seen,
-        "candidates_free": sum(candidate.is_free for candidate in seen),
+        "candidates_left": any(candidate.state != "released" for candidate in seen),
         "candidates_blocked": sum(not candidate.is_free for candidate in seen),
         "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else set(),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",

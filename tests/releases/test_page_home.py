@@ -1,0 +1,116 @@
+"""Home: what waits for me, what runs, what ended, and whether it is out yet."""
+
+import pytest
+from django.urls import reverse
+
+from releases.models import ReleaseStage
+from tests.pages import is_sent_to_login, page, source, words
+
+URL = reverse("home")
+
+
+def waiting(response):
+    """What the page says from "Waiting for you" up to the next heading."""
+    return words(response).split("Waiting for you", 1)[1].split("Ended lately", 1)[0].split("Running now", 1)[0]
+
+
+def test_it_asks_who_you_are(client, db):
+    assert is_sent_to_login(client.get(URL), URL)
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_it_is_only_read(as_user, publisher, method):
+    assert getattr(as_user(publisher), method)(URL).status_code == 405
+
+
+def test_with_nothing_to_do_it_says_so(as_user, publisher):
+    said = words(as_user(publisher).get(URL))
+    assert "Nothing waits for you." in said
+    assert "Nothing has been released yet." in said
+    assert "No approved job yet." in said
+
+
+def test_a_job_waits_for_its_approver_and_its_requester(as_user, approver, requester, publisher, make_job):
+    job = make_job(approved=False)
+    assert "To approve" in waiting(as_user(approver).get(URL))
+    response = as_user(requester).get(URL)
+    assert "Asked for" in waiting(response)
+    assert page("job", job) in source(response)
+    assert "Nothing waits for you." in waiting(as_user(publisher).get(URL))
+
+
+def test_an_approved_job_waits_for_the_publisher(as_user, approver, publisher, job):
+    response = as_user(publisher).get(URL)
+    assert "To publish" in waiting(response)
+    assert page("stage", job) in source(response)
+    assert "Nothing waits for you." in waiting(as_user(approver).get(URL))
+
+
+def test_nothing_of_another_business_is_seen(as_user, outsider, make_job, start, finish, machines):
+    make_job("9.9", approved=False)
+    start(make_job("8.8"), machines[:1])
+    finish("unknown")
+    start(make_job("7.7"), machines[1:2])
+    said = words(as_user(outsider).get(URL))
+    assert "Nothing waits for you." in said
+    assert "payment" not in said.lower()
+    for version in ("9.9", "8.8", "7.7"):
+        assert version not in said
+
+
+def test_an_unknown_machine_comes_first(as_user, publisher, make_job, start, finish, machines):
+    make_job("3.0")
+    run = start(make_job("2.0"), machines[:1])
+    finish("unknown")
+    response = as_user(publisher).get(URL)
+    said = waiting(response)
+    assert said.index("1 unknown") < said.index("To publish")
+    assert "pay-1 is held for" in said
+    assert page("machine_run", run.stage.job, machine_run_id=run.machine_runs.get().pk) in source(response)
+
+
+def test_a_failed_stage_asks_to_decide(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:2])
+    finish("failed", on=["pay-1"])
+    said = waiting(as_user(publisher).get(URL))
+    assert "Stopped" in said
+    assert "Decide" in said
+
+
+def test_for_ops_nothing_waits_but_what_is_unknown(as_user, ops, make_job, start, finish, machines):
+    make_job("3.0", approved=False)
+    start(make_job("2.0"), machines[:1])
+    finish("unknown")
+    said = waiting(as_user(ops).get(URL))
+    assert "1 unknown" in said
+    assert "3.0" not in said
+
+
+def test_what_runs_and_what_ended_is_told(as_user, approver, job, start, finish, machines):
+    start(job, machines[:2])
+    said = words(as_user(approver).get(URL))
+    assert "Running now 1" in said
+    assert "2 waiting" in said
+    finish()
+    said = words(as_user(approver).get(URL))
+    assert "Running now" not in said
+    assert "Succeeded" in said.split("Ended lately")[1]
+
+
+def test_a_rollback_is_not_told_as_a_success_of_the_release(as_user, approver, publisher, job, start, finish, machines):
+    start(job, machines[:1])
+    finish()
+    ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "broken", "key")
+    finish()
+    assert "Rolled back" in words(as_user(approver).get(URL)).split("Ended lately")[1]
+
+
+def test_is_it_out_yet(as_user, approver, job, start, finish, machines):
+    start(job, machines[:2])
+    finish("failed", on=["pay-2"])
+    assert "1 of 6 on 2.0 · 5 not known" in words(as_user(approver).get(URL))
+
+
+def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
+    make_job(title="<script>alert(1)</script>", approved=False)
+    assert "<script>alert" not in as_user(approver).get(URL).content.decode()

@@ -1,0 +1,152 @@
+"""The page of a job."""
+
+import pytest
+
+from jobs.models import Job, Membership
+from jobs.rights import Role
+from releases.models import ReleaseStage
+from tests.conftest import list_machines
+from tests.pages import is_sent_to_login, page, source, words
+
+
+def test_everybody_of_the_business_reads_it(as_user, request, job):
+    for person in ("requester", "publisher", "approver", "ops"):
+        response = as_user(request.getfixturevalue(person)).get(page("job", job))
+        assert response.status_code == 200
+        assert "Payment 2.0" in words(response)
+
+
+def test_it_asks_who_you_are(client, job):
+    assert is_sent_to_login(client.get(page("job", job)), page("job", job))
+
+
+def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
+    assert as_user(outsider).get(page("job", job)).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_it_is_only_read(as_user, publisher, job, method):
+    assert getattr(as_user(publisher), method)(page("job", job)).status_code == 405
+
+
+@pytest.mark.parametrize("number", ["0", "01", "-1", "9" * 18, "9" * 19, "1" * 23, "x", "1e1", "١", "1%00"])
+def test_a_number_that_is_no_job(as_user, ops, job, number):
+    assert as_user(ops).get(f"/jobs/{number}/").status_code == 404
+
+
+def buttons(response, job):
+    """Which steps the page offers, as names of pages."""
+    names = ["edit_job", "withdraw_job", "approve_job", "roll_back_job"]
+    return [name for name in names if f'"{page(name, job)}"' in response.content.decode()]
+
+
+@pytest.mark.parametrize(
+    ("person", "steps"),
+    [
+        ("requester", ["edit_job", "withdraw_job"]),
+        ("approver", ["approve_job"]),
+        ("publisher", []),
+        ("ops", ["edit_job", "withdraw_job"]),
+    ],
+)
+def test_before_approval_it_offers(as_user, request, make_job, person, steps):
+    job = make_job(approved=False)
+    assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
+
+
+@pytest.mark.parametrize(
+    ("person", "steps"),
+    [("requester", []), ("approver", []), ("publisher", ["roll_back_job"]), ("ops", ["roll_back_job"])],
+)
+def test_after_a_release_it_offers(as_user, request, job, start, finish, machines, person, steps):
+    start(job, machines[:2])
+    finish()
+    assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
+
+
+def test_it_says_what_is_next(as_user, publisher, make_job, requester, start, finish, machines):
+    client = as_user(publisher)
+    job = make_job(approved=False)
+    assert "Waits for one of approver." in words(client.get(page("job", job)))
+    job = make_job()
+    assert "Next: pre-release" in words(client.get(page("job", job)))
+    start(job, machines[:1])
+    assert "Pre-release is running" in words(client.get(page("job", job)))
+    finish("failed")
+    assert "Some of its machines went wrong." in words(client.get(page("job", job)))
+    start(job, machines[:1])
+    finish()
+    assert "Next: gray release" in words(client.get(page("job", job)))
+    start(job, machines[1:2], "gray-release")
+    finish()
+    start(job, machines[2:], "release")
+    finish()
+    assert "2.0 is out" in words(client.get(page("job", job)))
+
+
+def test_a_withdrawn_job_offers_nothing(as_user, requester, job):
+    job.withdraw(requester, "not needed")
+    response = as_user(requester).get(page("job", job))
+    assert buttons(response, job) == []
+    assert "Nothing of it was or will be released." in words(response)
+
+
+def test_nobody_is_named_as_approver_of_their_own(as_user, requester, payment, make_job):
+    Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    assert "Waits for one of approver." in words(as_user(requester).get(page("job", make_job(approved=False))))
+
+
+def test_without_an_approver_it_says_so(as_user, requester, payment, make_job):
+    job = make_job(approved=False)
+    Membership.objects.filter(role=Role.APPROVER).delete()
+    assert "Nobody can approve it yet: ask ops for an approver." in words(as_user(requester).get(page("job", job)))
+
+
+def test_its_timeline_tells_who_did_what_and_why(as_user, publisher, job, start, finish, machines):
+    ReleaseStage.objects.of_kind(job, "pre-release").skip(publisher, "no canary today")
+    start(job, machines[:2], "gray-release", remark="slowly")
+    finish("failed", on=["pay-2"])
+    said = words(as_user(publisher).get(page("job", job)))
+    for sentence in (
+        "requester asked for 2.0 on 6 machines",
+        "approver approved",
+        "publisher skipped Pre-release no canary today",
+        "publisher started Gray release on 2 machines slowly",
+        "Gray release failed: 1 failed, 1 succeeded",
+    ):
+        assert sentence in said
+
+
+def test_its_machines_are_shown_with_their_states(as_user, publisher, job, payment, start, finish, machines):
+    start(job, machines[:3])
+    finish("unknown", on=["pay-2"])
+    list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
+    said = words(as_user(publisher).get(page("job", job)))
+    assert "2 succeeded 1 unknown 2 waiting 1 gone" in said
+
+
+@pytest.mark.parametrize("field", ["title", "remark"])
+def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, field):
+    job = make_job(**{field: "<script>alert(1)</script>"})
+    response = as_user(publisher).get(page("job", job))
+    assert "<script>alert" not in response.content.decode()
+    assert "<script>alert(1)</script>" in source(response)
+
+
+def test_what_a_config_service_sent_is_text_and_no_markup(as_user, publisher, job):
+    for number, machine in enumerate(job.machines.all()):
+        machine.hostname, machine.site = f"<b>host</b>{number}", '"><b>site</b>'
+        machine.labels = {"<b>key</b>": '"><b>label</b>'}
+        machine.save()
+    client = as_user(publisher)
+    for address in (page("job", job), page("stage", job)):
+        shown = client.get(address).content.decode()
+        assert "<b>host" not in shown
+        assert "<b>site" not in shown
+        assert "<b>label" not in shown
+        assert "<b>key" not in shown
+
+
+def test_a_released_job_stays_a_record(as_user, requester, job, start, finish, machines):
+    Job.objects.filter(pk=job.pk).update(status=Job.Status.RELEASED)
+    assert buttons(as_user(requester).get(page("job", job)), job) == []

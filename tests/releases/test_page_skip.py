@@ -1,0 +1,125 @@
+"""Skipping a stage, with a reason."""
+
+import pytest
+
+from jobs.models import Event
+from releases.models import ReleaseStage
+from tests.pages import is_sent_to_login, page, words
+
+
+def skip(client, job, kind="pre-release", reason="no canary today"):
+    return client.post(page("skip_stage", job, kind=kind), {"reason": reason}, follow=True)
+
+
+def status(job, kind="pre-release"):
+    return ReleaseStage.objects.of_kind(job, kind).status
+
+
+def skips(job):
+    return job.events.filter(verb=Event.Verb.SKIPPED)
+
+
+@pytest.mark.parametrize("person", ["publisher", "ops"])
+def test_who_publishes_skips(as_user, request, job, person):
+    response = skip(as_user(request.getfixturevalue(person)), job)
+    assert "Skipped." in words(response)
+    assert status(job) == "skipped"
+    event = skips(job).get()
+    assert (event.actor.username, event.reason, event.stage) == (person, "no canary today", "pre-release")
+
+
+def test_it_asks_who_you_are(client, job):
+    assert is_sent_to_login(client.post(page("skip_stage", job)), page("skip_stage", job))
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_only_a_post_skips(as_user, publisher, job, method):
+    assert getattr(as_user(publisher), method)(page("skip_stage", job)).status_code == 405
+    assert status(job) == "waiting"
+
+
+@pytest.mark.parametrize("person", ["requester", "approver"])
+def test_others_are_told_which_right_is_missing(as_user, request, job, person):
+    response = skip(as_user(request.getfixturevalue(person)), job)
+    assert response.status_code == 403
+    assert "run or roll back a stage of this job" in words(response)
+    assert status(job) == "waiting"
+
+
+def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
+    assert skip(as_user(outsider), job).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("", "Say why the stage is skipped."),
+        ("  ", "Say why the stage is skipped."),
+        ("a\u202eb", "Remove the control or invisible characters."),
+        ("a\0b", "Remove the control or invisible characters."),
+        ("x" * 2001, "at most 2000 characters"),
+    ],
+)
+def test_a_bad_reason_skips_nothing_and_is_told(as_user, publisher, job, reason, why):
+    assert why in words(skip(as_user(publisher), job, reason=reason))
+    assert status(job) == "waiting"
+
+
+def test_skipping_twice_is_told_once(as_user, publisher, job):
+    client = as_user(publisher)
+    skip(client, job)
+    assert "This stage cannot be skipped now." in words(skip(client, job))
+    assert skips(job).count() == 1
+
+
+def test_a_skipped_stage_no_longer_offers_it(as_user, publisher, job):
+    client = as_user(publisher)
+    address = page("skip_stage", job)
+    assert address in client.get(page("stage", job)).content.decode()
+    skip(client, job)
+    assert address not in client.get(page("stage", job)).content.decode()
+
+
+@pytest.mark.parametrize("kind", ["gray-release", "release"])
+def test_a_stage_whose_turn_has_not_come(as_user, publisher, job, kind):
+    assert "This stage cannot be skipped now." in words(skip(as_user(publisher), job, kind))
+    assert status(job, kind) == "waiting"
+
+
+def test_the_release_itself_is_never_skipped(as_user, publisher, job):
+    client = as_user(publisher)
+    skip(client, job)
+    skip(client, job, "gray-release")
+    assert "This stage cannot be skipped now." in words(skip(client, job, "release"))
+    assert status(job, "release") == "waiting"
+
+
+def test_a_job_that_is_not_approved(as_user, publisher, make_job):
+    job = make_job(approved=False)
+    assert "This stage cannot be skipped now." in words(skip(as_user(publisher), job))
+    assert status(job) == "waiting"
+
+
+def test_a_stage_that_runs(as_user, publisher, job, start, machines):
+    start(job, machines[:1])
+    assert "This stage cannot be skipped now." in words(skip(as_user(publisher), job))
+    assert status(job) == "running"
+
+
+def test_a_stage_that_succeeded(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:1])
+    finish()
+    assert "This stage cannot be skipped now." in words(skip(as_user(publisher), job))
+    assert status(job) == "succeeded"
+
+
+def test_a_stage_that_failed_can_be_skipped(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:1])
+    finish("failed")
+    skip(as_user(publisher), job)
+    assert status(job) == "skipped"
+
+
+@pytest.mark.parametrize("kind", ["prod", "Release"])
+def test_a_stage_that_is_none(as_user, publisher, job, kind):
+    assert as_user(publisher).post(f"/jobs/{job.pk}/stages/{kind}/skip/", {"reason": "x"}).status_code == 404

@@ -1,0 +1,85 @@
+"""What a stage page swaps in while its run goes on."""
+
+import pytest
+
+from releases.models import LogBlock
+from tests.pages import is_sent_to_login, page, words
+
+
+def live(client, job, kind="pre-release"):
+    return client.get(page("stage_live", job, kind=kind))
+
+
+def test_it_asks_who_you_are(client, job):
+    assert is_sent_to_login(live(client, job), page("stage_live", job))
+
+
+def test_for_an_outsider_it_is_not_there(as_user, outsider, job, start, machines):
+    start(job, machines)
+    assert live(as_user(outsider), job).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_it_is_only_read(as_user, publisher, job, method):
+    assert getattr(as_user(publisher), method)(page("stage_live", job)).status_code == 405
+
+
+def test_without_a_run_there_is_nothing(as_user, publisher, job):
+    assert live(as_user(publisher), job).status_code == 404
+
+
+def test_it_is_a_part_of_a_page(as_user, publisher, job, start, machines):
+    start(job, machines[:2])
+    shown = live(as_user(publisher), job).content.decode()
+    assert "<html" not in shown
+    assert shown.count('id="live"') == 1
+
+
+def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:2])
+    client = as_user(publisher)
+    assert f'hx-get="{page("stage_live", job)}"' in live(client, job).content.decode()
+    finish()
+    response = live(client, job)
+    assert page("stage_live", job) not in response.content.decode()
+    assert "Go on" in words(response)
+
+
+def test_it_counts(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:4], batch_size=3)
+    assert "ended 0 / 4" in words(live(as_user(publisher), job))
+    finish("failed", on=["pay-1"])
+    said = words(live(as_user(publisher), job))
+    assert "ended 4 / 4" in said
+    assert "2 succeeded 1 failed 1 not run" in said
+    assert "went wrong 1" in said
+
+
+def test_it_tells_what_went_wrong_with_its_last_words(as_user, publisher, job, start, finish, machines):
+    run = start(job, machines[:2])
+    machine_run = run.machine_runs.get(machine__hostname="pay-2")
+    LogBlock.objects.create(machine_run=machine_run, number=1, stream="err", text="first\n<b>no space left</b>\n")
+    finish("failed", on=["pay-2"], exit_status=7)
+    response = live(as_user(publisher), job)
+    assert "Failed, exit 7 pay-2 <b>no space left</b>" in words(response)
+    assert "<b>no space" not in response.content.decode()
+
+
+def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, machines):
+    run = start(job, machines[:1])
+    finish("failed")
+    run.machine_runs.update(reason="<script>alert(1)</script> 100%")
+    response = live(as_user(publisher), job)
+    assert "<script>alert" not in response.content.decode()
+    assert "<script>alert(1)</script> 100%" in words(response).replace("&lt;", "<") or "100%" in words(response)
+
+
+@pytest.mark.parametrize(
+    ("person", "may"), [("publisher", True), ("ops", True), ("approver", False), ("requester", False)]
+)
+def test_only_who_may_is_offered_steps(as_user, request, job, start, finish, machines, person, may):
+    start(job, machines[:2])
+    finish("unknown", on=["pay-1"])
+    said = words(live(as_user(request.getfixturevalue(person)), job))
+    assert ("Resolve" in said) == may
+    assert ("Roll back 1 machine" in said) == may
