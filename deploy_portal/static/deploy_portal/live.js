@@ -53,6 +53,15 @@
     lastTile.set(grid.id, tile.id);
   }
 
+  // Outlines the tile whose log is shown; at once after a swap, so that it does not flicker.
+  function markShown() {
+    const shown = document.querySelector("[data-log-of]")?.dataset.logOf;
+    for (const tile of document.querySelectorAll(`[data-tiles] > [aria-current], #${shown ?? "none"}`)) {
+      if (tile.id === shown) tile.setAttribute("aria-current", "true");
+      else tile.removeAttribute("aria-current");
+    }
+  }
+
   function prepareTiles() {
     for (const grid of document.querySelectorAll("[data-tiles]")) {
       const focused = document.activeElement?.parentElement === grid ? document.activeElement : null;
@@ -176,6 +185,12 @@
   }, true);
 
   // ---- htmx ----
+  document.addEventListener("htmx:afterSwap", (event) => {
+    markShown();
+    // The log that a tile opened may lie below the edge of a phone.
+    if (event.detail.requestConfig.elt.matches("[data-tiles] > *")) event.detail.target.scrollIntoView({ block: "nearest" });
+  });
+
   let due = false; // one answer may settle many parts: prepare once
   function prepare() {
     if (due) return;
