@@ -70,7 +70,7 @@ class Fleet:
         remembered = json.loads(ports_file.read_text()) if ports_file.exists() else {}
         for hostname in self.hostnames:
             self.home(hostname).mkdir(parents=True, exist_ok=True)
-            self.ports[hostname] = await self.open(hostname, _listening_socket(remembered.get(hostname, 0)))
+            self.ports[hostname] = await self.open(hostname, listening_socket(remembered.get(hostname, 0)))
         ports_file.write_text(json.dumps({**remembered, **self.ports}))
         self.known_hosts.write_text("".join(map(self._known_hosts_line, self.hostnames)))
 
@@ -84,7 +84,7 @@ class Fleet:
         if ends and (await asyncio.wait(ends, timeout=_PATIENCE))[1]:
             for session in self._sessions:
                 session.kill()
-            await asyncio.wait(ends)
+            await asyncio.wait(ends, timeout=1)
 
     async def open(self, hostname, sock):
         """Serves one machine on a listening socket; its port is answered."""
@@ -163,14 +163,14 @@ def _key(path):
     return key
 
 
-def _listening_socket(port):
+def listening_socket(port=0):
     """A socket that listens on that port of 127.0.0.1, or on another when it is 0 or taken."""
     try:
         return socket.create_server((ADDRESS, port), backlog=128)
     except OSError:
         if not port:
             raise
-        return _listening_socket(0)
+        return listening_socket()
 
 
 @contextlib.contextmanager

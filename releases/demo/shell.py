@@ -38,13 +38,18 @@ class Session(asyncssh.SSHServerSession):
 
     async def _start(self):
         environment = {"PATH": PATH, "HOME": str(self._home), "LANG": "C.UTF-8"}
-        self._process, _ = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Process(self._chan, self._finished),
-            *("/bin/sh", "-c", self._command),
-            cwd=self._home,
-            env=environment,
-            start_new_session=True,
-        )
+        try:
+            self._process, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Process(self._chan, self._finished),
+                *("/bin/sh", "-c", self._command),
+                cwd=self._home,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError:
+            self._chan.exit(255)
+            self._finished()
+            return
         for step in self._early:
             step()
         self._began(self)
@@ -86,7 +91,8 @@ class Session(asyncssh.SSHServerSession):
         return self._process.get_pipe_transport(fd)
 
     def _let_go(self):
-        self._pipe(STDIN).abort()
+        if not self._pipe(STDIN).is_closing():
+            self._pipe(STDIN).abort()
         self._pipe(STDOUT).close()
         self._pipe(STDERR).close()
 

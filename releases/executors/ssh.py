@@ -175,7 +175,7 @@ class _Command(asyncssh.SSHClientSession):
 
     async def _cancel(self):
         if self._ended_at is not None:
-            await self._pump(self._ended_at)
+            await self._pump_for(QUIET_SECONDS)
             return self._outcome()
         if not self._sent or await self._end():
             return Outcome(Ending.CANCELLED, self._exit_status)
@@ -185,8 +185,14 @@ class _Command(asyncssh.SSHClientSession):
         """Cuts the lifeline; answers whether the command's end was seen after that."""
         if not self._channel.is_closing():
             self._channel.write_eof()
-        await self._pump(self._loop.time() + END_GRACE)
+        await self._pump_for(END_GRACE)
         return self._ended_at is not None
+
+    async def _pump_for(self, seconds):
+        """Hands output on for no longer than that, even when the caller is stuck in taking it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._pump(self._loop.time() + seconds)
 
     async def _pump(self, until):
         """Hands output on until all of it came, and answers True, or until that time of the loop: False."""

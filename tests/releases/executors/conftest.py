@@ -1,0 +1,125 @@
+"""Machines to reach, and a way to follow one execution."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from releases.demo.fleet import ADDRESS, running_fleet
+from releases.executors.base import Order, Outcome
+from releases.executors.ssh import SshExecutor
+from tests.fleet import Fault, FaultyFleet
+
+FAULTS = {
+    "refusing-01": Fault("refuses"),
+    "silent-01": Fault("silent"),
+    "banner-01": Fault("banner"),
+    "stranger-01": Fault("stranger"),
+    "denying-01": Fault("denies"),
+    "slow-01": Fault("slow", 0.5),
+    "cutting-01": Fault("cuts"),
+    "freezing-01": Fault("freezes"),
+}
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory):
+    hostnames = ["web-01", "web-02", *FAULTS]
+    with running_fleet(tmp_path_factory.mktemp("fleet"), hostnames, FaultyFleet, faults=FAULTS) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def ssh(fleet, settings):
+    """An executor whose settings are those of the fleet."""
+    settings.SSH_USER = "deploy"
+    settings.SSH_KEY_FILES = [str(fleet.client_key)]
+    settings.SSH_KNOWN_HOSTS = str(fleet.known_hosts)
+    settings.SSH_CONNECT_TIMEOUT = 10
+    return SshExecutor()
+
+
+@dataclass
+class Execution:
+    """One call of an executor: what it told its caller so far, and the outcome once there is one."""
+
+    order: Order
+    go: bool = True
+    started: bool = False
+    blocks: list = field(default_factory=list)
+    outcome: Outcome | None = None
+
+    @property
+    def out(self):
+        return b"".join(data for data, stream in self.blocks if stream == "out")
+
+    @property
+    def err(self):
+        return b"".join(data for data, stream in self.blocks if stream == "err")
+
+    async def by(self, executor):
+        self.outcome = await asyncio.wait_for(executor.execute(self.order, self._start, self._take), 60)
+        return self
+
+    async def says(self, text):
+        """Waits until that text was in the output."""
+        async with asyncio.timeout(20):
+            while text not in self.out:
+                await asyncio.sleep(0.01)
+
+    async def _start(self):
+        self.started = True
+        return self.go
+
+    async def _take(self, data, stream):
+        self.blocks.append((data, stream))
+
+
+@pytest.fixture
+def ordered(fleet):
+    """Makes an execution of a script on a machine of the fleet."""
+
+    def ordered(script, hostname="web-01", timeout=30, env=None, user="", go=True):
+        order = Order(hostname, ADDRESS, fleet.ports[hostname], user, script, timeout, env or {})
+        return Execution(order, go)
+
+    return ordered
+
+
+@pytest.fixture
+def run(ssh, ordered):
+    """Executes a script on a machine of the fleet, to its end."""
+    return lambda *args, **options: asyncio.run(ordered(*args, **options).by(ssh))
+
+
+@pytest.fixture
+def running(fleet):
+    """The living processes of a machine, as pids: those whose working directory is its home."""
+
+    def running(hostname="web-01"):
+        home = str(fleet.home(hostname))
+        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _cwd(pid) == home]
+
+    return running
+
+
+@pytest.fixture
+def gone(running):
+    """Waits until nothing runs on a machine any more."""
+
+    def gone(hostname="web-01"):
+        deadline = time.monotonic() + 20
+        while running(hostname):
+            assert time.monotonic() < deadline, f"still running: {running(hostname)}"
+            time.sleep(0.02)
+
+    return gone
+
+
+def _cwd(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:  # it is gone, or a zombie
+        return None

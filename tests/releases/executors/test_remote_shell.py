@@ -1,0 +1,65 @@
+"""The wrapper by itself, under each shell that this machine has."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from releases.executors import remote_shell
+
+SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
+
+
+@pytest.fixture(params=SHELLS)
+def environment(request, tmp_path):
+    """One in which `sh` is that shell."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to(shutil.which(request.param))
+    return {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+
+@pytest.fixture
+def begin(environment, tmp_path):
+    def begin(command):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(["/bin/sh", "-c", command], cwd=tmp_path, env=environment, **pipes)
+
+    return begin
+
+
+def test_it_hands_on_status_and_output(begin):
+    command, payload = remote_shell.prepare("cat; echo out $A; echo err >&2; exit 7", {"A": "'$x'"}, 30)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert (process.stdout.read(), process.stderr.read()) == (b"out '$x'\n", b"err\n")
+    assert process.returncode == 7
+
+
+def test_the_end_of_its_input_ends_the_script(begin):
+    command, payload = remote_shell.prepare("sleep 300 & echo begun; sleep 300", {}, 30)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"begun\n"
+        process.stdin.close()
+        assert process.wait(timeout=20) == 128 + 15
+        assert process.stdout.read() == b""
+
+
+@pytest.mark.parametrize("missing", [1, 3, 40])
+def test_half_a_script_is_not_run(begin, tmp_path, missing):
+    command, payload = remote_shell.prepare("touch ran\n# and more that does not arrive", {}, 30)
+    with begin(command) as process:
+        process.stdin.write(payload[:-missing])
+        process.stdin.close()
+        assert process.wait(timeout=20) == 255
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_of_the_script_is_in_the_command():
+    command, _payload = remote_shell.prepare("echo secret-script", {"NAME": "secret-value"}, 30)
+    assert "secret" not in command
+    assert "NAME" not in command
+    assert "\n" not in command

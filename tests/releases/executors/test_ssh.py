@@ -1,0 +1,462 @@
+import asyncio
+import os
+import resource
+import signal
+
+import asyncssh
+import pytest
+
+from releases.executors import remote_shell
+from releases.executors import ssh as ssh_module
+from releases.executors.base import Ending, ExecutorError, Order
+
+TEXT = "中文 ü 😀"
+HOSTILE = f"a'b\"c\n$(touch pwned) `touch pwned` ; touch pwned # {TEXT} \\ !x"
+
+
+@pytest.mark.parametrize(
+    ("script", "ending", "exit_status"),
+    [
+        ("echo hello", Ending.SUCCEEDED, 0),
+        ("echo hello\n\n\n", Ending.SUCCEEDED, 0),
+        ("", Ending.SUCCEEDED, 0),
+        ("# only a comment", Ending.SUCCEEDED, 0),
+        ("echo exit 1\necho exit 1 >&2", Ending.SUCCEEDED, 0),
+        ("exit 7", Ending.FAILED, 7),
+        ("exit 300", Ending.FAILED, 44),
+        ("false\n", Ending.FAILED, 1),
+        ("set -e\nfalse\nexit 0", Ending.FAILED, 1),
+        ("#!/bin/sh -e\nfalse\nexit 0", Ending.FAILED, 1),
+        ("#!/bin/bash -eu\necho $nothing\nexit 0", Ending.FAILED, 1),
+        ("if true; then", Ending.FAILED, 2),
+        ("no-such-command", Ending.FAILED, 127),
+        ("exit 124", Ending.FAILED, 124),
+    ],
+)
+def test_the_channel_decides_how_a_command_ended(run, script, ending, exit_status):
+    outcome = run(script).outcome
+    assert (outcome.ending, outcome.exit_status) == (ending, exit_status)
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV"])
+def test_a_script_killed_by_a_signal_has_failed(run, name):
+    outcome = run(f"kill -{name} $$").outcome
+    assert outcome.ending == Ending.FAILED
+    assert outcome.exit_status == 128 + getattr(signal, f"SIG{name}")
+    assert name in outcome.reason
+
+
+def test_a_shell_that_is_killed_itself_has_failed(run, gone):
+    outcome = run('read -r stat < /proc/$PPID/stat; set -- $stat; kill -9 "$4"').outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, None)
+    assert outcome.reason == "Killed by signal KILL."
+    gone()
+
+
+def test_out_and_err_stay_apart(run):
+    execution = run("echo to out; echo to err >&2")
+    assert (execution.out, execution.err) == (b"to out\n", b"to err\n")
+
+
+def test_text_arrives_as_it_was_written(run):
+    assert run(f"echo '{TEXT}'").out.decode() == TEXT + "\n"
+
+
+def test_any_bytes_may_be_printed(run):
+    assert run(r"printf '\000\377\033[31m\344\270'; printf '\r\n'").out == b"\0\xff\x1b[31m\xe4\xb8\r\n"
+
+
+def test_values_of_the_environment_are_inert(run, fleet):
+    execution = run('printf %s "$VALUE"; printf %s "$OTHER" >&2', env={"VALUE": HOSTILE, "OTHER": TEXT})
+    assert execution.out.decode() == HOSTILE
+    assert execution.err.decode() == TEXT
+    assert not list(fleet.home("web-01").glob("pwned*"))
+
+
+def test_the_environment_is_exported_and_nothing_else_comes_with_it(run):
+    names = {line.split("=")[0] for line in run("env", env={"VERSION": "1.2"}).out.decode().splitlines()}
+    assert {"VERSION", "HOME"} <= names
+    assert "s" not in names
+
+
+@pytest.mark.parametrize("name", ["", "1A", "A B", "A;touch pwned", "A\n", "名"])
+def test_a_name_that_is_none_is_an_error_of_the_caller(run, name):
+    with pytest.raises(ValueError, match="Not the name"):
+        run("echo", env={name: "x"})
+
+
+def test_errors_name_the_lines_of_the_script(run):
+    assert b"3:" in run("#!/bin/sh\ntrue\nno-such-command", env={"A": "1", "B": "2"}).err
+
+
+def test_a_command_that_reads_its_input_gets_none_of_the_script(run):
+    execution = run("cat\nread -r line || echo nothing to read\necho the end")
+    assert execution.out == b"nothing to read\nthe end\n"
+
+
+def test_a_script_larger_than_arguments_may_be(run):
+    execution = run("x='" + "y" * 1_000_000 + "'\necho ${#x}")
+    assert (execution.outcome.exit_status, execution.out) == (0, b"1000000\n")
+
+
+@pytest.mark.parametrize("first_line", ["#!/bin/bash", "#!/usr/bin/env bash", "#! /usr/bin/bash -e\r"])
+def test_a_script_for_bash_gets_bash(run, first_line):
+    execution = run(first_line + '\na=(1 2 3); echo "${#a[@]}"')
+    assert (execution.outcome.exit_status, execution.out) == (0, b"3\n")
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["#!/usr/bin/python3\nprint()", "#!/bin/bash -l\necho", "#!/bin/zsh\necho", "#!", "echo \0", "echo \udcff"],
+)
+def test_what_no_shell_could_run_is_refused_before_connecting(run, fleet, script):
+    logins = fleet.logins
+    with pytest.raises(ExecutorError) as error:
+        run(script)
+    assert error.value.permanent
+    assert fleet.logins == logins
+
+
+def test_nothing_is_left_behind(run, running):
+    run("echo $$; (true) & wait")
+    assert running() == []
+
+
+def test_a_service_that_the_script_started_lives_on(run, running, gone):
+    execution = run("sleep 300 </dev/null >/dev/null 2>&1 &\necho $!")
+    assert execution.outcome.ending == Ending.SUCCEEDED
+    assert running() == [int(execution.out)]
+    os.kill(int(execution.out), signal.SIGKILL)
+    gone()
+
+
+def test_a_daemon_that_holds_the_output_open_holds_nobody_up(run, gone):
+    execution = run("sleep 300 &\necho $!")
+    assert (execution.outcome.ending, execution.outcome.exit_status) == (Ending.SUCCEEDED, 0)
+    os.kill(int(execution.out), signal.SIGKILL)
+    gone()
+
+
+def test_a_daemon_that_goes_on_writing_holds_nobody_up(run, gone, monkeypatch):
+    monkeypatch.setattr(ssh_module, "LATE_SECONDS", 1)
+    execution = run("(while echo noise; do sleep 0.1; done) &\necho begun; exit 3")
+    assert (execution.outcome.ending, execution.outcome.exit_status) == (Ending.FAILED, 3)
+    gone()
+
+
+# Time runs out, and cancelling
+
+
+def test_a_command_that_hangs_is_killed(run, gone):
+    outcome = run("sleep 300 & sleep 301", timeout=1).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.TIMED_OUT, 124)
+    gone()
+
+
+def test_a_command_that_hangs_and_ignores_the_signal_is_killed(run, gone, monkeypatch):
+    monkeypatch.setattr(remote_shell, "KILL_AFTER", 1)
+    outcome = run("trap '' TERM; (sleep 300; sleep 301) & sleep 302; sleep 303", timeout=1).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.TIMED_OUT, 137)
+    gone()
+
+
+def test_a_command_that_answers_the_signal_with_success_has_still_timed_out(run, gone):
+    outcome = run("trap 'exit 0' TERM; sleep 300 & wait", timeout=1).outcome
+    assert outcome.ending == Ending.TIMED_OUT
+    gone()
+
+
+def test_without_a_remote_timeout_the_lifeline_ends_the_command(run, gone, monkeypatch):
+    monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", -29)
+    assert run("sleep 300", timeout=30).outcome.ending == Ending.TIMED_OUT
+    gone()
+
+
+def test_a_machine_that_freezes_past_the_timeout_is_unknown(ssh, ordered, fleet, monkeypatch):
+    monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", 0)
+    monkeypatch.setattr(ssh_module, "END_GRACE", 0.3)
+    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=1), fleet))
+    assert execution.outcome.ending == Ending.UNKNOWN
+    assert "may still be running" in execution.outcome.reason
+    assert execution.out == b"so far\n"
+
+
+async def _struck(ssh, execution, fleet):
+    """An execution on a machine that is cut or freezes once it has said something."""
+    task = asyncio.create_task(execution.by(ssh))
+    await execution.says(b"so far\n")
+    fleet.strike(execution.order.hostname)
+    return await task
+
+
+async def _cancelled(ssh, execution, before_cancel=lambda: None):
+    task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
+    await execution.says(b"ready")
+    before_cancel()
+    task.cancel()
+    return await task
+
+
+@pytest.mark.parametrize("script", ["echo ready; sleep 300", "sleep 300 & (sleep 301; :) & echo ready; sleep 302"])
+def test_cancelling_kills_the_process_group_and_says_so(ssh, ordered, gone, script):
+    outcome = asyncio.run(_cancelled(ssh, ordered(script)))
+    assert outcome.ending == Ending.CANCELLED
+    gone()
+
+
+def test_cancelling_kills_what_ignores_the_signal_too(ssh, ordered, gone, monkeypatch):
+    monkeypatch.setattr(remote_shell, "KILL_AFTER", 1)
+    outcome = asyncio.run(_cancelled(ssh, ordered("trap '' TERM; echo ready; while :; do sleep 300; done")))
+    assert (outcome.ending, outcome.exit_status) == (Ending.CANCELLED, 137)
+    gone()
+
+
+def test_cancelling_on_a_frozen_machine_is_not_confirmed(ssh, ordered, fleet, monkeypatch):
+    monkeypatch.setattr(ssh_module, "END_GRACE", 0.3)
+    execution = ordered("echo ready; sleep 300", "freezing-01")
+    outcome = asyncio.run(_cancelled(ssh, execution, lambda: fleet.strike("freezing-01")))
+    assert outcome.ending == Ending.UNKNOWN
+    assert "may still be running" in outcome.reason
+
+
+def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, gone):
+    async def cancelled_late():
+        execution = ordered("sleep 300 & echo ready; exit 3")
+        task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
+        await execution.says(b"ready")
+        await asyncio.sleep(0.5)  # its exit status arrives, and the daemon still holds the output open
+        task.cancel()
+        return await task
+
+    outcome = asyncio.run(cancelled_late())
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 3)
+
+
+def test_a_second_cancellation_ends_at_once(ssh, ordered, fleet):
+    async def cancelled_twice():
+        execution = ordered("echo ready; sleep 300", "freezing-01")
+        task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
+        await execution.says(b"ready")
+        fleet.strike("freezing-01")
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, ssh_module.END_GRACE / 2)
+
+    asyncio.run(cancelled_twice())
+
+
+def test_cancelled_before_anything_was_sent(ssh, ordered, fleet):
+    async def cancelled_early():
+        execution = ordered("echo", "silent-01")
+        task = asyncio.create_task(execution.by(ssh))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return execution
+
+    assert not asyncio.run(cancelled_early()).started
+
+
+def test_when_the_caller_says_no_nothing_is_sent(run, fleet):
+    commands = fleet.commands
+    execution = run("echo", go=False)
+    assert execution.outcome.ending == Ending.UNKNOWN
+    assert (execution.started, execution.blocks, fleet.commands) == (True, [], commands)
+
+
+# Machines in trouble
+
+
+@pytest.mark.parametrize(
+    ("hostname", "words", "permanent"),
+    [
+        ("refusing-01", "refused the connection", False),
+        ("stranger-01", "host key is not the known one", True),
+        ("denying-01", "does not accept the portal's SSH key", True),
+    ],
+)
+def test_a_machine_that_lets_nobody_in(run, ordered, fleet, ssh, hostname, words, permanent):
+    commands = fleet.commands
+    execution = ordered("echo", hostname)
+    with pytest.raises(ExecutorError, match=words) as error:
+        asyncio.run(execution.by(ssh))
+    assert error.value.permanent is permanent
+    assert not execution.started
+    assert fleet.commands == commands
+
+
+@pytest.mark.parametrize("hostname", ["silent-01", "banner-01"])
+def test_a_machine_that_falls_silent_costs_no_more_than_the_connect_timeout(ordered, ssh, settings, hostname):
+    settings.SSH_CONNECT_TIMEOUT = 1
+    execution = ordered("echo", hostname)
+    with pytest.raises(ExecutorError, match="did not answer in time"):
+        asyncio.run(asyncio.wait_for(execution.by(ssh), 5))
+    assert not execution.started
+
+
+def test_a_slow_machine_is_waited_for(run):
+    assert run("echo", "slow-01").outcome.ending == Ending.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("no-such-host.invalid", "address could not be found"), ("x" * 300, "address could not be found")],
+)
+def test_an_address_that_leads_nowhere(ssh, ordered, address, words):
+    order = Order("web-01", address, 22, "", "echo", 10)
+    with pytest.raises(ExecutorError, match=words):
+        asyncio.run(ssh.execute(order, None, None))
+
+
+def test_no_route():
+    error = ssh_module._connect_error(OSError(ssh_module.errno.EHOSTUNREACH, "No route to host"))
+    assert (str(error), error.permanent) == ("There is no route to the machine.", False)
+
+
+def test_a_user_who_may_not_log_in(run):
+    with pytest.raises(ExecutorError, match="does not accept") as error:
+        run("echo", user="root")
+    assert error.value.permanent
+
+
+def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
+    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "cutting-01"), fleet))
+    assert execution.outcome.ending == Ending.UNKNOWN
+    assert "connection was lost" in execution.outcome.reason
+    assert execution.out == b"so far\n"
+    gone("cutting-01")
+
+
+def test_a_machine_that_freezes_is_found_out(ordered, ssh, fleet, monkeypatch):
+    monkeypatch.setattr(ssh_module, "KEEPALIVE_SECONDS", 0.2)
+    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=600), fleet))
+    assert execution.outcome.ending == Ending.UNKNOWN
+    assert "connection was lost" in execution.outcome.reason
+    assert execution.out == b"so far\n"
+
+
+def test_the_other_machines_go_on(ssh, ordered, settings):
+    settings.SSH_CONNECT_TIMEOUT = 2
+
+    async def all_at_once():
+        executions = [ordered("echo fine", name) for name in ("silent-01", "refusing-01", "web-01", "web-02")]
+        return await asyncio.gather(*(each.by(ssh) for each in executions), return_exceptions=True)
+
+    silent, refusing, *fine = asyncio.run(all_at_once())
+    assert [type(silent), type(refusing)] == [ExecutorError, ExecutorError]
+    assert [(each.outcome.ending, each.out) for each in fine] == [(Ending.SUCCEEDED, b"fine\n")] * 2
+
+
+# Keys
+
+
+def test_without_a_key_nothing_is_tried(run, settings):
+    settings.SSH_KEY_FILES = []
+    with pytest.raises(ExecutorError, match="set SSH_KEY_FILES") as error:
+        run("echo")
+    assert error.value.permanent
+
+
+@pytest.mark.parametrize("content", [None, "not a key"])
+def test_a_key_that_cannot_be_read(run, settings, tmp_path, content):
+    if content:
+        (tmp_path / "key").write_text(content)
+    settings.SSH_KEY_FILES = [str(tmp_path / "key")]
+    with pytest.raises(ExecutorError, match="look at SSH_KEY_FILES"):
+        run("echo")
+
+
+def test_without_known_hosts_every_machine_is_refused(run, settings, fleet):
+    settings.SSH_KNOWN_HOSTS = ""
+    logins = fleet.logins
+    with pytest.raises(ExecutorError, match="set SSH_KNOWN_HOSTS") as error:
+        run("echo")
+    assert error.value.permanent
+    assert fleet.logins == logins
+
+
+@pytest.mark.parametrize("content", [None, "nonsense", "\xff\xfe"])
+def test_known_hosts_that_cannot_be_read(run, settings, tmp_path, content):
+    if content:
+        (tmp_path / "known_hosts").write_bytes(content.encode("latin-1"))
+    settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+    with pytest.raises(ExecutorError, match="look at SSH_KNOWN_HOSTS"):
+        run("echo")
+
+
+def test_a_host_key_counts_as_soon_as_it_is_in_the_file(run, settings, fleet, tmp_path):
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text("")
+    settings.SSH_KNOWN_HOSTS = str(known_hosts)
+    with pytest.raises(ExecutorError, match="host key is not known") as error:
+        run("echo")
+    assert error.value.permanent
+    known_hosts.write_text(fleet.known_hosts.read_text())
+    assert run("echo").outcome.ending == Ending.SUCCEEDED
+
+
+def test_a_key_known_for_the_hostname_binds_more_than_one_for_the_address(run, settings, fleet, tmp_path):
+    settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+    names = f"web-01,[web-02]:{fleet.ports['web-02']}"
+    own_key = fleet.host_key("web-02").export_public_key().decode()
+    (tmp_path / "known_hosts").write_text(f"{names} {own_key}{fleet.known_hosts.read_text()}")
+    assert run("echo", "web-02").outcome.ending == Ending.SUCCEEDED
+    with pytest.raises(ExecutorError, match="not the known one"):
+        run("echo", "web-01")
+
+
+def test_a_revoked_host_key_is_refused(run, settings, fleet, tmp_path):
+    settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+    key = asyncssh.import_public_key(fleet.host_key("web-01").export_public_key()).export_public_key().decode()
+    (tmp_path / "known_hosts").write_text(f"@revoked * {key}{fleet.known_hosts.read_text()}")
+    with pytest.raises(ExecutorError, match="not the known one"):
+        run("echo")
+
+
+# Much output
+
+
+def test_much_output_keeps_memory_flat(ssh, ordered):
+    size = 200_000_000
+    execution = ordered(f"head -c {size} /dev/zero; head -c {size // 10} /dev/zero >&2")
+    taken = {"out": 0, "err": 0}
+
+    async def take(data, stream):
+        taken[stream] += len(data)
+        if taken["out"] < 1_000_000:
+            await asyncio.sleep(0.02)  # a slow start: what is not taken must wait on the machine
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = asyncio.run(ssh.execute(execution.order, execution._start, take))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+    assert (outcome.ending, taken) == (Ending.SUCCEEDED, {"out": size, "err": size // 10})
+    assert grown < 48, f"{grown:.0f} MB more"
+
+
+def test_a_caller_who_does_not_take_output_stops_the_command(ssh, ordered, fleet, monkeypatch):
+    """The machine counts what it could write; no more than the buffers between here and there hold."""
+    monkeypatch.setattr(ssh_module, "END_GRACE", 4)
+    execution = ordered("i=0; while printf %100000s; do i=$((i+1)); echo $i > count; done")
+
+    async def stuck():
+        blocked = asyncio.Event()
+
+        async def take(data, stream):
+            blocked.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(ssh.execute(execution.order, execution._start, take))
+        await blocked.wait()
+        counts = [-1, 0]
+        while counts[-1] != counts[-2] or not counts[-1]:
+            await asyncio.sleep(0.3)
+            counts.append(int((fleet.home("web-01") / "count").read_text() or 0))
+        task.cancel()
+        return counts[-1], await task
+
+    written, outcome = asyncio.run(stuck())
+    assert written * 100_000 < 20_000_000
+    assert outcome.ending == Ending.CANCELLED
