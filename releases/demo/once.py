@@ -26,6 +26,7 @@ class Story:
     def tell(self):
         """Whether the machines and the ledger agree in the end."""
         self.job = self._ask_and_approve()
+        self._tell_held()
         for kind in Kind.values:
             self._release(kind)
         self._roll_one_back(Kind.GRAY_RELEASE)
@@ -38,6 +39,11 @@ class Story:
         self._do("approver", "approve_job", asked["job"])
         self._say("approved", f"by {self._name('approver')}")
         return Job.objects.get(pk=asked["job"])
+
+    def _tell_held(self):
+        held = self.job.machines.filter(pk__in=MachineRun.objects.holding().values("machine"))
+        if held:
+            self._say("left out", f"held by other jobs: {', '.join(machine.hostname for machine in held)}")
 
     def _release(self, kind):
         chosen = self._choose(kind)

@@ -1,5 +1,5 @@
 import signal
-import threading
+import time
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
@@ -39,7 +39,9 @@ class Command(BaseCommand):
             raise CommandError("The demo brings its own settings. Start it as: python manage.py demo")
         if machines < layout.LEAST:
             raise CommandError(f"--machines must be {layout.LEAST} or more.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGINT too: a shell that starts us in the background has it ignored
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         demo = Demo(folder, machines)
         try:
             if once:
@@ -63,7 +65,8 @@ class Command(BaseCommand):
             self._say("Starting; this takes some seconds.")
             with demo.running(port):
                 self._introduce(demo)
-                while not threading.Event().wait(WATCH):
+                while True:
+                    time.sleep(WATCH)
                     for sentence in demo.parts.newly_dead():
                         self.stderr.write(sentence)
         except KeyboardInterrupt:
