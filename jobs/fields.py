@@ -32,7 +32,7 @@ class MachinesField(ModelMultipleChoiceField):
             raise ValidationError(self.error_messages["twice"], code="twice")
         offered = {machine.pk: machine for machine in self.queryset}
         if missing := [pk for pk in ids if pk not in offered]:
-            raise ValidationError(self.why_not(missing), code="not_offered")
+            raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
         return [offered[pk] for pk in ids]
 
     def _pk(self, item):

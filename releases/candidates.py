@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from jobs.models import Listing, Machine
-from releases.models import MachineRun
+from releases.models import MachineRun, ReleaseStage
 from releases.models.run import with_versions
 
 
@@ -54,6 +54,39 @@ def candidates(stage):
         return Candidate(machine, "free")
 
     return [see(machine) for machine in machines]
+
+
+class Rollback:
+    """What can be rolled back of one stage (`what` is its kind) or of all ("job"), and what cannot just now."""
+
+    def __init__(self, job, what):
+        self.job, self.what = job, what
+        self.stages = [stage for stage in ReleaseStage.objects.of(job) if what in (stage.kind, "job")]
+        self.changed = [machine_run for stage in self.stages for machine_run in stage.changed_machines()]
+        self.out_of_reach = self._out_of_reach()
+
+    @property
+    def version(self):
+        return sum(stage.version for stage in self.stages)
+
+    def why_not(self, ids):
+        """Sentences on the machines `ids` that cannot be rolled back."""
+        words = [self.out_of_reach[pk] for pk in ids[:20] if pk in self.out_of_reach]
+        if any(pk not in self.out_of_reach for pk in ids):
+            words.append(_("Some of these carry no change of this job here."))
+        return words
+
+    def _out_of_reach(self):
+        """One sentence for each machine that carries a change, but is held or gone; by machine id."""
+        holding = MachineRun.objects.holding().filter(machine__jobs=self.job).select_related("run__stage")
+        held = {machine_run.machine_id: machine_run for machine_run in holding}
+        return {
+            run.machine_id: Candidate(
+                run.machine, "held" if run.machine_id in held else "gone", held.get(run.machine_id)
+            ).why_not
+            for stage in self.stages
+            for run in stage.changed_out_of_reach()
+        }
 
 
 def why_not(stage, ids):

@@ -69,9 +69,11 @@ class RollbackForm(forms.Form):
         label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 2})
     )
 
-    def __init__(self, *args, changed, **kwargs):
+    def __init__(self, *args, rollback, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["machines"].queryset = Machine.objects.filter(pk__in=[run.machine_id for run in changed])
+        changed = [machine_run.machine_id for machine_run in rollback.changed]
+        self.fields["machines"].queryset = Machine.objects.filter(pk__in=changed)
+        self.fields["machines"].why_not = rollback.why_not
 
 
 class ResolveForm(forms.Form):

@@ -135,14 +135,19 @@ class ReleaseStage(models.Model):
         )
 
     def changed_machines(self):
-        """The newest touched machine run of each free machine that this stage changed and that is not rolled back."""
+        """The newest touched machine run of each machine that this stage changed and that can be rolled back now.
+
+        Such a machine is not yet rolled back, free, and still in this business: another's is not touched.
+        """
         return (
-            self._changed_by_job()
-            .filter(run__stage=self)
+            self._changed_here()
+            .filter(machine__in=Machine.objects.live_in(self.job.business))
             .exclude(machine__in=MachineRun.objects.holding().values("machine"))
-            .select_related("machine", "run")
-            .order_by("machine__site", "machine__hostname")
         )
+
+    def changed_out_of_reach(self):
+        """Those of the other machines that this stage changed: held, or gone from the config service."""
+        return self._changed_here().exclude(pk__in=self.changed_machines().order_by().values("pk"))
 
     def start(self, by, machines, submit_key):
         """Starts the release task on `machines` and keeps what was chosen on this stage; returns the run.
@@ -253,6 +258,10 @@ class ReleaseStage(models.Model):
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run")
+
+    def _changed_here(self):
+        changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")
+        return changed.order_by("machine__site", "machine__hostname")
 
     def _open_run(self, by, action, versions, submit_key, *, remark, batch_size=None):
         break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)

@@ -7,6 +7,7 @@ from jobs.access import get_job
 from jobs.models import JobMoved
 from jobs.rights import Right
 from releases import tokens
+from releases.candidates import Rollback
 from releases.forms import RollbackForm
 from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.pictures import JobPicture
@@ -15,65 +16,65 @@ from releases.pictures import JobPicture
 @login_required
 @require_http_methods(["GET", "POST"])
 def roll_back_stage(request, job_id, kind):
-    job = get_job(request.user, job_id, Right.PUBLISH)
-    return _roll_back(request, job, [ReleaseStage.objects.of_kind(job, kind)], kind)
+    return _roll_back(request, job_id, kind)
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def roll_back_job(request, job_id):
-    job = get_job(request.user, job_id, Right.PUBLISH)
-    return _roll_back(request, job, ReleaseStage.objects.of(job), "job")
+    return _roll_back(request, job_id, "job")
 
 
-def _roll_back(request, job, stages, what):
+def _roll_back(request, job_id, what):
     """Shows each machine, now and back to; a POST starts a rollback run in every stage that has some of the chosen."""
+    job = get_job(request.user, job_id, Right.PUBLISH)
     request.session["job_id"] = job.pk
-    changed = [machine_run for stage in stages for machine_run in stage.changed_machines()]
-    form = RollbackForm(request.POST if request.method == "POST" else None, changed=changed)
+    job.business.refresh_machines()
+    rollback = Rollback(job, what)
     if request.method == "GET":
-        return _show(request, stages, what, changed, form)
+        return _show(request, rollback, RollbackForm(rollback=rollback))
     try:
-        return _submit(request, stages, what, changed, form)
+        return _submit(request, rollback, RollbackForm(request.POST, rollback=rollback))
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
-        return _show(request, ReleaseStage.objects.of(job), what, changed, form, conflict=str(conflict), status=409)
+        rollback = Rollback(get_job(request.user, job_id), what)
+        form = RollbackForm(request.POST, rollback=rollback)
+        return _show(request, rollback, form, conflict=str(conflict), status=409)
 
 
-def _submit(request, stages, what, changed, form):
-    job = stages[0].job
+def _submit(request, rollback, form):
+    job, what = rollback.job, rollback.what
     key, version = tokens.read(request.POST.get("token", ""), request.user, job, what)
     is_valid = form.is_valid()
     if Run.objects.filter(stage__job=job, submit_key__startswith=f"{key}:").exists():
         return _done(job, what)
-    if version != _version(stages):
+    if version != rollback.version:
         raise StageMoved(_("This job has moved on since the page was loaded. Nothing was started."))
+    if what != "job" and rollback.stages[0].is_running:
+        raise StageMoved(_("A run of this stage is still going on."))
     if not is_valid:
-        return _show(request, stages, what, changed, form)
+        return _show(request, rollback, form, status=409 if form.has_error("machines", "not_offered") else 200)
     chosen = {machine.pk for machine in form.cleaned_data["machines"]}
-    ReleaseStage.objects.roll_back(stages, chosen, request.user, form.cleaned_data["reason"], key)
+    ReleaseStage.objects.roll_back(rollback.stages, chosen, request.user, form.cleaned_data["reason"], key)
     return _done(job, what)
 
 
-def _show(request, stages, what, changed, form, conflict="", status=200):
-    job = stages[0].job
-    shown = [stage for stage in stages if what in (stage.kind, "job")]
+def _show(request, rollback, form, conflict="", status=200):
+    job, what = rollback.job, rollback.what
+    stage = rollback.stages[0] if what != "job" else None
     context = {
         "job": job,
         "what": what,
-        "stage": shown[0] if what != "job" else None,
-        "pipeline": JobPicture(job).pipeline(shown[0] if what != "job" else None),
-        "changed": changed,
-        "tasks": {stage.rollback_task for stage in shown if stage.rollback_task},
+        "stage": stage,
+        "pipeline": JobPicture(job).pipeline(stage),
+        "changed": rollback.changed,
+        "out_of_reach": rollback.out_of_reach.values(),
+        "tasks": {stage.rollback_task for stage in rollback.stages if stage.rollback_task},
         "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else None,
         "form": form,
-        "token": tokens.issue(request.user, job, what, _version(shown)),
+        "token": tokens.issue(request.user, job, what, rollback.version),
         "conflict": conflict,
     }
     return render(request, "releases/rollback.html", context, status=status)
-
-
-def _version(stages):
-    return sum(stage.version for stage in stages)
 
 
 def _done(job, what):

@@ -1,0 +1,216 @@
+"""One machine of a run: its log, what happened, and how an unknown one ended."""
+
+import pytest
+
+from jobs.models import Event
+from releases.models import LogBlock, MachineRun
+from tests.pages import is_sent_to_login, page, source, words
+
+ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "resolve_machine_run"])
+EVIL = "<script>alert(1)</script></code></li>"
+
+
+@pytest.fixture
+def machine_run(job, start, machines):
+    return start(job, machines[:1]).machine_runs.get()
+
+
+@pytest.fixture
+def unknown(machine_run, finish):
+    finish("unknown")
+    MachineRun.objects.filter(pk=machine_run.pk).update(reason="Its worker was lost.", exit_status=None)
+    machine_run.refresh_from_db()
+    return machine_run
+
+
+def address(name, machine_run, job=None):
+    return page(name, job or machine_run.run.stage.job, machine_run_id=machine_run.pk)
+
+
+def says(machine_run, *texts, stream="out"):
+    number = machine_run.log_blocks.count()
+    for text in texts:
+        number += 1
+        LogBlock.objects.create(machine_run=machine_run, number=number, stream=stream, text=text)
+
+
+class TestWho:
+    @ALL
+    def test_it_asks_who_you_are(self, client, machine_run, name):
+        where = address(name, machine_run)
+        assert is_sent_to_login(client.post(where) if name.startswith("resolve") else client.get(where), where)
+
+    @ALL
+    def test_for_an_outsider_it_is_not_there(self, as_user, outsider, machine_run, name):
+        client = as_user(outsider)
+        where = address(name, machine_run)
+        assert (client.post(where) if name.startswith("resolve") else client.get(where)).status_code == 404
+
+    @ALL
+    def test_it_is_not_there_under_another_job(self, as_user, publisher, make_job, machine_run, name):
+        client = as_user(publisher)
+        where = address(name, machine_run, make_job("3.0"))
+        assert (client.post(where) if name.startswith("resolve") else client.get(where)).status_code == 404
+
+    @pytest.mark.parametrize("name", ["machine_run", "machine_run_log"])
+    @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+    def test_a_log_is_only_read(self, as_user, publisher, machine_run, name, method):
+        assert getattr(as_user(publisher), method)(address(name, machine_run)).status_code == 405
+
+    @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+    def test_only_a_post_resolves(self, as_user, publisher, unknown, method):
+        assert getattr(as_user(publisher), method)(address("resolve_machine_run", unknown)).status_code == 405
+
+    @pytest.mark.parametrize("person", ["requester", "approver"])
+    def test_others_are_told_which_right_is_missing(self, as_user, request, unknown, person):
+        client = as_user(request.getfixturevalue(person))
+        response = client.post(address("resolve_machine_run", unknown), {"status": "failed", "reason": "looked"})
+        assert response.status_code == 403
+        assert "resolve a machine of this job" in words(response)
+        assert address("resolve_machine_run", unknown) not in source(
+            client.get(address("machine_run", unknown))
+        ) or "It ended" not in words(client.get(address("machine_run", unknown)))
+        unknown.refresh_from_db()
+        assert unknown.status == "unknown"
+
+    @pytest.mark.parametrize("number", ["0", "01", "-1", "1" * 19, "1" * 23, "x"])
+    def test_a_number_that_is_none(self, as_user, publisher, job, machine_run, number):
+        assert as_user(publisher).get(f"/jobs/{job.pk}/machine-runs/{number}/").status_code == 404
+
+
+class TestLog:
+    def test_what_it_said_is_shown_in_order(self, as_user, approver, machine_run):
+        says(machine_run, "one\ntwo\n", "three\n")
+        said = words(as_user(approver).get(address("machine_run", machine_run)))
+        assert said.index("one") < said.index("two") < said.index("three")
+
+    @pytest.mark.parametrize("stream", ["out", "err", "mark"])
+    @pytest.mark.parametrize("name", ["machine_run", "machine_run_log"])
+    def test_its_lines_are_text_and_no_markup(self, as_user, approver, machine_run, stream, name):
+        says(machine_run, EVIL, '" onload="x', "{{ 7*7 }} {% now 'Y' %}", stream=stream)
+        response = as_user(approver).get(address(name, machine_run))
+        assert "<script>alert" not in response.content.decode()
+        assert EVIL in source(response)
+        assert "{{ 7*7 }} {% now 'Y' %}" in source(response)
+
+    def test_lines_beside_a_stage_page_come_without_a_page_around_them(self, as_user, approver, machine_run):
+        says(machine_run, EVIL)
+        shown = as_user(approver).get(address("machine_run", machine_run), HTTP_HX_REQUEST="true").content.decode()
+        assert "<html" not in shown
+        assert "<script>alert" not in shown
+
+    def test_it_goes_on_after_the_block_that_was_read_last(self, as_user, approver, machine_run):
+        says(machine_run, "one\n", "two\n", "three\n")
+        response = as_user(approver).get(address("machine_run_log", machine_run), {"after": 2})
+        assert "three" in words(response)
+        assert "two" not in words(response)
+        assert f"{address('machine_run_log', machine_run)}?after=3" in source(response)
+
+    def test_while_nothing_is_said_it_asks_from_the_same_block(self, as_user, approver, machine_run):
+        says(machine_run, "one\n")
+        response = as_user(approver).get(address("machine_run_log", machine_run), {"after": 1})
+        assert f"{address('machine_run_log', machine_run)}?after=1" in source(response)
+
+    def test_after_the_end_it_no_longer_asks(self, as_user, approver, machine_run, finish):
+        says(machine_run, "one\n")
+        finish("failed", exit_status=3)
+        response = as_user(approver).get(address("machine_run_log", machine_run), {"after": 0})
+        assert "hx-get" not in response.content.decode()
+        assert "Failed, exit 3" in words(response)
+
+    @pytest.mark.parametrize("after", ["-1", "", "x", "1.5", "1e3", "٣", "9" * 10, "9" * 5000, "1\0", " 1"])
+    def test_a_block_number_that_cannot_be(self, as_user, approver, machine_run, after):
+        assert as_user(approver).get(address("machine_run_log", machine_run), {"after": after}).status_code == 400
+
+    def test_a_block_number_past_the_end(self, as_user, approver, machine_run):
+        says(machine_run, "one\n")
+        response = as_user(approver).get(address("machine_run_log", machine_run), {"after": "9" * 9})
+        assert response.status_code == 200
+        assert "one" not in words(response)
+
+
+class TestFacts:
+    @pytest.mark.parametrize("status", ["succeeded", "failed", "timed_out", "unknown"])
+    def test_every_end_is_told(self, as_user, approver, machine_run, finish, status):
+        finish(status, exit_status=None if status == "unknown" else 7)
+        machine_run.refresh_from_db()
+        said = words(as_user(approver).get(address("machine_run", machine_run)))
+        assert machine_run.get_status_display() in said
+
+    def test_a_reason_and_a_note_are_text_and_no_markup(self, as_user, approver, unknown):
+        MachineRun.objects.filter(pk=unknown.pk).update(reason=EVIL + " 100%", note=EVIL)
+        response = as_user(approver).get(address("machine_run", unknown))
+        assert "<script>alert" not in response.content.decode()
+        assert "100%" in words(response)
+
+    def test_a_script_is_text_and_shows_what_it_hides(self, as_user, approver, release_task, job, start, machines):
+        release_task.revise(f"echo {EVIL}\n# \u202etxt.exe", None)
+        response = as_user(approver).get(address("machine_run", start(job, machines[:1]).machine_runs.get()))
+        assert "<script>alert" not in response.content.decode()
+        assert "\u202e" not in response.content.decode()
+
+    def test_the_text_is_the_one_that_ran(self, as_user, approver, release_task, machine_run):
+        release_task.revise("echo rewritten", None)
+        said = words(as_user(approver).get(address("machine_run", machine_run)))
+        assert "echo done" in said
+        assert "echo rewritten" not in said
+
+    def test_runs_of_other_businesses_on_the_machine_are_not_shown(
+        self, as_user, approver, orders, outsider, machine_run
+    ):
+        from jobs.models import Job
+
+        foreign = Job(business=orders, title="Secret", version="9.9")
+        foreign.ask(outsider, [machine_run.machine])
+        assert "9.9" not in words(as_user(approver).get(address("machine_run", machine_run)))
+
+
+class TestResolve:
+    def resolve(self, client, machine_run, **changed):
+        data = {"status": "failed", "reason": "its disk is full"} | changed
+        return client.post(address("resolve_machine_run", machine_run), data, follow=True)
+
+    @pytest.mark.parametrize("person", ["publisher", "ops"])
+    @pytest.mark.parametrize("status", ["succeeded", "failed"])
+    def test_a_person_says_how_it_ended(self, as_user, request, unknown, person, status):
+        response = self.resolve(as_user(request.getfixturevalue(person)), unknown, status=status)
+        unknown.refresh_from_db()
+        assert (unknown.status, unknown.reason) == (status, "its disk is full")
+        assert "Resolved; the machine is free again." in words(response)
+        event = unknown.run.stage.job.events.first()
+        assert (event.verb, event.actor.username, event.became) == (Event.Verb.RESOLVED, person, status)
+
+    @pytest.mark.parametrize("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
+    def test_a_bad_end_changes_nothing_and_keeps_the_reason(self, as_user, publisher, unknown, status):
+        response = self.resolve(as_user(publisher), unknown, status=status)
+        assert response.status_code == 200
+        assert "its disk is full" in words(response)
+        unknown.refresh_from_db()
+        assert unknown.status == "unknown"
+
+    @pytest.mark.parametrize("reason", ["", "  ", "a\0b", "a\u202eb", "x" * 2001])
+    def test_a_bad_reason_changes_nothing_and_keeps_the_choice(self, as_user, publisher, unknown, reason):
+        response = self.resolve(as_user(publisher), unknown, reason=reason)
+        assert response.status_code == 200
+        assert 'value="failed" required' in source(response).replace(' id="id_status_1"', "")
+        assert "checked" in source(response)
+        unknown.refresh_from_db()
+        assert unknown.status == "unknown"
+
+    def test_a_second_word_on_it_comes_too_late(self, as_user, publisher, unknown):
+        client = as_user(publisher)
+        self.resolve(client, unknown)
+        response = self.resolve(client, unknown, status="succeeded", reason="no, fine")
+        assert "pay-1 is no longer unknown." in words(response)
+        unknown.refresh_from_db()
+        assert unknown.status == "failed"
+        assert unknown.run.stage.job.events.filter(verb=Event.Verb.RESOLVED).count() == 1
+
+    def test_one_that_is_not_unknown(self, as_user, publisher, machine_run):
+        assert "pay-1 is no longer unknown." in words(self.resolve(as_user(publisher), machine_run))
+        machine_run.refresh_from_db()
+        assert machine_run.status == "queued"
+
+    def test_a_reason_is_text_and_no_markup(self, as_user, publisher, unknown):
+        response = self.resolve(as_user(publisher), unknown, reason=EVIL)
+        assert "<script>alert" not in response.content.decode()

@@ -1,0 +1,277 @@
+"""Rolling back: of one stage, and of the whole job."""
+
+import pytest
+
+from jobs.models import Event, Job
+from releases import tokens
+from releases.models import Action, ReleaseStage, Run
+from tests.conftest import list_machines
+from tests.pages import checked, ids, is_sent_to_login, offered, page, source, token_in, without_nones, words
+
+BOTH = pytest.mark.parametrize("name", ["roll_back_stage", "roll_back_job"])
+
+
+@pytest.fixture
+def released(job, start, finish, machines):
+    """The job, with 2.0 on pay-1 to pay-3 by its pre-release."""
+    start(job, machines[:3])
+    finish()
+    return job
+
+
+@pytest.fixture
+def roll_back(as_user, publisher):
+    """Posts the rollback form as the publisher, who has never looked at it before."""
+
+    def roll_back(job, machines, name="roll_back_stage", /, by=publisher, **changed):
+        return as_user(by).post(page(name, job), rollback_fields(job, by, machines, name, **changed))
+
+    return roll_back
+
+
+def rollback_fields(job, user, machines, name="roll_back_stage", /, **changed):
+    what = "pre-release" if name == "roll_back_stage" else "job"
+    stages = [stage for stage in ReleaseStage.objects.of(job) if what in (stage.kind, "job")]
+    token = tokens.issue(user, job, what, sum(stage.version for stage in stages))
+    return without_nones({"token": token, "machines": ids(machines), "reason": "it is broken"} | changed)
+
+
+def rollbacks(job):
+    return Run.objects.filter(stage__job=job, action=Action.ROLLBACK)
+
+
+def machines_of(run):
+    return {machine_run.machine.hostname for machine_run in run.machine_runs.select_related("machine")}
+
+
+class TestLooking:
+    @BOTH
+    def test_it_lists_what_this_job_changed_now_and_back_to(
+        self, as_user, publisher, make_job, start, finish, machines, name
+    ):
+        start(make_job("1.0"), machines[:1])
+        finish()
+        job = make_job("2.0")
+        start(job, machines[:2])
+        finish("failed", on=["pay-2"])
+        response = as_user(publisher).get(page(name, job))
+        assert offered(response) == checked(response) == set(ids(machines[:2]))
+        assert "pay-1 sh-1 Succeeded 2.0 → 1.0" in words(response)
+        assert "pay-2 sh-1 Failed not known → not known" in words(response)
+
+    @BOTH
+    def test_it_asks_who_you_are(self, client, released, name):
+        assert is_sent_to_login(client.get(page(name, released)), page(name, released))
+        assert is_sent_to_login(client.post(page(name, released)), page(name, released))
+
+    @BOTH
+    @pytest.mark.parametrize("person", ["requester", "approver"])
+    def test_others_are_told_which_right_is_missing(
+        self, as_user, roll_back, request, released, machines, person, name
+    ):
+        user = request.getfixturevalue(person)
+        for response in (as_user(user).get(page(name, released)), roll_back(released, machines[:1], name, by=user)):
+            assert response.status_code == 403
+            assert "run or roll back a stage of this job" in words(response)
+        assert not rollbacks(released)
+
+    @BOTH
+    def test_for_an_outsider_it_is_not_there(self, as_user, roll_back, outsider, released, machines, name):
+        assert as_user(outsider).get(page(name, released)).status_code == 404
+        assert roll_back(released, machines[:1], name, by=outsider).status_code == 404
+
+    @BOTH
+    @pytest.mark.parametrize("method", ["put", "patch", "delete"])
+    def test_other_methods_are_refused(self, as_user, publisher, released, method, name):
+        assert getattr(as_user(publisher), method)(page(name, released)).status_code == 405
+
+    @BOTH
+    def test_with_nothing_to_roll_back_it_says_so(self, as_user, publisher, job, name):
+        response = as_user(publisher).get(page(name, job))
+        assert response.status_code == 200
+        assert "There is nothing to roll back" in words(response)
+
+    def test_a_stage_that_is_none(self, as_user, publisher, released):
+        assert as_user(publisher).get(f"/jobs/{released.pk}/stages/prod/rollback/").status_code == 404
+
+    @BOTH
+    def test_it_says_which_machines_it_cannot_reach_and_why(
+        self, as_user, publisher, payment, make_job, released, start, machines, name
+    ):
+        holder = make_job("3.0")
+        start(holder, machines[:1])
+        list_machines(payment, "pay-1", "pay-3", "pay-4", "pay-5", "pay-6")
+        response = as_user(publisher).get(page(name, released))
+        assert offered(response) == {machines[2].pk}
+        assert f"pay-1 is held by #{holder.pk}." in words(response)
+        assert "pay-2 is gone from the config service." in words(response)
+
+
+class TestRollingBack:
+    def test_a_stage_goes_back(self, roll_back, finish, released, machines):
+        response = roll_back(released, machines[:2])
+        assert response.url == page("stage", released)
+        run = rollbacks(released).get()
+        assert machines_of(run) == {"pay-1", "pay-2"}
+        assert (run.remark, run.task_version.task.name) == ("it is broken", "roll-back")
+        finish()
+        assert ReleaseStage.objects.of_kind(released, "pre-release").status == "succeeded"
+
+    def test_the_whole_job_goes_back_stage_by_stage(self, roll_back, start, finish, released, machines):
+        start(released, machines[3:], "gray-release")
+        finish()
+        response = roll_back(released, machines, "roll_back_job")
+        assert response.url == page("job", released)
+        assert [(run.stage.kind, len(machines_of(run))) for run in rollbacks(released)] == [
+            ("pre-release", 3),
+            ("gray-release", 3),
+        ]
+        finish()
+        released.refresh_from_db()
+        assert released.status == Job.Status.ROLLED_BACK
+
+    @BOTH
+    def test_the_token_of_the_page_is_taken(self, as_user, publisher, roll_back, released, machines, name):
+        token = token_in(as_user(publisher).get(page(name, released)))
+        roll_back(released, machines[:1], name, token=token)
+        assert machines_of(rollbacks(released).get()) == {"pay-1"}
+
+    @BOTH
+    def test_twice_the_same_is_one_run_each(self, roll_back, publisher, released, machines, name):
+        data = rollback_fields(released, publisher, machines[:2], name)
+        first, second = (roll_back(released, [], name, **data) for _ in range(2))
+        assert (first.status_code, second.status_code) == (302, 302)
+        assert first.url == second.url
+        assert rollbacks(released).count() == 1
+
+    @BOTH
+    def test_ops_do_it_as_break_glass(self, roll_back, ops, released, machines, name):
+        roll_back(released, machines[:1], name, by=ops)
+        event = released.events.filter(verb=Event.Verb.ROLLED_BACK).get()
+        assert event.detail["break_glass"] is True
+        assert event.reason == "it is broken"
+
+    def test_what_is_rolled_back_is_not_offered_again(self, as_user, publisher, roll_back, finish, released, machines):
+        roll_back(released, machines[:2])
+        finish()
+        assert offered(as_user(publisher).get(page("roll_back_stage", released))) == {machines[2].pk}
+
+    def test_what_failed_to_go_back_is_offered_again(self, as_user, publisher, roll_back, finish, released, machines):
+        roll_back(released, machines[:2])
+        finish("failed", on=["pay-2"])
+        response = as_user(publisher).get(page("roll_back_stage", released))
+        assert offered(response) == set(ids(machines[1:3]))
+
+
+BAD_MACHINES = [
+    (None, "Choose at least one machine."),
+    (["x"], "This is not a machine's id"),
+    (["-1"], "This is not a machine's id"),
+    (["9" * 40], "This is not a machine's id"),
+    (["$(reboot)"], "This is not a machine's id"),
+    (["<script>alert(1)</script>"], "This is not a machine's id"),
+    (["1\0"], "This is not a machine's id"),
+    (list(range(10**9, 10**9 + 10_000)), "carry no change"),
+]
+
+
+class TestBadInput:
+    @BOTH
+    @pytest.mark.parametrize(("value", "why"), BAD_MACHINES, ids=lambda value: str(value)[:16])
+    def test_machines(self, roll_back, released, machines, name, value, why):
+        response = roll_back(released, [], name, machines=value)
+        assert response.status_code in (200, 409)
+        assert why in words(response)
+        assert "it is broken" in words(response)
+        assert "<script>alert" not in response.content.decode()
+        assert not rollbacks(released)
+
+    @BOTH
+    def test_a_machine_that_this_job_never_changed(self, roll_back, released, machines, name):
+        response = roll_back(released, [machines[0], machines[5]], name)
+        assert response.status_code == 409
+        assert "carry no change" in words(response)
+        assert checked(response) == {machines[0].pk}
+        assert not rollbacks(released)
+
+    @BOTH
+    @pytest.mark.parametrize("reason", ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001])
+    def test_a_bad_reason(self, roll_back, released, machines, name, reason):
+        response = roll_back(released, machines[1:2], name, reason=reason)
+        assert response.status_code == 200
+        assert checked(response) == {machines[1].pk}
+        assert not rollbacks(released)
+
+    @BOTH
+    def test_a_reason_is_text_and_no_markup(self, roll_back, as_user, publisher, released, machines, name):
+        reason = "<script>alert(1)</script>"
+        roll_back(released, machines[:1], name, reason=reason)
+        for address in (page("job", released), page("stage", released)):
+            response = as_user(publisher).get(address)
+            assert reason in source(response)
+            assert "<script>alert" not in response.content.decode()
+
+
+class TestConflicts:
+    @BOTH
+    @pytest.mark.parametrize("token", [None, "", "x", "\0", "x" * 1_000_000], ids=lambda token: repr(token)[:8])
+    def test_no_token_or_nonsense(self, roll_back, released, machines, name, token):
+        response = roll_back(released, machines[1:2], name, token=token)
+        assert response.status_code == 409
+        assert "This form was not made by this page." in words(response)
+        assert "it is broken" in words(response)
+        assert checked(response) == {machines[1].pk}
+        assert not rollbacks(released)
+
+    def test_the_token_of_something_else(self, roll_back, publisher, ops, released, make_job, machines):
+        other = make_job("3.0")
+        version = ReleaseStage.objects.of_kind(released, "pre-release").version
+        for token, why in [
+            (tokens.issue(publisher, other, "pre-release", version), "another job or stage"),
+            (tokens.issue(publisher, released, "gray-release", version), "another job or stage"),
+            (tokens.issue(publisher, released, "job", version), "another job or stage"),
+            (tokens.issue(ops, released, "pre-release", version), "another user"),
+        ]:
+            response = roll_back(released, machines[:1], token=token)
+            assert response.status_code == 409
+            assert why in words(response)
+        assert not rollbacks(released)
+
+    @BOTH
+    def test_a_stage_that_moved_on(self, roll_back, publisher, start, finish, released, machines, name):
+        late = rollback_fields(released, publisher, machines[:1], name)
+        start(released, machines[3:4])
+        finish()
+        response = roll_back(released, [], name, **late)
+        assert response.status_code == 409
+        assert "moved on" in words(response)
+        assert "it is broken" in words(response)
+        assert not rollbacks(released)
+
+    def test_while_a_release_of_the_same_machines_goes_on(self, roll_back, start, finish, job, machines):
+        start(job, machines[:2])
+        finish("failed")
+        start(job, machines[:2])
+        response = roll_back(job, machines[:2])
+        assert response.status_code == 409
+        assert "A run of this stage is still going on." in words(response)
+        assert not rollbacks(job)
+
+    @BOTH
+    def test_while_another_job_holds_a_machine(self, roll_back, start, make_job, released, machines, name):
+        holder = make_job("3.0")
+        start(holder, machines[:1])
+        response = roll_back(released, machines[:2], name)
+        assert response.status_code == 409
+        assert f"pay-1 is held by #{holder.pk}." in words(response)
+        assert "it is broken" in words(response)
+        assert not rollbacks(released)
+
+    @BOTH
+    def test_a_machine_that_is_another_businesses_now(self, roll_back, payment, orders, released, machines, name):
+        list_machines(payment, "pay-2", "pay-3")
+        list_machines(orders, "pay-1")
+        response = roll_back(released, machines[:2], name)
+        assert response.status_code == 409
+        assert "pay-1 is gone from the config service." in words(response)
+        assert not rollbacks(released)
