@@ -154,17 +154,25 @@ class _Command(asyncssh.SSHClientSession):
     async def run(self, connection, command, payload):
         """Sends the command and follows it to its end. Cancelled once, it ends the command and says whether it did."""
         try:
-            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT):
-                await connection.create_session(lambda: self, command, encoding=None)
-            self._channel.write(payload)
-            self._sent = True
+            if not await self._begin(connection, command):
+                return Outcome(Ending.FAILED, reason=_NO_COMMANDS)
+            if not self._channel.is_closing():
+                self._channel.write(payload)
+                self._sent = True
             return await self._follow()
         except asyncio.CancelledError:
             asyncio.current_task().uncancel()
             return await self._cancel()
+
+    async def _begin(self, connection, command):
+        """Asks for a session with the command in it, which waits for its script; answers whether there is one."""
+        try:
+            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT):
+                await connection.create_session(lambda: self, command, encoding=None)
         except (asyncssh.Error, TimeoutError) as error:
             logger.info("No session: %r", error)
-            return Outcome(Ending.FAILED, reason=_NO_COMMANDS)
+            return False
+        return True
 
     async def _follow(self):
         if await self._pump(self._began_at + self._timeout + TIMEOUT_GRACE):
@@ -228,6 +236,8 @@ class _Command(asyncssh.SSHClientSession):
                 await self._news.wait()
 
     def _outcome(self):
+        if not self._sent:
+            return Outcome(Ending.FAILED, self._exit_status, _NO_COMMANDS)
         if self._ended_at is None:
             return Outcome(Ending.UNKNOWN, reason=_CUT if self._lost else _NO_STATUS)
         if self._exit_status == 0:

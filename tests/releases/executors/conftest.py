@@ -26,7 +26,7 @@ FAULTS = {
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory):
-    hostnames = ["web-01", "web-02", *FAULTS]
+    hostnames = ["web-01", "web-02", "homeless-01", *FAULTS]
     with running_fleet(tmp_path_factory.mktemp("fleet"), hostnames, FaultyFleet, faults=FAULTS) as fleet:
         yield fleet
 

@@ -267,6 +267,17 @@ def test_when_the_caller_says_no_nothing_is_sent(run, fleet):
     assert (execution.started, execution.blocks, fleet.commands) == (True, [], commands)
 
 
+def test_an_error_of_the_caller_ends_the_command_and_goes_on(ssh, ordered, gone):
+    execution = ordered("echo ready; sleep 300")
+
+    async def take(data, stream):
+        raise TimeoutError("the caller's own")
+
+    with pytest.raises(TimeoutError, match="the caller's own"):
+        asyncio.run(ssh.execute(execution.order, execution._start, take))
+    gone()
+
+
 # Machines in trouble
 
 
@@ -320,6 +331,12 @@ def test_a_user_who_may_not_log_in(run):
     with pytest.raises(ExecutorError, match="does not accept") as error:
         run("echo", user="root")
     assert error.value.permanent
+
+
+def test_a_machine_where_no_shell_begins(run, fleet):
+    fleet.home("homeless-01").rmdir()
+    outcome = run("echo", "homeless-01").outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 255)
 
 
 def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
