@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
 
 from releases.models import LogBlock, MachineRun, Run
 
@@ -54,8 +54,7 @@ class Ledger:
 
     async def write_for_ever(self):
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.due.wait(), LOG_TICK)
+            await pause(self.due, LOG_TICK)
             self.due.clear()
             if self.begins or self.ends or self.keepers:
                 await self._write()
@@ -96,8 +95,15 @@ class Ledger:
         return begun
 
     def close(self):
-        self.thread.submit(connection.close)
+        self.thread.submit(connections.close_all)
         self.thread.shutdown()
+
+
+async def pause(event, seconds):
+    """Waits for `event`, but no longer than that. Python 3.11's asyncio.wait_for may swallow a cancellation."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _persistently(function, *args):

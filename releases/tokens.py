@@ -14,7 +14,7 @@ LONGEST = 1000
 
 def issue(user, job, what, version):
     """A token for one submit by `user`; `what` is a stage's kind, or "job" for all of them."""
-    told = {"user": user.pk, "job": job.pk, "what": what, "version": version}
+    told = {"user": user.pk, "job": job.pk, "revision": job.revision, "what": what, "version": version}
     return signing.dumps(told | {"key": secrets.token_urlsafe(16)}, salt=SALT)
 
 
@@ -30,4 +30,6 @@ def read(token, user, job, what):
         raise StageMoved(_("This form was made for another job or stage. Nothing was started."))
     if told["user"] != user.pk:
         raise StageMoved(_("This form was made for another user. Nothing was started."))
+    if told["revision"] != job.revision:
+        raise StageMoved(_("This job was edited since the page was loaded. Nothing was started."))
     return told["key"], told["version"]

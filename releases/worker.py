@@ -1,20 +1,20 @@
 """The worker: claims machine runs from the ledger, executes them, records what happened, recovers what others lost."""
 
 import asyncio
-import contextlib
 import logging
 
 from django.conf import settings
 from django.utils.translation import gettext_noop
 
 from releases.executors.base import ExecutorError, Order
-from releases.ledger import Ledger
-from releases.log import LogKeeper
+from releases.ledger import Ledger, pause
+from releases.log import LogKeeper, inert
 from releases.models import MachineRun, Run, Worker
 
 log = logging.getLogger(__name__)
 
 POLL = 0.2
+CANCEL_GRACE = 15
 TIDY = 3
 BROKEN = gettext_noop("The portal itself failed here; its log has the details.")
 
@@ -30,7 +30,7 @@ class ReleaseWorker:
         self.tasks = {}
         self.room_made = asyncio.Event()
         self.draining = asyncio.Event()
-        self.given_up = False
+        self.given_up = self.hurried = False
 
     async def work(self):
         """Claims and executes; returns False when it was given up and what it held is no longer its own."""
@@ -49,7 +49,7 @@ class ReleaseWorker:
     def drain(self):
         """Claims nothing more and ends once what runs has ended; called again, ends at once."""
         if self.draining.is_set():
-            self.grace = 0
+            self.grace, self.hurried = 0, True
             self.room_made.set()
         self.draining.set()
 
@@ -87,20 +87,19 @@ class ReleaseWorker:
             outcome = await self.executor.execute(
                 _order(machine_run), started, lambda data, stream: self.ledger.keep(keeper, data, stream)
             )
-            ending = (str(outcome.ending), outcome.exit_status, outcome.reason)
+            ending = (str(outcome.ending), _storable(outcome.exit_status), inert(outcome.reason))
         except ExecutorError as error:
-            ending = (MachineRun.Status.UNREACHABLE, None, str(error))
+            ending = (_unseen(begun), None, inert(str(error)))
         except Exception:
             log.exception("Machine run %s failed in the portal itself", machine_run.pk)
-            ending = (MachineRun.Status.UNKNOWN if begun else MachineRun.Status.UNREACHABLE, None, BROKEN)
+            ending = (_unseen(begun), None, BROKEN)
         await self.ledger.end(machine_run, keeper, ending)
 
     async def _claim_for_ever(self):
         while True:
             if not self.draining.is_set():
                 await self.claim()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.room_made.wait(), POLL)
+            await pause(self.room_made, POLL)
             self.room_made.clear()
 
     async def _tidy_for_ever(self):
@@ -122,17 +121,40 @@ class ReleaseWorker:
         began = clock()
         while self.tasks and clock() < began + self.grace:
             self.room_made.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.room_made.wait(), POLL)
+            await pause(self.room_made, POLL)
 
     async def _stop(self, parts):
-        """What still runs by now is left to be recovered as unknown, before its connections are let go."""
+        """What still runs by now becomes unknown, is then cancelled, and leaves a note of how that ended."""
         await self.ledger.ask(self.worker.leave)
-        for task in [*parts, *self.tasks.values()]:
+        executions = list(self.tasks.values())
+        for task in executions:
             task.cancel()
-        await asyncio.gather(*parts, *self.tasks.values(), return_exceptions=True)
+        await self._see_out(executions)
+        # An executor ends a first cancellation itself; a second one goes on.
+        for task in [*parts, *executions]:
+            task.cancel()
+        await asyncio.gather(*parts, *executions, return_exceptions=True)
         await self.executor.close()
         self.ledger.close()
+
+    async def _see_out(self, executions):
+        """Gives cancelled executions time to say how they ended, unless ending at once was asked for."""
+        clock = asyncio.get_running_loop().time
+        patience = clock() + CANCEL_GRACE
+        while executions and clock() < patience:
+            _, executions = await asyncio.wait(executions, timeout=POLL)
+            if self.hurried:
+                return
+
+
+def _unseen(begun):
+    """The state of a machine whose end was not seen: without a command sent, nothing can have ended."""
+    return MachineRun.Status.UNKNOWN if begun else MachineRun.Status.UNREACHABLE
+
+
+def _storable(exit_status):
+    """An exit status comes from the machine as any 32 bits; the ledger's column is signed."""
+    return exit_status if exit_status is None else min(exit_status, 2**31 - 1)
 
 
 def tidy():

@@ -90,7 +90,8 @@ class MachineRunQuerySet(models.QuerySet):
         ended = mine.filter(status=old).update(status=status, exit_status=exit_status, reason=reason, ended_at=Now())
         if ended < len(ids):
             note = gettext_noop("Its worker, given up by then, saw: %(status)s, exit status %(exit_status)s.")
-            late = self.filter(pk__in=ids, status=Status.UNKNOWN, note="")
+            ended_so = {"status": status, "exit_status": exit_status, "reason": reason}
+            late = mine.filter(note="", started_at__isnull=False).exclude(status__in=PENDING).exclude(**ended_so)
             late.update(note=note % {"status": status, "exit_status": exit_status})
         return ended
 
@@ -110,7 +111,8 @@ class MachineRunQuerySet(models.QuerySet):
         for machine_run in lost:
             by_run[machine_run.run].append(machine_run.machine.hostname)
         for run, hostnames in by_run.items():
-            run.stage.record(Event.Verb.LOST, None, run=run.pk, machines=len(hostnames), hostnames=hostnames[:20])
+            facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
+            run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
         return ids
 
 

@@ -160,7 +160,7 @@ class ReleaseStage(models.Model):
             offered = with_versions(self.offered_machines(), self.job.business)
             now_on = dict(offered.values_list("pk", "now_on"))
             self._hold_to(machines, now_on)
-            self._move(
+            was = self._move(
                 self.Status.RUNNING,
                 release_task=self.release_task,
                 rollback_task=self.rollback_task,
@@ -171,7 +171,7 @@ class ReleaseStage(models.Model):
             before = now_on | {changed.machine_id: changed.rollback_versions[1] for changed in self._changed_by_job()}
             versions = {machine.pk: (before[machine.pk] or "", self.job.version) for machine in machines}
             return self._open_run(
-                by, Action.RELEASE, versions, submit_key, remark=self.remark, batch_size=self.batch_size
+                by, Action.RELEASE, was, versions, submit_key, remark=self.remark, batch_size=self.batch_size
             )
 
         return self._once(submit_key, release)
@@ -184,9 +184,9 @@ class ReleaseStage(models.Model):
             self._require(not self.is_running, _("A run of this stage is still going on."))
             self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
             self._hold_to(machines, changed)
-            self._move(self.Status.RUNNING)
+            was = self._move(self.Status.RUNNING)
             versions = {machine.pk: changed[machine.pk].rollback_versions for machine in machines}
-            return self._open_run(by, Action.ROLLBACK, versions, submit_key, remark=reason)
+            return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, remark=reason)
 
         return self._once(submit_key, roll_back)
 
@@ -194,8 +194,7 @@ class ReleaseStage(models.Model):
         with transaction.atomic():
             self._lock()
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
-            was = self.status
-            self._move(self.Status.SKIPPED)
+            was = self._move(self.Status.SKIPPED)
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
 
     def conclude(self):
@@ -209,7 +208,9 @@ class ReleaseStage(models.Model):
             status = self.Status.SUCCEEDED
         else:
             status = self.Status.ROLLED_BACK
-        ReleaseStage.objects.filter(pk=self.pk).exclude(status=status).update(status=status, version=F("version") + 1)
+        # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
+        row = ReleaseStage.objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
+        row.update(status=status, version=F("version") + 1)
         self.job.conclude(self._job_status())
 
     def record(self, verb, by, reason="", was="", became="", **detail):
@@ -223,7 +224,9 @@ class ReleaseStage(models.Model):
         left = left.exclude(pk__in=touched.released().values("machine")).exclude(pk__in=back)
         if touched.exists() and not touched.exclude(pk__in=touched.rolled_back().values("pk")).exists():
             return Job.Status.ROLLED_BACK
-        return Job.Status.IN_PROGRESS if left.exists() else Job.Status.RELEASED
+        if left.exists() or not touched.released().exists():
+            return Job.Status.IN_PROGRESS
+        return Job.Status.RELEASED
 
     def _once(self, submit_key, begin):
         """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started a run already."""
@@ -236,14 +239,17 @@ class ReleaseStage(models.Model):
 
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""
+        seen = self.job.revision
         self.job = Job.objects.select_for_update(of=("self",)).select_related("business").get(pk=self.job_id)
         self.__dict__.pop("previous", None)
+        self._require(self.job.revision == seen, _("This job was edited meanwhile."))
 
     def _require(self, condition, words):
         if not condition:
             raise StageMoved(words)
 
     def _hold_to(self, machines, allowed):
+        self._require(machines, _("No machine was chosen."))
         if refused := [machine for machine in machines if machine.pk not in allowed]:
             raise MachinesHeld(refused)
 
@@ -251,9 +257,12 @@ class ReleaseStage(models.Model):
         return Machine.objects.filter(jobs=self.job, pk__in=MachineRun.objects.holding().values("machine"))
 
     def _move(self, status, **chosen):
+        """Takes this version of the stage to `status`; returns from which."""
+        was = self.status
         row = ReleaseStage.objects.filter(pk=self.pk, version=self.version).exclude(status=self.Status.RUNNING)
         self._require(row.update(status=status, version=F("version") + 1, **chosen), _("This stage has moved on."))
         self.refresh_from_db(fields=["status", "version"])
+        return was
 
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
@@ -263,7 +272,7 @@ class ReleaseStage(models.Model):
         changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")
         return changed.order_by("machine__site", "machine__hostname")
 
-    def _open_run(self, by, action, versions, submit_key, *, remark, batch_size=None):
+    def _open_run(self, by, action, was, versions, submit_key, *, remark, batch_size=None):
         break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)
         self._require(remark or not break_glass, _("Ops who step in say why."))
         self.job.begin()
@@ -280,5 +289,6 @@ class ReleaseStage(models.Model):
         )
         run.queue(versions)
         verb = Event.Verb.STARTED if action == Action.RELEASE else Event.Verb.ROLLED_BACK
-        self.record(verb, by, remark, became=self.status, run=run.pk, machines=len(versions), break_glass=break_glass)
+        facts = {"run": run.pk, "machines": len(versions), "break_glass": break_glass}
+        self.record(verb, by, remark, was, self.status, **facts)
         return run

@@ -1,0 +1,533 @@
+"""The worker, driven for real: its own threads and event loop, with an executor that does what a test says."""
+
+import asyncio
+import contextlib
+from threading import Thread
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from jobs.models import Event, Machine
+from releases.executors.base import Ending, Executor, ExecutorError, Outcome
+from releases.models import LogBlock, MachineRun, Run, Worker
+from releases.worker import ReleaseWorker
+from tests.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SUCCEEDED = Outcome(Ending.SUCCEEDED, 0)
+
+
+class ScriptedExecutor(Executor):
+    """Does on each machine what `on` says for its host name: a coroutine of (started, output), or nothing special."""
+
+    def __init__(self, **on):
+        self.on = {name.replace("_", "-"): what for name, what in on.items()}
+        self.now = self.most = 0
+        self.orders, self.sent, self.closed = [], [], False
+
+    async def execute(self, order, started, output):
+        self.orders.append(order)
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+        async def told():
+            may = await started()
+            if may:
+                self.sent.append(order.hostname)
+            return may
+
+        try:
+            return await self.on.get(order.hostname, succeed)(told, output)
+        finally:
+            self.now -= 1
+
+    async def close(self):
+        self.closed = True
+
+
+async def succeed(started, output):
+    await started()
+    return SUCCEEDED
+
+
+def ends(outcome):
+    async def end(started, output):
+        await started()
+        return outcome
+
+    return end
+
+
+class Held:
+    """A command that runs until it is let go, or is cancelled."""
+
+    def __init__(self, dies=True):
+        self.running = False
+        self.let_go = asyncio.Event()
+        self.dies = dies
+
+    async def __call__(self, started, output):
+        if not await started():
+            return Outcome(Ending.UNKNOWN)
+        self.running = True
+        try:
+            await self.let_go.wait()
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+            if not self.dies:
+                await asyncio.sleep(3600)
+            return Outcome(Ending.CANCELLED, 143)
+        finally:
+            self.running = False
+        return SUCCEEDED
+
+
+class Working:
+    """A worker at work on an event loop of its own, in a thread."""
+
+    def __init__(self, executor, **options):
+        self.executor = executor
+        self.worker = ReleaseWorker(executor, **options)
+        self.ended_well = None
+        self.thread = Thread(target=self._run)
+
+    def _run(self):
+        self.loop = asyncio.new_event_loop()
+        self.ended_well = self.loop.run_until_complete(self.worker.work())
+        self.loop.close()
+        connection.close()
+
+    def call(self, function):
+        self.loop.call_soon_threadsafe(function)
+
+    def drain(self):
+        self.call(self.worker.drain)
+
+    def end(self):
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive(), "the worker did not end"
+
+    @property
+    def has_ended(self):
+        return not self.thread.is_alive()
+
+
+@pytest.fixture
+def at_work():
+    """Starts workers, and ends at the end of the test those that still work."""
+    working = []
+
+    def at_work(executor=None, **options):
+        started = Working(executor or ScriptedExecutor(), **options)
+        started.thread.start()
+        working.append(started)
+        wait_until(lambda: getattr(started.worker, "worker", None))
+        return started
+
+    yield at_work
+    for started in working:
+        with contextlib.suppress(RuntimeError):  # its loop has ended by now
+            started.drain()
+            started.drain()
+        started.end()
+
+
+def counts(run):
+    return MachineRun.objects.filter(run=run).counts()
+
+
+def ended(run):
+    return wait_until(lambda: Run.objects.exclude(status=Run.Status.RUNNING).filter(pk=run.pk).first())
+
+
+def row(run, hostname):
+    return run.machine_runs.get(machine__hostname=hostname)
+
+
+def test_a_worker_takes_a_run_to_its_end(at_work, start, job, machines):
+    run = start(job, machines)
+    working = at_work()
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert counts(run) == {"succeeded": 6}
+    assert sorted(working.executor.sent) == [machine.hostname for machine in machines]
+    assert Event.objects.filter(job=job, verb="ended").count() == 1
+
+
+def test_a_machine_is_given_its_order(at_work, start, job, machines):
+    run = start(job, machines[:1])
+    working = at_work()
+    ended(run)
+    [order] = working.executor.orders
+    machine_run = run.machine_runs.get()
+    assert (order.hostname, order.address, order.port, order.timeout) == ("pay-1", "10.0.0.1", 22, 600)
+    assert order.script == "echo done"
+    assert order.env == {
+        "DEPLOY_VERSION": "2.0",
+        "DEPLOY_PREVIOUS_VERSION": "",
+        "DEPLOY_JOB": str(job.pk),
+        "DEPLOY_STAGE": "pre-release",
+        "DEPLOY_ACTION": "release",
+        "DEPLOY_BUSINESS": "payment",
+        "DEPLOY_MACHINE": "pay-1",
+        "DEPLOY_RUN": str(machine_run.pk),
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome(Ending.FAILED, 7, "Exit status 7"), "failed"),
+        (Outcome(Ending.TIMED_OUT, 137, "Took too long"), "timed_out"),
+        (Outcome(Ending.UNKNOWN, None, "Connection cut"), "unknown"),
+    ],
+)
+def test_how_a_command_ended_is_recorded_as_it_was_seen(at_work, start, job, machines, outcome, status):
+    run = start(job, machines[:2])
+    at_work(ScriptedExecutor(pay_1=ends(outcome)))
+    assert ended(run).status == Run.Status.FAILED
+    bad = row(run, "pay-1")
+    assert (bad.status, bad.exit_status, bad.reason) == (status, outcome.exit_status, outcome.reason)
+    assert row(run, "pay-2").status == "succeeded"
+
+
+def test_a_machine_that_cannot_be_reached_had_no_command(at_work, start, job, machines):
+    async def refuse(started, output):
+        raise ExecutorError("The machine refused the connection.")
+
+    run = start(job, machines[:2])
+    working = at_work(ScriptedExecutor(pay_1=refuse))
+    assert ended(run).status == Run.Status.FAILED
+    bad = row(run, "pay-1")
+    assert (bad.status, bad.started_at, bad.reason) == ("unreachable", None, "The machine refused the connection.")
+    assert working.executor.sent == ["pay-2"]
+
+
+def test_an_executor_that_breaks_before_the_command_was_sent_leaves_an_unreachable_machine(
+    at_work, start, job, machines
+):
+    async def break_down(started, output):
+        raise ValueError("a bug")
+
+    run = start(job, machines[:2])
+    at_work(ScriptedExecutor(pay_1=break_down))
+    ended(run)
+    assert counts(run) == {"unreachable": 1, "succeeded": 1}
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), ExecutorError("too late to say so")])
+def test_an_executor_that_breaks_after_the_command_was_sent_leaves_an_unknown_machine(
+    at_work, start, job, machines, error
+):
+    async def break_down(started, output):
+        await started()
+        raise error
+
+    run = start(job, machines[:2])
+    at_work(ScriptedExecutor(pay_1=break_down))
+    ended(run)
+    assert counts(run) == {"unknown": 1, "succeeded": 1}
+
+
+def test_what_a_machine_says_of_its_end_cannot_break_the_worker(at_work, start, job, machines):
+    """Exit statuses come as any 32 bits, and words as any text; PostgreSQL takes neither as it comes."""
+    run = start(job, machines[:3])
+    at_work(
+        ScriptedExecutor(
+            pay_1=ends(Outcome(Ending.FAILED, 2**32 - 1, "")),
+            pay_2=ends(Outcome(Ending.FAILED, 1, "Killed by \0\ud800\x1b[31m")),
+        )
+    )
+    ended(run)
+    assert counts(run) == {"failed": 2, "succeeded": 1}
+    assert row(run, "pay-2").reason == "Killed by ␀\ufffd␛[31m"
+
+
+def test_no_more_machines_at_once_than_the_worker_was_told(at_work, start, job, machines):
+    async def take_a_moment(started, output):
+        await started()
+        await asyncio.sleep(0.02)
+        return SUCCEEDED
+
+    run = start(job, machines)
+    on = {f"pay_{number}": take_a_moment for number in range(1, 7)}
+    working = at_work(ScriptedExecutor(**on), at_once=2)
+    ended(run)
+    assert working.executor.most == 2
+
+
+def test_many_machines_run_at_the_same_time(at_work, start, job, machines):
+    async def meet(started, output):
+        await started()
+        async with asyncio.timeout(PATIENCE):
+            while working.executor.most < len(machines):
+                await asyncio.sleep(0.005)
+        return SUCCEEDED
+
+    run = start(job, machines)
+    working = at_work(ScriptedExecutor(**{f"pay_{number}": meet for number in range(1, 7)}))
+    ended(run)
+    assert counts(run) == {"succeeded": 6}
+
+
+def test_a_worker_serves_its_own_sites_only(at_work, start, job, machines):
+    Machine.objects.filter(hostname__in=["pay-1", "pay-2"]).update(site="bj-2")
+    run = start(job, machines)
+    near, far = at_work(sites=["sh-1"]), at_work(sites=["bj-2"])
+    ended(run)
+    assert sorted(far.executor.sent) == ["pay-1", "pay-2"]
+    assert sorted(near.executor.sent) == ["pay-3", "pay-4", "pay-5", "pay-6"]
+
+
+def test_batches_are_worked_one_after_the_other(at_work, start, job, machines):
+    seen = []
+
+    async def look(started, output):
+        await started()
+        seen.append(working.executor.now)
+        return SUCCEEDED
+
+    run = start(job, machines, batch_size=1)
+    working = at_work(ScriptedExecutor(**{f"pay_{number}": look for number in range(1, 7)}))
+    ended(run)
+    assert seen == [1] * 6
+
+
+def test_what_comes_after_a_failed_batch_is_not_run(at_work, start, job, machines):
+    run = start(job, machines, batch_size=2)
+    working = at_work(ScriptedExecutor(pay_3=ends(Outcome(Ending.FAILED, 1))))
+    assert ended(run).status == Run.Status.FAILED
+    assert counts(run) == {"succeeded": 3, "failed": 1, "not_run": 2}
+    assert sorted(working.executor.sent) == ["pay-1", "pay-2", "pay-3", "pay-4"]
+
+
+def test_two_workers_share_a_run_and_no_machine_runs_twice(at_work, start, job, machines):
+    run = start(job, machines, batch_size=3)
+    first, second = at_work(at_once=1), at_work(at_once=1)
+    ended(run)
+    assert sorted(first.executor.sent + second.executor.sent) == [machine.hostname for machine in machines]
+    assert Event.objects.filter(job=job, verb="ended").count() == 1
+
+
+def test_the_log_is_written_with_its_streams_apart(at_work, start, job, machines):
+    async def talk(started, output):
+        await started()
+        await output(b"one\ntwo\n", "out")
+        await output("错误\n".encode(), "err")
+        return SUCCEEDED
+
+    run = start(job, machines[:1])
+    at_work(ScriptedExecutor(pay_1=talk))
+    ended(run)
+    blocks = LogBlock.objects.filter(machine_run__run=run)
+    assert [(block.stream, block.text) for block in blocks] == [("out", "one\ntwo\n"), ("err", "错误\n")]
+
+
+def test_the_log_can_be_read_while_the_command_runs(at_work, start, job, machines):
+    held = Held()
+
+    async def talk(started, output):
+        await output(b"working\n", "out")
+        return await held(started, output)
+
+    run = start(job, machines[:1])
+    working = at_work(ScriptedExecutor(pay_1=talk))
+    wait_until(lambda: LogBlock.objects.filter(machine_run__run=run, text="working\n").exists())
+    wait_until(lambda: held.running)
+    working.call(held.let_go.set)
+    ended(run)
+
+
+def test_a_flood_of_output_is_cut_and_the_end_is_right(at_work, start, job, machines, settings):
+    settings.LOG_HEAD_BYTES, settings.LOG_TAIL_BYTES = 10_000, 2_000
+
+    async def flood(started, output):
+        await started()
+        for number in range(2000):
+            await output(b"line %d\n" % number * 100, "out")
+        return SUCCEEDED
+
+    run = start(job, machines[:1])
+    at_work(ScriptedExecutor(pay_1=flood))
+    assert ended(run).status == Run.Status.SUCCEEDED
+    blocks = list(LogBlock.objects.filter(machine_run__run=run))
+    text = "".join(block.text for block in blocks)
+    assert text.startswith("line 0\n")
+    assert text.endswith("line 1999\n")
+    assert len(text) < 13_000
+    assert [block.stream for block in blocks].count("mark") == 1
+
+
+def test_a_drained_worker_ends_what_runs_and_claims_nothing_new(at_work, start, make_job, machines):
+    held = Held()
+    run = start(make_job(on=machines[:3]), machines[:3], batch_size=1)
+    working = at_work(ScriptedExecutor(pay_1=held))
+    wait_until(lambda: held.running)
+    working.drain()
+    assert not working.has_ended
+    working.call(held.let_go.set)
+    working.end()
+    assert working.ended_well
+    assert working.executor.closed
+    assert counts(run) == {"succeeded": 1, "queued": 2}
+
+
+def test_an_idle_worker_ends_at_once_when_drained(at_work):
+    working = at_work()
+    working.drain()
+    working.end()
+    assert working.ended_well
+    assert Worker.objects.get().stopped_at is not None
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_what_outlasts_the_grace_is_unknown_and_the_worker_ends(at_work, start, job, machines, dies, monkeypatch):
+    monkeypatch.setattr("releases.worker.CANCEL_GRACE", 1)
+    held = Held(dies)
+    run = start(job, machines[:2], batch_size=1)
+    working = at_work(ScriptedExecutor(pay_1=held), grace=0)
+    wait_until(lambda: held.running)
+    working.drain()
+    working.end()
+    lost = row(run, "pay-1")
+    assert (lost.status, "cancelled" in lost.note) == ("unknown", dies)
+    assert working.executor.sent == ["pay-1"]
+    assert Event.objects.filter(job=job, verb="lost").count() == 1
+
+
+def test_a_second_drain_ends_at_once_whatever_runs(at_work, start, job, machines):
+    held = Held(dies=False)
+    run = start(job, machines[:1])
+    working = at_work(ScriptedExecutor(pay_1=held), grace=3600)
+    wait_until(lambda: held.running)
+    working.drain()
+    working.drain()
+    working.end()
+    assert counts(run) == {"unknown": 1}
+
+
+def test_a_worker_that_was_given_up_ends_itself_and_changes_nothing_more(at_work, start, job, machines, settings):
+    settings.WORKER_DEAD_AFTER = 3
+    held = Held()
+    run = start(job, machines[:1])
+    working = at_work(ScriptedExecutor(pay_1=held))
+    wait_until(lambda: held.running)
+    Worker.objects.get().leave()
+    working.end()
+    assert not working.ended_well
+    lost = row(run, "pay-1")
+    assert (lost.status, lost.exit_status) == ("unknown", None)
+    assert "saw: cancelled, exit status 143" in lost.note
+
+
+def test_a_command_whose_claim_was_lost_while_connecting_is_not_sent(at_work, start, job, machines):
+    connecting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def connect_slowly(started, output):
+        connecting.set()
+        await go_on.wait()
+        return SUCCEEDED if await started() else Outcome(Ending.UNKNOWN)
+
+    run = start(job, machines[:1])
+    working = at_work(ScriptedExecutor(pay_1=connect_slowly))
+    wait_until(connecting.is_set)
+    Run.objects.filter(pk=run.pk).update(status="failed")
+    MachineRun.objects.filter(run=run).update(status="queued", worker=None, claimed_at=None)
+    working.call(go_on.set)
+    wait_until(lambda: not working.worker.tasks)
+    assert working.executor.sent == []
+    assert counts(run) == {"queued": 1}
+
+
+def test_a_worker_recovers_what_a_dead_one_held(at_work, start, job, machines):
+    dead = Worker.objects.enlist([])
+    run = start(job, machines[:2])
+    MachineRun.objects.claim(dead, 2)
+    begun = run.machine_runs.first()
+    MachineRun.objects.begin(dead, [begun.pk])
+    Worker.objects.filter(pk=dead.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
+    working = at_work()
+    ended(run)
+    assert counts(run) == {"unknown": 1, "succeeded": 1}
+    assert len(working.executor.sent) == 1
+
+
+def test_a_worker_moves_on_a_run_whose_last_recorder_died_before_it_could(at_work, start, job, machines):
+    run = start(job, machines[:2], batch_size=1)
+    other = Worker.objects.enlist([])
+    MachineRun.objects.claim(other, 1)
+    ids = list(MachineRun.objects.claimed_by(other).values_list("pk", flat=True))
+    MachineRun.objects.begin(other, ids)
+    MachineRun.objects.end(other, ids, "succeeded", 0)
+    at_work()
+    assert ended(run).status == Run.Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("when", ["claim", "begin", "end"])
+def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job, machines, monkeypatch, when):
+    manager = type(MachineRun.objects.all())
+    real = getattr(manager, when)
+    failures = []
+
+    def fail_once(self, *args, **kwargs):
+        if not failures:
+            failures.append(when)
+            raise OperationalError("terminating connection due to administrator command")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)
+    monkeypatch.setattr(manager, when, fail_once)
+    run = start(job, machines[:3])
+    working = at_work()
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert failures == [when]
+    assert sorted(working.executor.sent) == ["pay-1", "pay-2", "pay-3"]
+
+
+def test_an_end_that_was_written_but_not_heard_of_is_not_noted_as_late(at_work, start, job, machines, monkeypatch):
+    """The commit went through, its answer was lost: the same end is written again."""
+    real = Run.advance
+    failures = []
+
+    def fail_once(self):
+        if not failures:
+            failures.append(self.pk)
+            raise OperationalError("server closed the connection unexpectedly")
+        return real(self)
+
+    monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)
+    monkeypatch.setattr(Run, "advance", fail_once)
+    run = start(job, machines[:1])
+    at_work(ScriptedExecutor(pay_1=ends(Outcome(Ending.UNKNOWN, None, "Connection cut"))))
+    ended(run)
+    end = row(run, "pay-1")
+    assert (failures, end.status, end.reason, end.note) == ([run.pk], "unknown", "Connection cut", "")
+
+
+def test_nothing_is_executed_while_the_database_is_away_at_the_claim(at_work, start, job, machines, monkeypatch):
+    manager = type(MachineRun.objects.all())
+    real, tries, away = manager.claim, [], [True]
+
+    def claim(self, *args):
+        tries.append(1)
+        if away:
+            raise OperationalError("connection refused")
+        return real(self, *args)
+
+    monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)
+    monkeypatch.setattr(manager, "claim", claim)
+    run = start(job, machines[:1])
+    working = at_work()
+    wait_until(lambda: len(tries) > 3)
+    assert working.executor.orders == []
+    away.clear()
+    assert ended(run).status == Run.Status.SUCCEEDED
+
+
+def test_the_claim_of_an_open_transaction_is_waited_for(at_work, start, job, machines):
+    """A run whose transaction has not ended is not there yet."""
+    working = at_work()
+    with transaction.atomic():
+        run = start(job, machines[:1])
+        assert working.executor.orders == []
+    assert ended(run).status == Run.Status.SUCCEEDED
