@@ -83,7 +83,9 @@ class LogKeeper:
         """The text of `data` up to the end of its last line; what comes after that waits for more."""
         decoder = self.decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")(errors="replace"))
         text = self.unfinished.get(stream, "") + decoder.decode(data)
-        end = len(text) if len(text) > LONG_LINE and "\n" not in text else text.rfind("\n") + 1
+        is_long = len(text) > LONG_LINE and "\n" not in text
+        # A carriage return at the very end may be half of a line's end.
+        end = len(text) - text.endswith("\r") if is_long else text.rfind("\n") + 1
         self.unfinished[stream] = text[end:]
         return inert(text[:end])
 
