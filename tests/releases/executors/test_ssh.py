@@ -219,7 +219,7 @@ def test_cancelling_on_a_frozen_machine_is_not_confirmed(ssh, ordered, fleet, mo
     assert "may still be running" in outcome.reason
 
 
-def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, gone):
+def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, running, gone):
     async def cancelled_late():
         execution = ordered("sleep 300 & echo ready; exit 3")
         task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
@@ -230,6 +230,9 @@ def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, gon
 
     outcome = asyncio.run(cancelled_late())
     assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 3)
+    for pid in running():
+        os.kill(pid, signal.SIGKILL)
+    gone()
 
 
 def test_a_second_cancellation_ends_at_once(ssh, ordered, fleet):
