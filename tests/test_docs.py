@@ -17,7 +17,9 @@ def test_every_environment_variable_is_in_the_example():
     assert READ == SHOWN
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_files_and_commands_that_a_document_names_exist(page):
     text = page.read_text()
     linked = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)

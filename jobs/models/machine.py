@@ -44,7 +44,7 @@ class ListingQuerySet(models.QuerySet):
 
     def take(self, business, rows):
         """Makes `rows` the whole list of `business`: machines are added and updated, those not in it are gone."""
-        # One moment for all: SQLite's Now() is too coarse to compare with. And one order, so that no two syncs deadlock.
+        # One moment for all, since SQLite's Now() is too coarse to compare; one order, so that no two syncs deadlock.
         seen_at = database_now()
         rows = sorted(rows, key=lambda row: row.hostname)
         Machine.objects.bulk_create(
