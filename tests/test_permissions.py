@@ -1,0 +1,110 @@
+"""Every address x every method it takes x everybody: what the answer is."""
+
+import pytest
+from django.urls import get_resolver, reverse
+
+from jobs.models import Job
+from tests.pages import page
+
+PEOPLE = ["anonymous", "requester", "publisher", "approver", "ops", "outsider"]
+METHODS = ["get", "post", "put", "patch", "delete"]
+LOGIN = "login"
+
+# The posts are empty but for what is below; 400 and 409 are the answers to those who may.
+TABLE = {
+    #                                  anonymous  requester  publisher  approver  ops  another business
+    ("home", "get"):                    [LOGIN, 200, 200, 200, 200, 200],
+    ("jobs", "get"):                    [LOGIN, 200, 200, 200, 200, 200],
+    ("new_job", "get"):                 [LOGIN, 200, 200, 403, 200, 404],
+    ("new_job", "post"):                [LOGIN, 200, 200, 403, 200, 404],
+    ("job", "get"):                     [LOGIN, 200, 200, 200, 200, 404],
+    ("edit_job", "get"):                [LOGIN, 200, 403, 403, 200, 404],
+    ("edit_job", "post"):               [LOGIN, 200, 403, 403, 200, 404],
+    ("withdraw_job", "post"):           [LOGIN, 302, 403, 403, 302, 404],
+    ("approve_job", "post"):            [LOGIN, 403, 403, 302, 403, 404],
+    ("stage", "get"):                   [LOGIN, 200, 200, 200, 200, 404],
+    ("stage", "post"):                  [LOGIN, 403, 400, 403, 400, 404],
+    ("stage_live", "get"):              [LOGIN, 200, 200, 200, 200, 404],
+    ("skip_stage", "post"):             [LOGIN, 403, 302, 403, 302, 404],
+    ("roll_back_stage", "get"):         [LOGIN, 403, 200, 403, 200, 404],
+    ("roll_back_stage", "post"):        [LOGIN, 403, 409, 403, 409, 404],
+    ("roll_back_job", "get"):           [LOGIN, 403, 200, 403, 200, 404],
+    ("roll_back_job", "post"):          [LOGIN, 403, 409, 403, 409, 404],
+    ("machine_run", "get"):             [LOGIN, 200, 200, 200, 200, 404],
+    ("machine_run_log", "get"):         [LOGIN, 200, 200, 200, 200, 404],
+    ("resolve_machine_run", "post"):    [LOGIN, 403, 200, 403, 200, 404],
+    ("login", "get"):                   [200, 302, 302, 302, 302, 302],
+    ("login", "post"):                  [200, 302, 302, 302, 302, 302],
+    ("login", "put"):                   [200, 302, 302, 302, 302, 302],
+    ("logout", "post"):                 [302, 302, 302, 302, 302, 302],
+    ("health", "get"):                  [200, 200, 200, 200, 200, 200],
+    # Django's own: anything but a post changes nothing and leads back.
+    ("set_language", "get"):            [302, 302, 302, 302, 302, 302],
+    ("set_language", "post"):           [302, 302, 302, 302, 302, 302],
+    ("set_language", "put"):            [302, 302, 302, 302, 302, 302],
+    ("set_language", "patch"):          [302, 302, 302, 302, 302, 302],
+    ("set_language", "delete"):         [302, 302, 302, 302, 302, 302],
+}  # fmt: skip
+CELLS = [
+    pytest.param(name, method, person, answer, id=f"{method} {name}, {person}: {answer}")
+    for (name, method), answers in TABLE.items()
+    for person, answer in zip(PEOPLE, answers, strict=True)
+]
+NAMES = sorted({name for name, _ in TABLE})
+NOT_OF_A_JOB = {"home", "jobs", "new_job", "login", "logout", "health", "set_language"}
+
+
+@pytest.fixture
+def world(make_job, start, finish, machines, approver, publisher, ops, outsider):
+    """Addresses by name: of a job that waits, of one that is approved, of one that has run."""
+    waiting, approved, run = make_job(approved=False), make_job(), make_job()
+    machine_run = start(run, machines[:1]).machine_runs.get()
+    finish("unknown")
+    addresses = {name: reverse(name) for name in NOT_OF_A_JOB} | {"new_job": reverse("new_job") + "?business=payment"}
+    addresses |= {name: page(name, waiting) for name in ("job", "edit_job", "withdraw_job", "approve_job")}
+    addresses |= {name: page(name, approved) for name in ("stage", "skip_stage")}
+    addresses |= {name: page(name, run) for name in ("stage_live", "roll_back_stage", "roll_back_job")}
+    for name in ("machine_run", "machine_run_log", "resolve_machine_run"):
+        addresses[name] = page(name, run, machine_run_id=machine_run.pk)
+    return addresses
+
+
+def act(client, request, world, name, method, person):
+    if person != "anonymous":
+        client.force_login(request.getfixturevalue(person))
+    data = {"revision": Job.objects.first().revision, "reason": "why not"} if name != "resolve_machine_run" else {}
+    return getattr(client, method)(world[name], data if method == "post" else None)
+
+
+@pytest.mark.parametrize(("name", "method", "person", "answer"), CELLS)
+def test_who_gets_which_answer(client, request, world, name, method, person, answer):
+    response = act(client, request, world, name, method, person)
+    if answer == LOGIN:
+        assert response.status_code == 302
+        assert response.url.startswith(reverse("login") + "?next=/")
+    else:
+        assert response.status_code == answer
+        assert not (name != "logout" and getattr(response, "url", "").startswith(reverse("login")))
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [(name, method) for name in NAMES for method in METHODS if (name, method) not in TABLE]
+)
+def test_no_other_method_is_taken(client, request, world, name, method):
+    person = "anonymous" if name == "login" else "ops"
+    assert act(client, request, world, name, method, person).status_code == 405
+
+
+def test_every_address_of_ours_has_its_row():
+    ours = {pattern.name for pattern in addresses_in(get_resolver()) if pattern.name}
+    assert ours == set(NAMES)
+
+
+def addresses_in(resolver):
+    for pattern in resolver.url_patterns:
+        if getattr(pattern, "app_name", None) == "admin":
+            continue
+        if hasattr(pattern, "url_patterns"):
+            yield from addresses_in(pattern)
+        else:
+            yield pattern

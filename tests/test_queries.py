@@ -1,0 +1,123 @@
+"""How many queries a page makes does not depend on how many machines there are."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from jobs.models import Job, Membership
+from jobs.rights import Role
+from releases import tokens
+from releases.models import LogBlock, ReleaseStage
+from tests.conftest import list_machines, make_business, make_user
+from tests.pages import ids, page, stage_fields
+
+FEW, MANY = 6, 60
+
+
+class World:
+    """A business of `size` machines: a third released, of which half failed; a third held by a run; a third free."""
+
+    def __init__(self, size, publisher, approver):
+        self.business = make_business(f"b{size}")
+        self.user, self.requester, self.approver = make_user(f"user-{size}"), make_user(f"requester-{size}"), approver
+        for user in (self.user, self.requester, approver, publisher):
+            Membership.objects.bulk_create([Membership(user=user, business=self.business, role=role) for role in Role])
+        self.machines = list_machines(self.business, *(f"m{size}-{n:03}" for n in range(size)))
+        third = size // 3
+        self.first, self.second, self.free = self.machines[:third], self.machines[third:-third], self.machines[-third:]
+        self.done, self.running, self.fresh = (self.job(version) for version in ("1.0", "2.0", "3.0"))
+
+    def job(self, version):
+        job = Job(business=self.business, title="A job", version=version)
+        job.ask(self.requester, self.machines)
+        job.approve(self.approver)
+        return job
+
+
+@pytest.fixture
+def worlds(publisher, approver, start, finish):
+    worlds = [World(size, publisher, approver) for size in (FEW, MANY)]
+    for world in worlds:
+        run = start(world.done, world.first)
+        world.machine_run = run.machine_runs.first()
+        for machine_run in run.machine_runs.all():
+            LogBlock.objects.create(machine_run=machine_run, number=1, stream="err", text="no space left\n")
+    finish("failed", on=[machine.hostname for world in worlds for machine in world.first[::2]])
+    for world in worlds:
+        start(world.running, world.second)
+    return worlds
+
+
+def get(address, by="user"):
+    return lambda world: (getattr(world, by), "get", address(world), None, 200)
+
+
+def post(address, fields, answer=302):
+    return lambda world: (world.user, "post", address(world), fields(world), answer)
+
+
+def choosing(step, which="free", answer=200):
+    def fields(world):
+        machines = getattr(world, which)
+        return stage_fields(world.fresh, world.user, machines, step=step, typed_count=str(len(machines)))
+
+    return post(lambda world: page("stage", world.fresh), fields, answer)
+
+
+def rolling_back(world):
+    stage = ReleaseStage.objects.of_kind(world.done, "pre-release")
+    token = tokens.issue(world.user, stage.job, stage.kind, stage.version)
+    return {"token": token, "machines": ids(world.first), "reason": "broken"}
+
+
+def machine_runs(name):
+    return get(lambda world: page(name, world.done, machine_run_id=world.machine_run.pk))
+
+
+def new_job(world):
+    machines = ids(world.machines)
+    return {"title": "T", "business": world.business.pk, "version": "4.0", "machines": machines, "remark": ""}
+
+
+PAGES = {
+    "home": get(lambda world: reverse("home")),
+    "jobs": get(lambda world: reverse("jobs")),
+    "new job": get(lambda world: reverse("new_job")),
+    "edit job": get(lambda world: page("edit_job", world.fresh), by="requester"),
+    "asking for a job": post(lambda world: reverse("new_job"), new_job),
+    "bad machines in a new job": post(
+        lambda world: reverse("new_job"), lambda world: new_job(world) | {"version": ""}, 200
+    ),
+    "job": get(lambda world: page("job", world.done)),
+    "job that runs": get(lambda world: page("job", world.running)),
+    "stage to choose": get(lambda world: page("stage", world.fresh)),
+    "stage that failed": get(lambda world: page("stage", world.done)),
+    "stage that runs": get(lambda world: page("stage", world.running)),
+    "live": get(lambda world: page("stage_live", world.running)),
+    "live, ended": get(lambda world: page("stage_live", world.done)),
+    "check": choosing("check"),
+    "start": choosing("start", answer=302),
+    "held machines": choosing("start", "second"),
+    "rollback of a stage": get(lambda world: page("roll_back_stage", world.done)),
+    "rollback of a job": get(lambda world: page("roll_back_job", world.done)),
+    "rolling back": post(lambda world: page("roll_back_stage", world.done), rolling_back),
+    "machine run": machine_runs("machine_run"),
+    "log": machine_runs("machine_run_log"),
+}
+
+
+def queries(client, world, ask):
+    user, method, address, data, answer = ask(world)
+    client.force_login(user)
+    with CaptureQueriesContext(connection) as captured:
+        response = getattr(client, method)(address, data)
+    assert response.status_code == answer
+    return [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
+
+
+@pytest.mark.parametrize("ask", PAGES.values(), ids=PAGES)
+def test_ten_times_the_machines_need_no_more_queries(client, worlds, ask):
+    few, many = (len(queries(client, world, ask)) for world in worlds)
+    assert many == few
+    assert few <= 50
