@@ -5,12 +5,29 @@ from django.contrib.auth.views import LoginView
 from django.db import Error, connection
 from django.http import JsonResponse
 from django.shortcuts import redirect
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, resolve, reverse
 from django.views.decorators.http import require_GET, require_POST
+
+# Steps that are only posted, and the page that has the button for each.
+BUTTON_ON = {
+    "approve_job": "job",
+    "withdraw_job": "job",
+    "skip_stage": "stage",
+    "resolve_machine_run": "machine_run",
+    "logout": "home",
+}
 
 
 class LogIn(LoginView):
     redirect_authenticated_user = True
+
+    def get_redirect_url(self):
+        """Where the person was going; one whose session ended before a step goes to the page that has its button."""
+        path = super().get_redirect_url()
+        found = _resolved(path)
+        if found and found.url_name in BUTTON_ON:
+            return reverse(BUTTON_ON[found.url_name], kwargs=found.kwargs)
+        return path
 
     def get_context_data(self, **kwargs):
         return super().get_context_data(
@@ -49,8 +66,13 @@ def health(request):
 
 def _name_of(path):
     """What a person knows the page at `path` by: its job, and its stage if it has one."""
+    found = _resolved(path)
+    where = found.kwargs if found else {}
+    return " ".join([f"#{where['job_id']}", where.get("kind", "")]).strip() if "job_id" in where else ""
+
+
+def _resolved(path):
     try:
-        found = resolve(path).kwargs if path else {}
+        return resolve(path) if path else None
     except Resolver404:
-        return ""
-    return " ".join([f"#{found['job_id']}", found.get("kind", "")]).strip() if "job_id" in found else ""
+        return None
