@@ -73,7 +73,8 @@ class Task(models.Model):
         """Makes `script` the newest version; the same text again makes none."""
         script = script.replace("\r\n", "\n")
         with transaction.atomic():
-            task = Task.objects.select_for_update(of=("self",)).select_related("latest").get(pk=self.pk)
+            # The newest version is read after the lock: PostgreSQL would join what it saw before it waited.
+            task = Task.objects.select_for_update().get(pk=self.pk)
             if task.latest is None or task.latest.script != script:
                 number = task.latest.number + 1 if task.latest else 1
                 task.latest = task.versions.create(number=number, script=script, author=by)

@@ -1,0 +1,316 @@
+import pytest
+from django.db import IntegrityError, transaction
+
+from jobs.models import Machine
+from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
+from releases.models.machine_run import HOLDING
+from tests.parallel import at_once
+
+
+@pytest.fixture
+def worker(db):
+    return Worker.objects.enlist([])
+
+
+@pytest.fixture
+def other(db):
+    return Worker.objects.enlist([])
+
+
+def claimed(worker):
+    return list(MachineRun.objects.claimed_by(worker).values_list("pk", flat=True))
+
+
+def begin(worker):
+    """Claims and begins all that is due; returns the ids."""
+    MachineRun.objects.claim(worker, 1000)
+    return sorted(MachineRun.objects.begin(worker, claimed(worker)))
+
+
+def get(pk):
+    return MachineRun.objects.get(pk=pk)
+
+
+def give_up(worker):
+    Worker.objects.filter(pk=worker.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
+    return Worker.objects.bury_dead()
+
+
+# Claiming
+
+
+def test_a_claim_takes_no_more_than_there_is_room_for(start, job, machines, worker):
+    start(job, machines)
+    assert MachineRun.objects.claim(worker, 2) == 2
+    assert MachineRun.objects.counts() == {"claimed": 2, "queued": 4}
+    assert all(get(pk).claimed_at and get(pk).worker == worker for pk in claimed(worker))
+
+
+def test_what_is_claimed_is_not_claimed_again(start, job, machines, worker, other):
+    start(job, machines)
+    assert (MachineRun.objects.claim(worker, 4), MachineRun.objects.claim(other, 4)) == (4, 2)
+    assert not set(claimed(worker)) & set(claimed(other))
+
+
+def test_a_claim_is_for_the_workers_sites(start, job, machines):
+    Machine.objects.filter(hostname="pay-3").update(site="bj-2")
+    start(job, machines)
+    far = Worker.objects.enlist(["bj-2", "bj-3"])
+    assert MachineRun.objects.claim(far, 100) == 1
+    assert MachineRun.objects.claimed_by(far).get().machine.hostname == "pay-3"
+
+
+def test_a_worker_that_was_given_up_claims_nothing(start, job, machines, worker):
+    start(job, machines)
+    worker.leave()
+    assert MachineRun.objects.claim(worker, 100) == 0
+
+
+def test_nothing_of_a_run_that_has_ended_is_claimed(start, job, machines, worker):
+    run = start(job, machines)
+    Run.objects.filter(pk=run.pk).update(status="failed")
+    assert MachineRun.objects.claim(worker, 100) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_claimers_at_once_have_one_winner_per_machine(start, job, machines):
+    start(job, machines)
+    workers = [Worker.objects.enlist([]) for _ in range(6)]
+    won = at_once(*[lambda worker=worker: MachineRun.objects.claim(worker, 4) for worker in workers])
+    assert sum(won) == 6, won
+    assert sorted(pk for worker in workers for pk in claimed(worker)) == sorted(
+        MachineRun.objects.values_list("pk", flat=True)
+    )
+    assert max(won) <= 4
+
+
+# Beginning and ending
+
+
+def test_a_command_may_be_sent_by_who_claimed_the_machine(start, job, machines, worker, other):
+    start(job, machines[:2])
+    MachineRun.objects.claim(worker, 2)
+    ids = claimed(worker)
+    assert MachineRun.objects.begin(other, ids) == set()
+    assert MachineRun.objects.begin(worker, ids) == set(ids)
+    assert all(get(pk).status == "running" and get(pk).started_at for pk in ids)
+
+
+def test_only_what_is_still_claimed_begins(start, job, machines, worker, other):
+    start(job, machines[:3])
+    MachineRun.objects.claim(worker, 3)
+    lost, *kept = claimed(worker)
+    MachineRun.objects.filter(pk=lost).update(status="queued", worker=None)
+    assert MachineRun.objects.begin(worker, [lost, *kept]) == set(kept)
+    assert get(lost).status == "queued"
+
+
+def test_beginning_again_after_a_lost_answer_gives_the_same(start, job, machines, worker):
+    start(job, machines[:2])
+    ids = begin(worker)
+    started = [get(pk).started_at for pk in ids]
+    assert MachineRun.objects.begin(worker, ids) == set(ids)
+    assert [get(pk).started_at for pk in ids] == started
+
+
+def test_what_has_ended_does_not_begin_again(start, job, machines, worker):
+    start(job, machines[:1])
+    ids = begin(worker)
+    MachineRun.objects.end(worker, ids, "succeeded", 0)
+    assert MachineRun.objects.begin(worker, ids) == set()
+    assert get(ids[0]).status == "succeeded"
+
+
+def test_an_end_is_recorded_with_its_exit_status_and_reason(start, job, machines, worker):
+    start(job, machines[:1])
+    [pk] = begin(worker)
+    assert MachineRun.objects.end(worker, [pk], "failed", 7, "Exit status 7") == 1
+    ended = get(pk)
+    assert (ended.status, ended.exit_status, ended.reason, ended.note) == ("failed", 7, "Exit status 7", "")
+    assert ended.started_at <= ended.ended_at
+
+
+def test_nobody_else_ends_a_command(start, job, machines, worker, other):
+    start(job, machines[:1])
+    ids = begin(worker)
+    assert MachineRun.objects.end(other, ids, "succeeded", 0) == 0
+    assert (get(ids[0]).status, get(ids[0]).note) == ("running", "")
+
+
+def test_only_a_machine_without_a_command_is_unreachable(start, job, machines, worker):
+    start(job, machines[:2])
+    MachineRun.objects.claim(worker, 2)
+    first, second = claimed(worker)
+    MachineRun.objects.begin(worker, [first])
+    assert MachineRun.objects.end(worker, [first, second], "unreachable", None, "refused") == 1
+    assert [get(pk).status for pk in (first, second)] == ["running", "unreachable"]
+
+
+def test_a_command_that_was_not_begun_has_no_end(start, job, machines, worker):
+    start(job, machines[:1])
+    MachineRun.objects.claim(worker, 1)
+    [pk] = claimed(worker)
+    assert MachineRun.objects.end(worker, [pk], "succeeded", 0) == 0
+    assert get(pk).status == "claimed"
+
+
+def test_the_late_end_of_a_worker_that_was_given_up_is_a_note_and_changes_nothing(start, job, machines, worker):
+    start(job, machines[:1])
+    ids = begin(worker)
+    give_up(worker)
+    assert MachineRun.objects.end(worker, ids, "succeeded", 0) == 0
+    late = get(ids[0])
+    assert (late.status, late.exit_status) == ("unknown", None)
+    assert "saw: succeeded, exit status 0" in late.note
+
+
+def test_a_late_end_is_noted_even_after_a_person_resolved_the_machine(start, job, machines, worker, publisher):
+    start(job, machines[:1])
+    [pk] = begin(worker)
+    give_up(worker)
+    get(pk).resolve(publisher, "succeeded", "looked at it")
+    MachineRun.objects.end(worker, [pk], "failed", 7)
+    late = get(pk)
+    assert (late.status, late.reason) == ("succeeded", "looked at it")
+    assert "saw: failed, exit status 7" in late.note
+
+
+def test_an_end_that_is_written_twice_leaves_no_note(start, job, machines, worker):
+    start(job, machines[:3])
+    ids = begin(worker)
+    for _ in range(2):
+        MachineRun.objects.end(worker, ids[:1], "unknown", None, "Connection cut")
+        MachineRun.objects.end(worker, ids[1:2], "failed", 7, "Exit status 7")
+        MachineRun.objects.end(worker, ids[2:], "succeeded", 0)
+    assert [get(pk).note for pk in ids] == ["", "", ""]
+
+
+def test_the_late_end_of_one_is_not_noted_on_those_that_ended_in_time(start, job, machines, worker, other):
+    start(job, machines[:2])
+    first, second = begin(worker)
+    MachineRun.objects.filter(pk=second).update(status="unknown", reason="Its worker was lost")
+    MachineRun.objects.end(worker, [first, second], "unknown", None, "Connection cut")
+    assert get(first).note == ""
+    assert get(second).note != ""
+
+
+def test_a_machine_that_another_worker_has_by_now_gets_no_note(start, job, machines, worker, other):
+    start(job, machines[:1])
+    MachineRun.objects.claim(worker, 1)
+    [pk] = claimed(worker)
+    give_up(worker)
+    begin(other)
+    MachineRun.objects.end(worker, [pk], "succeeded", 0)
+    MachineRun.objects.end(worker, [pk], "unreachable", None, "refused")
+    assert (get(pk).status, get(pk).worker, get(pk).note) == ("running", other, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_end_and_a_reaper_at_once_leave_one_of_both(start, job, machines, worker):
+    start(job, machines)
+    ids = begin(worker)
+    Worker.objects.filter(pk=worker.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
+    at_once(
+        lambda: MachineRun.objects.end(worker, ids, "succeeded", 0),
+        Worker.objects.bury_dead,
+        Worker.objects.bury_dead,
+    )
+    for pk in ids:
+        row = get(pk)
+        assert (row.status, row.exit_status) in [("succeeded", 0), ("unknown", None)]
+        assert bool(row.note) == (row.status == "unknown")
+
+
+# Resolving
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+def test_a_person_resolves_an_unknown_machine_with_a_reason(start, job, machines, finish, publisher, status):
+    run = start(job, machines[:1])
+    finish("unknown")
+    run.machine_runs.get().resolve(publisher, status, "looked at it")
+    resolved = run.machine_runs.get()
+    assert (resolved.status, resolved.reason) == (status, "looked at it")
+    event = job.events.get(verb="resolved")
+    told = (event.actor, event.was, event.became, event.reason, event.detail["hostnames"])
+    assert told == (publisher, "unknown", status, "looked at it", ["pay-1"])
+    assert ReleaseStage.objects.of_kind(job, "pre-release").status == status
+
+
+def test_a_machine_is_resolved_once(start, job, machines, finish, publisher):
+    run = start(job, machines[:1])
+    finish("unknown")
+    late = run.machine_runs.get()
+    run.machine_runs.get().resolve(publisher, "succeeded", "looked at it")
+    with pytest.raises(NotUnknown):
+        late.resolve(publisher, "failed", "me too")
+    assert run.machine_runs.get().status == "succeeded"
+    assert job.events.filter(verb="resolved").count() == 1
+
+
+@pytest.mark.parametrize("status", ["queued", "unknown", "running", "not_run", "nonsense"])
+def test_a_machine_is_resolved_as_succeeded_or_failed_only(start, job, machines, finish, publisher, status):
+    run = start(job, machines[:1])
+    finish("unknown")
+    with pytest.raises(ValueError, match="succeeded or failed"):
+        run.machine_runs.get().resolve(publisher, status, "looked")
+    assert run.machine_runs.get().status == "unknown"
+
+
+def test_what_is_not_unknown_is_not_resolved(start, job, machines, finish, publisher):
+    run = start(job, machines[:1])
+    with pytest.raises(NotUnknown):
+        run.machine_runs.get().resolve(publisher, "succeeded", "in a hurry")
+    assert run.machine_runs.get().status == "queued"
+
+
+# What the database itself holds to
+
+
+@pytest.mark.parametrize("status", HOLDING)
+def test_the_database_holds_one_active_run_per_machine(start, make_job, machines, status):
+    first = start(make_job("2.0"), machines[:1])
+    MachineRun.objects.filter(run=first).update(status=status, started_at="2026-01-01T00:00:00Z")
+    second = start(make_job("3.0"), machines[1:2])
+    with pytest.raises(IntegrityError), transaction.atomic():
+        MachineRun.objects.create(run=second, machine=machines[0])
+    with pytest.raises(IntegrityError), transaction.atomic():
+        MachineRun.objects.bulk_create([MachineRun(run=second, machine=machines[0], status=status)])
+
+
+@pytest.mark.parametrize("status", sorted(set(MachineRun.Status) - set(HOLDING)))
+def test_a_machine_whose_run_has_ended_is_free(start, make_job, machines, status):
+    first = start(make_job("2.0"), machines[:1])
+    MachineRun.objects.filter(run=first).update(status=status, started_at="2026-01-01T00:00:00Z")
+    second = start(make_job("3.0"), machines[1:2])
+    assert MachineRun.objects.create(run=second, machine=machines[0]).status == "queued"
+
+
+def test_a_machine_is_in_a_run_once(start, job, machines):
+    run = start(job, machines[:1])
+    run.machine_runs.update(status="failed", started_at="2026-01-01T00:00:00Z")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        MachineRun.objects.create(run=run, machine=machines[0])
+
+
+@pytest.mark.parametrize("status", ["running", "succeeded", "failed", "timed_out", "unknown"])
+def test_nothing_ended_that_did_not_start(start, job, machines, status):
+    run = start(job, machines[:1])
+    with pytest.raises(IntegrityError), transaction.atomic():
+        run.machine_runs.update(status=status)
+
+
+@pytest.mark.parametrize("status", ["", "done", "SUCCEEDED"])
+def test_there_is_no_other_status(start, job, machines, status):
+    run = start(job, machines[:1])
+    with pytest.raises(IntegrityError), transaction.atomic():
+        run.machine_runs.update(status=status)
+
+
+def test_a_log_block_is_there_once(start, job, machines):
+    from releases.models import LogBlock
+
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    LogBlock.objects.create(machine_run=machine_run, number=1, stream="out", text="one")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        LogBlock.objects.create(machine_run=machine_run, number=1, stream="out", text="two")
