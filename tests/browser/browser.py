@@ -1,0 +1,160 @@
+"""Chromium by selenium, in the words of the tests: every look waits for what the page is about to show."""
+
+import contextlib
+import shutil
+
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from tests.waiting import wait_until
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
+WIDE, NARROW = 1280, 400
+
+
+def missing():
+    """What of Chromium and its driver is not on PATH, as words; empty when both are."""
+    wanted = {"chromium": _chromium(), "chromedriver": shutil.which("chromedriver")}
+    return ", ".join(name for name, path in wanted.items() if not path)
+
+
+def start():
+    options = webdriver.ChromeOptions()
+    options.binary_location = _chromium()
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in FLAGS:
+        options.add_argument(flag)
+    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+
+def _chromium():
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Browser:
+    """One window on the portal at `address`. `expected`: parts of console errors that a test is about."""
+
+    def __init__(self, driver, address):
+        self.driver, self.address = driver, address
+        self.expected = []
+
+    # ---- Where it is and how it looks ----
+    def open(self, path):
+        self.driver.get(self.address + path)
+
+    @property
+    def path(self):
+        return self.driver.current_url.removeprefix(self.address)
+
+    def log_in(self, client, user):
+        """By the cookie of a session; the login page itself is the keyboard test's."""
+        client.force_login(user)
+        self.open("/login/")
+        self.driver.add_cookie({"name": "session", "value": client.cookies["session"].value})
+
+    def forget(self):
+        """Becomes a browser that was never here."""
+        for name in ("Network.clearBrowserCookies", "Network.clearBrowserCache"):
+            self.driver.execute_cdp_cmd(name, {})
+
+    def width(self, pixels):
+        size = {"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": pixels < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def scheme(self, name):
+        features = [{"name": "prefers-color-scheme", "value": name}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def scripts(self, on):
+        self.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not on})
+
+    def block(self, *patterns):
+        """Lets no request to these addresses through."""
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": list(patterns)})
+
+    @contextlib.contextmanager
+    def new_tab(self):
+        first = self.driver.current_window_handle
+        self.driver.switch_to.new_window("tab")
+        yield self.driver.current_window_handle
+        self.driver.switch_to.window(first)
+
+    def to_tab(self, handle):
+        self.driver.switch_to.window(handle)
+
+    # ---- What it shows ----
+    def ask(self, script, *arguments):
+        return self.driver.execute_script(f"return {script}", *arguments)
+
+    @property
+    def text(self):
+        return self.ask("document.body.innerText")
+
+    def words(self, css):
+        return self.ask("document.querySelector(arguments[0])?.innerText ?? ''", css)
+
+    def wait_for(self, words, css="body"):
+        wait_until(lambda: words in self.words(css))
+
+    def all(self, css):
+        return self.driver.find_elements("css selector", css)
+
+    def one(self, css):
+        return wait_until(lambda: [element for element in self.all(css) if element.is_displayed()])[0]
+
+    # ---- What is done with it ----
+    def click(self, css, shift=False):
+        """Clicks on the first that is shown; tries again when the page has just swapped it."""
+        wait_until(lambda: self._click(css, shift) is None)
+
+    def _click(self, css, shift):
+        try:
+            element = self.one(css)
+            if shift:
+                ActionChains(self.driver).key_down(Keys.SHIFT).click(element).key_up(Keys.SHIFT).perform()
+            else:
+                element.click()
+        except WebDriverException as error:
+            return error
+        return None
+
+    def press(self, words):
+        """Clicks on the button or link that says `words`."""
+        find = "[...document.querySelectorAll('a, button')].find((it) => it.innerText.startsWith(arguments[0]))"
+        wait_until(lambda: self.ask(find, words)).click()
+
+    def type(self, css, words):
+        field = self.one(css)
+        field.clear()
+        field.send_keys(words)
+
+    def keys(self, *keys):
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def tab_to(self, css, most=60):
+        """Presses Tab until the focus is on `css`."""
+        for _ in range(most):
+            if self.ask("document.activeElement.matches(arguments[0])", css):
+                return
+            self.keys(Keys.TAB)
+        raise AssertionError(f"{most} tabs do not lead to {css}")
+
+    # ---- What went wrong unseen ----
+    def complaints(self):
+        """Errors that the console tells since the last look, CSP violations among them."""
+        errors = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [error for error in errors if not any(words in error for words in self.expected)]

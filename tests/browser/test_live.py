@@ -1,0 +1,33 @@
+"""A page that can no longer be kept up to date says so, and recovers by itself."""
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that("sleep 60")
+    start(job, machines)
+    browser.expected = ["ERR_BLOCKED_BY_CLIENT", "htmx:"]
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("6 running", "#live .counts")
+    browser.wait_for("Live, ", "[data-live]")
+    browser.block("*/live/*")
+    browser.wait_for("Connection lost ", "[data-live]")
+    assert browser.all("[data-live-figures].stale")
+    assert "6 running" in browser.words("#live .counts")  # what was last known stays
+    browser.block()
+    browser.wait_for("Live, ", "[data-live]")
+    assert not browser.all(".stale")
+
+
+def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):
+    browser = publisher_at
+    task_that("sleep 60")
+    start(job, machines)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Live", "#live")
+    publisher.end_sessions()
+    browser.one("#id_username")
+    assert browser.path == f"/login/?next=/jobs/{job.pk}/stages/pre-release/"

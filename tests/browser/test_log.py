@@ -1,0 +1,73 @@
+"""The log beside a run: it opens with a tile, grows by itself, follows its end, and is searched."""
+
+import pytest
+
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+TALK = [f"say line {number}" for number in range(60)]
+
+
+def open_run(browser, job):
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.one("#log-pane .lines")
+
+
+def lines(browser):
+    return browser.ask("[...document.querySelectorAll('.lines code')].map((it) => it.textContent)")
+
+
+def at_end(browser):
+    pane = "document.querySelector('.lines')"
+    return browser.ask(f"{pane}.scrollTop + {pane}.clientHeight >= {pane}.scrollHeight - 4")
+
+
+def test_it_grows_and_follows(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that(*TALK, "sleep 2.5", "say the end", "sleep 30")
+    start(job, machines[:2])
+    open_run(browser, job)
+    browser.ask("window.notReloaded = true")
+    wait_until(lambda: lines(browser)[-1:] == ["line 59"])
+    wait_until(lambda: at_end(browser))
+    wait_until(lambda: lines(browser)[-1] == "the end")
+    wait_until(lambda: at_end(browser))
+    assert len(lines(browser)) == 61
+    browser.ask("document.querySelector('.lines').scrollTop = 0")
+    wait_until(lambda: not browser.one("[data-log-follow]").is_selected())
+    assert browser.ask("window.notReloaded")
+
+
+def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that("say hello", "sleep 30")
+    start(job, machines[:2])
+    open_run(browser, job)
+    assert browser.words("#log-pane h2") == "pay-1"
+    tile = f"#tile-{machines[1].pk}"
+    browser.click(tile)
+    browser.wait_for("pay-2", "#log-pane h2")
+    wait_until(lambda: lines(browser) == ["hello"])
+    browser.wait_for("2 running", "#live .counts")
+    shown = "[...document.querySelectorAll('.tile[aria-current]')].map((it) => '#' + it.id)"
+    wait_until(lambda: browser.ask(shown) == [tile])
+
+
+def test_search_and_first_error(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that(*TALK, "complain ERROR: healthz 503", "say <b>line</b> 5", "fail 3 on pay-2")
+    start(job, machines[:3])
+    wait_until(lambda: job.stages.get(kind="pre-release").runs.get().status == "failed")
+    open_run(browser, job)
+    assert browser.words("#log-pane h2") == "pay-2"  # what went wrong is what one wants to read
+    browser.click("[data-log-error]")
+    assert "ERROR: healthz 503" in browser.words(".lines .err")
+    browser.type("[data-log-search]", "LINE 5")
+    wait_until(lambda: browser.words("[data-log-count]") == "1 of 11")
+    browser.click("[data-log-up]")
+    assert browser.words("[data-log-count]") == "11 of 11"
+    assert browser.ask("document.querySelector('mark.here').textContent") == "line 5"
+    browser.type("[data-log-search]", "no such words")
+    wait_until(lambda: browser.words("[data-log-count]") == "not found")
+    assert "<b>line</b> 5" in lines(browser)

@@ -1,0 +1,97 @@
+"""Every page, in both languages, by day and by night, on a phone: nothing sticks out at its side."""
+
+import pytest
+
+from jobs.models import Listing
+from releases.models import ReleaseStage
+from tests.browser.browser import NARROW
+from tests.conftest import mark_fresh, rows
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+LONG = "a-host-name-as-long-as-some-companies-make-them-001.pre-production.east-2.example.com"
+
+
+def test_the_language_is_switched_where_one_is(publisher_at, job):
+    browser = publisher_at
+    browser.open(f"/jobs/{job.pk}/?page=1")
+    browser.press("中文")
+    browser.wait_for("工单")
+    assert browser.path == f"/jobs/{job.pk}/?page=1"
+    assert browser.ask("document.documentElement.lang") == "zh-hans"
+    browser.press("English")
+    browser.wait_for("Jobs")
+    assert browser.path == f"/jobs/{job.pk}/?page=1"
+
+
+@pytest.fixture
+def paths(payment, orders, make_job, start, finish, publisher):
+    """The path of every page, with jobs in every state, long words and many machines."""
+    names = [LONG, *(f"pay-web-{n:03}" for n in range(1, 45))]
+    Listing.objects.take(payment, [row for i in range(4) for row in rows(*names[i::4], site=f"site-{i}")])
+    mark_fresh(payment)
+    machines = list(payment.machines.filter(listings__gone_at=None).order_by("hostname"))
+    waiting = make_job("1." + "0" * 40, on=machines, approved=False, title="long " * 30, remark="W" * 300)
+    withdrawn = make_job("1.1", on=machines, approved=False)
+    withdrawn.withdraw(waiting.requester, "no " * 100)
+    released = make_job("1.2", on=machines[:3])
+    start(released, machines[:3])
+    finish()
+    failed = make_job("2." + "1" * 40, on=machines)
+    start(failed, machines[:30], batch_size=10, remark="R" * 200)
+    finish("failed", on=[LONG, "pay-web-003"], exit_status=1)
+    skipped = make_job("2.2", on=machines[40:])
+    ReleaseStage.objects.of_kind(skipped, "pre-release").skip(publisher, "few")
+    running = make_job("3.0", on=machines)
+    start(running, machines[30:])
+    one = failed.stages.get(kind="pre-release").runs.get().machine_runs.get(machine__hostname=LONG)
+    jobs = [waiting, withdrawn, released, failed, skipped, running]
+    stages = [(job, kind) for job in (released, failed, skipped, running) for kind in ("pre-release", "gray-release")]
+    return [
+        *["/", "/jobs/", "/jobs/new/?business=payment", "/jobs/4711/"],
+        *(f"/jobs/{job.pk}/" for job in jobs),
+        *(f"/jobs/{job.pk}/stages/{kind}/" for job, kind in stages),
+        *(f"/jobs/{failed.pk}/{page}/" for page in ("rollback", "stages/pre-release/rollback")),
+        f"/jobs/{failed.pk}/machine-runs/{one.pk}/",
+    ]
+
+
+def too_wide(browser):
+    """How the page as it is fails, in words."""
+    found = []
+    for scheme in ("light", "dark"):
+        browser.scheme(scheme)
+        if (width := browser.ask("document.documentElement.scrollWidth")) > NARROW:
+            found.append(f"{browser.path} is {width} wide in {scheme}")
+    return found
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_no_page_is_wider_than_a_phone(publisher_at, paths, language):
+    browser = publisher_at
+    browser.expected = ["404 (Not Found)"]
+    browser.width(NARROW)
+    browser.driver.add_cookie({"name": "django_language", "value": language})
+    found = []
+    for path in paths:
+        browser.open(path)
+        assert browser.ask("document.documentElement.lang") == language
+        found += too_wide(browser)
+    assert found == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_nor_are_the_pages_before_one_is_in(browser, client, publisher, job, orders, language):
+    browser.expected = ["403 (Forbidden)", "429 (Too Many Requests)"]
+    browser.width(NARROW)
+    browser.open("/login/")
+    browser.driver.add_cookie({"name": "django_language", "value": language})
+    found = []
+    for _try in range(6):
+        if browser.all("#id_username"):
+            browser.type("#id_username", "who." + "x" * 100)
+            browser.type("#id_password", "wrong")
+            browser.one("button.main").click()
+        found += too_wide(browser)
+    assert not browser.all("#id_username")  # locked out
+    assert found == []

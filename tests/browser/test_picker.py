@@ -1,0 +1,133 @@
+"""Choosing machines: search, groups, ranges, pasted names, and the plain boxes that are there without JavaScript."""
+
+import pytest
+
+from jobs.models import Listing
+from tests.conftest import mark_fresh, rows
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def picker(publisher_at, payment, make_job, start, task_that):
+    """A stage page of 30 machines at two sites, of which web-05 is held."""
+    task_that()
+    sites = {"sh-1": range(1, 21), "bj-1": range(21, 31)}
+    Listing.objects.take(
+        payment, [row for site, numbers in sites.items() for row in rows(*(f"web-{n:02}" for n in numbers), site=site)]
+    )
+    mark_fresh(payment)
+    machines = list(payment.machines.filter(listings__gone_at=None).order_by("hostname"))
+    start(make_job("1.9", on=machines), [machines[4]])
+    publisher_at.open(f"/jobs/{make_job('2.0', on=machines).pk}/stages/pre-release/")
+    return publisher_at
+
+
+def hostnames(browser, which):
+    """Those of the rows for which the JavaScript expression `which` is true."""
+    rows = "[...document.querySelectorAll('tr[data-hostname]')]"
+    return browser.ask(f"{rows}.filter((row) => {which}).map((row) => row.dataset.hostname)")
+
+
+def chosen(browser):
+    return hostnames(browser, "row.querySelector('input').checked")
+
+
+def test_search_and_select_what_was_found(picker):
+    assert not picker.one("[data-picker-main]").is_enabled()
+    picker.type("[data-picker-search]", "web-0")
+    picker.press("Select the 8 found")
+    assert chosen(picker) == [f"web-{n:02}" for n in (1, 2, 3, 4, 6, 7, 8, 9)]
+    assert "8 selected" in picker.words(".sum")
+    assert picker.words("[data-picker-main]") == "Check 8 machines →"
+    picker.type("[data-picker-search]", "bj-1")
+    assert "8 of them hidden by the search" in picker.words(".sum")
+    picker.press("Clear")
+    assert chosen(picker) == []
+    assert picker.words("[data-picker-main]") == "Check machines →"
+    picker.type("[data-picker-search]", "nothing like that")
+    assert "No machine is found." in picker.words(".sum")
+
+
+def group_box(browser, name):
+    """The state of a group's box: none, some or all."""
+    box = f"document.querySelector('tr.group input[aria-label={name}]')"
+    return browser.ask(f"{box}.indeterminate ? 'some' : {box}.checked ? 'all' : 'none'")
+
+
+def test_a_group_is_none_some_or_all(picker):
+    assert group_box(picker, "bj-1") == "none"
+    picker.click("tr[data-hostname=web-21] input")
+    assert group_box(picker, "bj-1") == "some"
+    picker.click("tr.group input[aria-label=bj-1]")
+    assert group_box(picker, "bj-1") == "all"
+    assert chosen(picker) == [f"web-{n}" for n in range(21, 31)]
+    assert "bj-1 10" in picker.words(".sum")
+    assert group_box(picker, "sh-1") == "none"
+    picker.click("tr.group input[aria-label=bj-1]")
+    assert chosen(picker) == []
+
+
+def test_shift_selects_a_range_without_the_held(picker):
+    picker.click("tr[data-hostname=web-03] input")
+    picker.click("tr[data-hostname=web-07] input", shift=True)
+    assert chosen(picker) == ["web-03", "web-04", "web-06", "web-07"]
+    picker.click("tr[data-hostname=web-04] input", shift=True)
+    assert chosen(picker) == ["web-03"]
+
+
+def test_pasted_names_are_found_blocked_or_unknown(picker):
+    picker.press("Paste names")
+    picker.type("[data-picker-paste-text]", "web-[04-06], 10.0.0.20\nweb-99")
+    assert picker.words("[data-picker-paste-blocked]") == "1 blocked\nweb-05 (held)"
+    assert picker.words("[data-picker-paste-missing]") == "1 not in the list\nweb-99"
+    picker.press("Add the 3 found")
+    assert chosen(picker) == ["web-04", "web-06", "web-20"]
+
+
+def test_the_blocked_can_be_looked_at_alone(picker):
+    picker.press("Blocked 1")
+    assert hostnames(picker, "row.offsetParent") == ["web-05"]
+    assert "payment 1.9, publisher, since " in picker.words("tr[data-hostname=web-05]")
+    assert not picker.one("tr[data-hostname=web-05] input").is_enabled()
+
+
+def test_it_works_without_scripts(picker):
+    picker.scripts(on=False)
+    picker.driver.refresh()
+    assert not picker.all("tr.group")
+    for hostname in ("web-01", "web-30"):
+        picker.one(f"tr[data-hostname={hostname}] input").click()
+    picker.one("[data-picker-main]").click()
+    picker.wait_for("payment 2.0 goes to 2 machines")
+    picker.one("button[value=start]").click()
+    picker.wait_for("2 waiting", "#live .counts")
+
+
+def test_from_twenty_machines_on_their_number_is_typed(picker):
+    picker.type("[data-picker-search]", "sh-1")
+    picker.press("Select the 19 found")
+    picker.press("Check 19 machines")
+    picker.wait_for("payment 2.0 goes to 19 machines")
+    assert not picker.all("#id_typed_count")
+    picker.press("← Back to choosing")
+    picker.type("[data-picker-search]", "web")
+    picker.press("Select the 29 found")
+    picker.press("Check 29 machines")
+    picker.wait_for("Type the number of machines, 29, to start")
+    assert picker.one("#id_typed_count").get_property("value") == ""
+    picker.type("#id_typed_count", "30")
+    picker.press("Start pre-release on 29 machines")
+    picker.wait_for("29 machines are chosen; type that number.")
+    picker.type("#id_typed_count", "29")
+    picker.press("Start pre-release on 29 machines")
+    picker.wait_for("29 waiting", "#live .counts")
+
+
+def test_a_job_form_without_machines_has_nothing_to_pick(browser, client, requester, payment):
+    Listing.objects.take(payment, [])
+    mark_fresh(payment)
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    assert "The config service gives no machines for Payment." in browser.text
+    assert not browser.all("[data-picker]")
