@@ -13,8 +13,9 @@ from deploy_portal.models import User
 from jobs.models import Business, JobMoved
 from jobs.rights import Right
 
-# Exit codes: a mistake in the call or a missing right, a conflict with what happened meanwhile, a run that failed.
-MISTAKE, CONFLICT, FAILED = 1, 2, 3
+# Exit codes: a mistake in the call or a missing right, a run that failed, a conflict with what happened meanwhile.
+# 2 is what argparse ends with.
+MISTAKE, FAILED, CONFLICT = 1, 3, 4
 
 
 class PortalCommand(BaseCommand):
@@ -54,17 +55,21 @@ class PortalCommand(BaseCommand):
         self.stdout.write(json.dumps(facts, ensure_ascii=False) if as_json else words)
 
 
-def errors_of(form):
-    """The errors of a form as lines, each with its field's name."""
-    return "\n".join(f"{name}: {error}" for name, errors in form.errors.items() for error in errors)
+def checked(form):
+    """The form, if it is valid; CommandError gives its errors as lines, each with its field's name."""
+    if not form.is_valid():
+        lines = [f"{name}: {error}" for name, errors in form.errors.items() for error in errors]
+        raise CommandError("\n".join(lines), returncode=MISTAKE)
+    return form
 
 
 def named_machines(queryset, names):
     """The machines of `queryset` with these host names; CommandError names those that it does not have."""
+    names = list(dict.fromkeys(name.lower() for name in names))
     found = {machine.hostname: machine for machine in queryset.filter(hostname__in=names)}
-    if missing := [name for name in names if name.lower() not in found]:
+    if missing := [name for name in names if name not in found]:
         raise CommandError(f"Not among the machines to choose from: {', '.join(missing)}", returncode=MISTAKE)
-    return [found[name.lower()] for name in dict.fromkeys(names)]
+    return [found[name] for name in names]
 
 
 def business_named(user, slug, right):

@@ -52,13 +52,14 @@ class StepForm(forms.Form):
 
 
 class ReasonForm(StepForm):
-    """A step that must be given a reason; `missing` is said when it has none."""
+    """A step that must be given a reason; `missing` is said instead of the usual words when it has none."""
 
     reason = forms.CharField(label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea)
 
-    def __init__(self, *args, missing, **kwargs):
+    def __init__(self, *args, missing="", **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["reason"].error_messages["required"] = missing
+        if missing:
+            self.fields["reason"].error_messages["required"] = missing
 
 
 class ApprovalForm(StepForm):

@@ -65,11 +65,6 @@ class Browser:
         self.open("/login/")
         self.driver.add_cookie({"name": "session", "value": client.cookies["session"].value})
 
-    def forget(self):
-        """Becomes a browser that was never here."""
-        for name in ("Network.clearBrowserCookies", "Network.clearBrowserCache"):
-            self.driver.execute_cdp_cmd(name, {})
-
     def width(self, pixels):
         size = {"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": pixels < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -1,4 +1,4 @@
-"""One headless Chromium per process of the test run, and a worker that touches no machine."""
+"""A headless Chromium of its own for each test, and a worker that touches no machine."""
 
 import asyncio
 import os
@@ -13,40 +13,22 @@ from tests.browser.browser import WIDE, Browser, missing, start
 from tests.waiting import wait_until
 
 
-@pytest.fixture(scope="session")
-def driver():
+@pytest.fixture
+def browser(live_server):
+    """A browser that was never here, 1280 wide, light, in English. What its console complains of fails the test."""
     if names := missing():
         reason = f"not on PATH: {names}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     driver = start()
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def browser(driver, live_server):
-    """A browser that was never here, 1280 wide, light, in English. What its console complains of fails the test."""
-    browser = Browser(driver, live_server.url)
-    browser.forget()
-    browser.width(WIDE)
-    browser.scheme("light")
-    browser.complaints()
-    yield browser
-    complaints = browser.complaints()
-    _tidy(browser)
+    try:
+        browser = Browser(driver, live_server.url)
+        browser.width(WIDE)
+        browser.scheme("light")
+        yield browser
+        complaints = browser.complaints()
+    finally:
+        driver.quit()
     assert not complaints
-
-
-def _tidy(browser):
-    """Ends what still polls: the database is emptied next."""
-    browser.scripts(on=True)
-    browser.block()
-    first, *others = browser.driver.window_handles
-    for handle in others:
-        browser.to_tab(handle)
-        browser.driver.close()
-    browser.to_tab(first)
-    browser.driver.get("about:blank")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from jobs.access import get_job
-from jobs.commands import PortalCommand
+from jobs.commands import PortalCommand, checked
+from jobs.forms import ApprovalForm
 from jobs.rights import Right
 
 
@@ -13,5 +14,6 @@ class Command(PortalCommand):
 
     def act(self, user, *, job, remark, json, **options):
         job = get_job(user, job, Right.APPROVE)
-        job.approve(user, remark)
+        form = checked(ApprovalForm({"revision": job.revision, "reason": remark}))
+        job.approve(user, form.cleaned_data["reason"])
         self.say(f"{job} is approved.", json, job=job.pk, status=job.status)

@@ -1,6 +1,6 @@
 from django.core.management.base import CommandError
 
-from jobs.commands import MISTAKE, PortalCommand, business_named, errors_of, named_machines
+from jobs.commands import MISTAKE, PortalCommand, business_named, checked, named_machines
 from jobs.forms import JobForm
 from jobs.models import Machine
 from jobs.rights import Right
@@ -27,9 +27,7 @@ class Command(PortalCommand):
         chosen = list(live) if all else named_machines(live, machines)
         data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
         data |= {"machines": [machine.pk for machine in chosen], "remark": remark}
-        form = JobForm(data, user=user, business=business)
-        if not form.is_valid():
-            raise CommandError(errors_of(form), returncode=MISTAKE)
+        form = checked(JobForm(data, user=user, business=business))
         form.instance.ask(user, form.cleaned_data["machines"])
         job = form.instance
         self.say(f"{job} waits for approval.", json, job=job.pk, status=job.status, machines=len(chosen))

@@ -3,7 +3,8 @@ import secrets
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import MISTAKE, named_machines
+from jobs.commands import MISTAKE, checked, named_machines
+from jobs.forms import ReasonForm
 from jobs.models import Machine
 from jobs.rights import Right
 from releases.commands import RunCommand
@@ -24,6 +25,7 @@ class Command(RunCommand):
 
     def act(self, user, *, job, stage, machines, reason, **options):
         job = get_job(user, job, Right.PUBLISH)
+        reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]

@@ -3,7 +3,7 @@ import secrets
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import MISTAKE, errors_of, named_machines
+from jobs.commands import MISTAKE, checked, named_machines
 from jobs.rights import Right
 from releases.commands import Acting, RunCommand
 from releases.forms import ReleaseStageForm
@@ -35,9 +35,7 @@ class Command(RunCommand):
         data = {"machines": [machine.pk for machine in chosen], "remark": remark, "batch_size": batch_size}
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
             data[name] = _task(job.business, action, options[name]).pk
-        form = ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk}))
-        if not form.is_valid():
-            raise CommandError(errors_of(form), returncode=MISTAKE)
+        form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk})))
         run = stage.start(user, form.cleaned_data["machines"], secrets.token_urlsafe(16))
         self.finish([run], options["wait"], options["wait_limit"], options["json"])
 

@@ -1,0 +1,167 @@
+"""The database goes away under a worker and comes back."""
+
+import time
+
+import pytest
+from django.db import connection
+
+from jobs.models import Event
+from releases.models import MachineRun, Run, Worker
+from tests.faults import database
+from tests.faults.conftest import TELL, UNTIL_GO
+from tests.faults.seen import ended, events, is_so, row, statuses, text
+from tests.fleet import Fault
+from tests.pages import page, stage_fields, words
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WORKER_DEAD_AFTER = 3
+ENDS = TELL + UNTIL_GO + 'echo the end; case "$DEPLOY_MACHINE" in pay-2) exit 7;; esac'
+
+
+@pytest.fixture
+def away():
+    """Takes the database away for a block: by its lock, or by turning everybody out."""
+    return database.locked if connection.vendor == "sqlite" else database.closed
+
+
+@pytest.fixture
+def only(request):
+    """Skips on other databases."""
+
+    def only(vendor):
+        if connection.vendor != vendor:
+            pytest.skip(f"{vendor} only")
+
+    return only
+
+
+def let_pass(seconds):
+    """For what only time brings: a heartbeat that grows old."""
+    time.sleep(seconds)
+
+
+def recorded(run, first):
+    """Nothing was lost: the true results are there, and the worker that saw them lives."""
+    assert ended(run).status == Run.Status.FAILED
+    assert statuses(run) == {"pay-1": "succeeded", "pay-2": "failed", "pay-3": "succeeded"}
+    assert row(run, "pay-2").exit_status == 7
+    assert text(run, "pay-1") == "on pay-1\nthe end\n"
+    assert not events(run, Event.Verb.LOST).exists()
+    assert first.is_alive
+
+
+def test_away_while_commands_end(worker, release, fleet, away):
+    first = worker()
+    run = release(ENDS)
+    is_so(run, pay_1="running", pay_2="running", pay_3="running")
+    wait_until(lambda: all(map(fleet.executed, fleet.hostnames)))
+    with away():
+        fleet.let_go()
+        for hostname in fleet.hostnames:
+            fleet.is_quiet(hostname)
+        let_pass(0.5)
+    recorded(run, first)
+    assert [len(fleet.executed(name)) for name in fleet.hostnames] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_away_for_longer_than_a_worker_may_be_silent(worker, release, fleet, away, number):
+    """Nobody could beat, so nobody is dead: neither its own worker nor another may say so afterwards."""
+    first, *others = [worker() for _ in range(number)]
+    assert all(other.row for other in others)
+    run = release(ENDS)
+    is_so(run, pay_1="running", pay_2="running", pay_3="running")
+    wait_until(lambda: all(map(fleet.executed, fleet.hostnames)))
+    with away():
+        let_pass(WORKER_DEAD_AFTER + 2)
+        fleet.let_go()
+        for hostname in fleet.hostnames:
+            fleet.is_quiet(hostname)
+    recorded(run, first)
+    assert all(other.is_alive for other in others)
+    assert run.machine_runs.exclude(worker=None).count() == 3
+
+
+@pytest.mark.fleet(pay_1=Fault("slow", 2))
+def test_away_before_the_command_could_start(worker, release, fleet, away):
+    """What is not in the ledger as running is not sent."""
+    first = worker()
+    run = release(TELL)
+    is_so(run, pay_1="claimed")
+    with away():
+        wait_until(lambda: fleet.logins == 1)
+        let_pass(0.5)
+        assert fleet.commands == 0
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert fleet.executed("pay-1") == [row(run, "pay-1").pk]
+    assert first.is_alive
+
+
+@pytest.mark.fleet("pay-1")
+def test_away_and_told_to_end(worker, release, fleet, away):
+    """It does not wait for a database that may never come back; others recover what it held."""
+    first = worker("--grace", 1)
+    run = release(TELL + UNTIL_GO)
+    is_so(run, pay_1="running")
+    wait_until(lambda: fleet.executed("pay-1"))
+    with away():
+        first.terminate()
+        first.terminate()
+        first.end()
+    fleet.is_quiet("pay-1")
+    worker()
+    assert ended(run).status == Run.Status.FAILED
+    assert statuses(run) == {"pay-1": "unknown"}
+    assert len(fleet.executed("pay-1")) == 1
+
+
+def test_away_when_a_worker_starts(worker, away):
+    """It waits for the database, and can be told not to."""
+    with away():
+        first, second = worker(), worker()
+        wait_until(lambda: "trying again" in first.output and "trying again" in second.output, patience=60)
+        second.terminate()
+        second.end()
+    assert first.row
+    assert not Worker.objects.filter(name__endswith=f"-{second.process.pid}").exists()
+
+
+def test_connections_dropped_again_and_again(worker, release, fleet, only):
+    """At whatever moment a connection is lost, each machine is executed once and its end recorded."""
+    only("postgresql")
+    first = worker()
+    run = release(TELL + "for i in 1 2 3 4 5 6; do echo $i; sleep 0.2; done", batch_size=1)
+    dropped = 0
+    while Run.objects.get(pk=run.pk).status == Run.Status.RUNNING:
+        dropped += database.throw_out()
+        let_pass(0.05)
+    assert set(statuses(run).values()) == {"succeeded"}
+    assert all(text(run, name).endswith("1\n2\n3\n4\n5\n6\n") for name in fleet.hostnames)
+    assert [len(fleet.executed(name)) for name in fleet.hostnames] == [1, 1, 1]
+    assert dropped > 10
+    assert first.is_alive
+    assert not MachineRun.objects.exclude(note="").exists()
+
+
+def test_a_page_says_that_the_database_is_busy(
+    make_job, machines, publisher, as_user, release_task, rollback_task, only
+):
+    """And starts nothing."""
+    only("sqlite")
+    job = make_job()
+    client = as_user(publisher)
+    fields = stage_fields(job, publisher, machines)
+    options = connection.settings_dict["OPTIONS"]
+    patience, options["timeout"] = options["timeout"], 0.2
+    connection.close()
+    try:
+        with database.locked():
+            response = client.post(page("stage", job), fields)
+    finally:
+        options["timeout"] = patience
+        connection.close()
+    assert response.status_code == 503
+    assert "busy" in words(response)
+    assert not Run.objects.exists()

@@ -1,0 +1,68 @@
+import pytest
+
+from jobs.models import Job, Membership
+from jobs.rights import Role
+from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
+
+APPROVE = ("approve_job", "--as", "approver")
+
+
+@pytest.fixture
+def waiting(make_job):
+    return make_job(approved=False)
+
+
+def stored(job):
+    return Job.objects.get(pk=job.pk)
+
+
+def test_a_job_is_approved_with_a_remark(waiting, approver):
+    assert "is approved" in say(*APPROVE, waiting.pk, "--remark", "read it")
+    assert (stored(waiting).status, stored(waiting).approver) == ("approved", approver)
+    event = waiting.events.get(verb="approved")
+    assert (event.actor, event.reason) == (approver, "read it")
+    assert event.origin.startswith("command on ")
+
+
+def test_json_tells_the_new_state(waiting):
+    assert say_json(*APPROVE, waiting.pk) == {"job": waiting.pk, "status": "approved"}
+
+
+def test_an_approved_job_is_a_conflict(job):
+    assert "changed meanwhile" in fail(*APPROVE, job.pk, code=CONFLICT)
+    assert job.events.filter(verb="approved").count() == 1
+
+
+def test_nobody_approves_their_own_job(waiting, requester, payment):
+    Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    assert "approve this job" in fail("approve_job", "--as", "requester", waiting.pk, code=MISTAKE)
+    assert stored(waiting).status == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("publisher", "lack the right to approve"),
+        ("ops", "lack the right to approve"),
+        ("outsider", "sees no such"),
+        ("nobody", "no active user"),
+    ],
+)
+def test_who_may_not_approve_is_told_so(waiting, publisher, ops, outsider, user, said):
+    assert said in fail("approve_job", "--as", user, waiting.pk, code=MISTAKE)
+    assert stored(waiting).status == "waiting"
+
+
+@pytest.mark.parametrize("number", [0, 7777, 10**30])
+def test_a_job_that_is_not_there_is_refused(waiting, number):
+    assert "sees no such" in fail(*APPROVE, number, code=MISTAKE)
+
+
+@pytest.mark.parametrize("remark", ["\x1b[2J", "a\u202eb", "x" * 2001])
+def test_a_remark_that_no_page_takes_is_refused(waiting, remark):
+    assert "reason:" in fail(*APPROVE, waiting.pk, "--remark", remark, code=MISTAKE)
+    assert stored(waiting).status == "waiting"
+
+
+def test_help_says_what_it_does(capsys):
+    assert "Approves a job" in help_of("approve_job", capsys)

@@ -1,0 +1,108 @@
+import socket
+
+import pytest
+
+from jobs.models import Job, Listing
+from tests.commands import MISTAKE, fail, help_of, say, say_json
+from tests.conftest import list_machines, rows
+
+CREATE = ("create_job", "--as", "requester")
+
+
+@pytest.fixture(autouse=True)
+def everybody(machines, requester, publisher, approver, ops, outsider):
+    """The people and machines that a command may name."""
+
+
+def test_a_job_is_asked_for_on_named_machines():
+    assert "waits for approval" in say(*CREATE, "payment", "2.14.3", "pay-1", "pay-2")
+    job = Job.objects.get()
+    assert (job.requester.username, job.version, job.status) == ("requester", "2.14.3", "waiting")
+    assert sorted(job.machines.values_list("hostname", flat=True)) == ["pay-1", "pay-2"]
+    assert job.title == "payment 2.14.3"
+
+
+def test_a_job_is_asked_for_on_all_machines_with_title_and_remark():
+    say(*CREATE, "payment", "2.14.3", "--all", "--title", "修复", "--remark", "one\ntwo")
+    job = Job.objects.get()
+    assert (job.machines.count(), job.title, job.remark) == (6, "修复", "one\ntwo")
+
+
+def test_json_tells_what_a_script_goes_on_with():
+    assert say_json(*CREATE, "payment", "2.14.3", "--all") == {
+        "job": Job.objects.get().pk,
+        "status": "waiting",
+        "machines": 6,
+    }
+
+
+def test_the_event_tells_that_it_was_a_command():
+    say(*CREATE, "payment", "2.14.3", "pay-1")
+    event = Job.objects.get().events.get()
+    assert event.actor.username == "requester"
+    assert event.origin.startswith(f"command on {socket.gethostname()}, pid ")
+
+
+def test_host_names_are_read_in_any_case_and_once():
+    say(*CREATE, "payment", "2.14.3", "PAY-1", "pay-1")
+    assert Job.objects.get().machines.get().hostname == "pay-1"
+
+
+def test_machines_that_the_business_does_not_have_are_named(orders, payment):
+    list_machines(orders, "ord-1")
+    Listing.objects.take(payment, rows(*(f"pay-{number}" for number in range(1, 6))))
+    said = fail(*CREATE, "payment", "2.0", "pay-1", "pay-6", "ord-1", "nonsense", code=MISTAKE)
+    assert "pay-6, ord-1, nonsense" in said
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("chosen", [[], ["pay-1", "--all"]])
+def test_machines_are_named_or_all_are_taken(chosen):
+    assert "--all" in fail(*CREATE, "payment", "2.0", *chosen, code=MISTAKE)
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("version", ["../../x", "{{7*7}}", "a;b", "", "x" * 65])
+def test_a_version_that_is_none_is_refused(version):
+    assert "version:" in fail(*CREATE, "payment", version, "--all", code=MISTAKE)
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("title", ["x" * 256, "a\x1b[2Jb", "a\u202eb"])
+def test_a_title_that_no_page_takes_is_refused(title):
+    assert "title:" in fail(*CREATE, "payment", "2.0", "--all", "--title", title, code=MISTAKE)
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("nobody", "no active user"),
+        ("approver", "lacks the right"),
+        ("outsider", "sees no such"),
+    ],
+)
+def test_who_may_not_ask_is_told_so(user, said):
+    assert said in fail("create_job", "--as", user, "payment", "2.0", "--all", code=MISTAKE)
+    assert not Job.objects.exists()
+
+
+def test_a_person_who_was_deactivated_does_nothing_more(requester):
+    requester.is_active = False
+    requester.save()
+    assert "no active user" in fail(*CREATE, "payment", "2.0", "--all", code=MISTAKE)
+
+
+def test_a_business_that_is_not_there_is_refused():
+    assert "sees no such" in fail(*CREATE, "nonsense", "2.0", "--all", code=MISTAKE)
+
+
+@pytest.mark.parametrize("user", ["publisher", "ops"])
+def test_others_who_may_ask(user):
+    say("create_job", "--as", user, "payment", "2.0", "--all")
+    assert Job.objects.get().requester.username == user
+
+
+def test_help_says_what_it_does(capsys):
+    said = help_of("create_job", capsys)
+    assert "Asks for a release" in said
+    assert "--as" in said

@@ -1,0 +1,64 @@
+import pytest
+
+from tests.commands import MISTAKE, fail, help_of, say, say_json
+
+STATUS = ("job_status", "--as", "requester")
+
+
+def test_json_tells_the_stages_their_runs_and_each_machine(job, machines, start, finish):
+    run = start(job, machines[:2])
+    worker = finish("failed", on=["pay-2"], exit_status=7)
+    said = say_json(*STATUS, job.pk)
+    assert (said["job"], said["status"]) == (job.pk, "in_progress")
+    assert [(stage["kind"], stage["status"]) for stage in said["stages"]] == [
+        ("pre-release", "failed"),
+        ("gray-release", "waiting"),
+        ("release", "waiting"),
+    ]
+    [told] = said["stages"][0]["runs"]
+    assert (told["id"], told["action"], told["status"]) == (run.pk, "release", "failed")
+    wanted = ("hostname", "status", "exit_status", "worker")
+    assert [tuple(machine[name] for name in wanted) for machine in told["machines"]] == [
+        ("pay-1", "succeeded", 0, worker.name),
+        ("pay-2", "failed", 7, worker.name),
+    ]
+
+
+def test_json_tells_a_job_that_has_not_begun(make_job):
+    said = say_json(*STATUS, make_job(approved=False).pk)
+    assert said["status"] == "waiting"
+    assert all(stage["runs"] == [] for stage in said["stages"])
+
+
+def test_a_machine_that_waits_has_neither_exit_status_nor_worker(job, machines, start):
+    start(job, machines[:1])
+    [machine] = say_json(*STATUS, job.pk)["stages"][0]["runs"][0]["machines"]
+    assert (machine["status"], machine["exit_status"], machine["worker"]) == ("queued", None, None)
+
+
+def test_words_tell_the_same(job, machines, start, finish):
+    start(job, machines[:2])
+    finish("failed", on=["pay-2"], exit_status=7)
+    said = say(*STATUS, job.pk)
+    assert f"#{job.pk} payment 2.0" in said
+    assert "pre-release: failed" in said
+    assert "pay-2: failed, exit 7" in said
+
+
+@pytest.mark.parametrize("user", ["requester", "publisher", "approver", "ops"])
+def test_who_sees_the_job_sees_its_status(job, publisher, ops, user):
+    assert say_json("job_status", "--as", user, job.pk)["job"] == job.pk
+
+
+@pytest.mark.parametrize(("user", "said"), [("outsider", "sees no such"), ("nobody", "no active user")])
+def test_who_does_not_see_the_job_is_told_so(job, outsider, user, said):
+    assert said in fail("job_status", "--as", user, job.pk, code=MISTAKE)
+
+
+@pytest.mark.parametrize("number", [0, 7777, 10**30])
+def test_a_job_that_is_not_there_is_refused(job, number):
+    assert "sees no such" in fail(*STATUS, number, code=MISTAKE)
+
+
+def test_help_says_what_it_does(capsys):
+    assert "how a job stands" in help_of("job_status", capsys)

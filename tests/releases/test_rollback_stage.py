@@ -1,0 +1,98 @@
+import pytest
+
+from jobs.models import Job
+from releases.models import Run
+from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
+
+ROLL_BACK = ("rollback_stage", "--as", "publisher", "--reason", "it hurts")
+
+
+@pytest.fixture
+def released(job, machines, start, finish):
+    """A job with pay-1 released in pre-release, pay-2 and pay-3 in gray release."""
+    start(job, machines[:1])
+    finish()
+    start(job, machines[1:3], "gray-release")
+    finish()
+    return job
+
+
+def hostnames(*runs):
+    return sorted(name for run in runs for name in run.machine_runs.values_list("machine__hostname", flat=True))
+
+
+def rollbacks():
+    return Run.objects.filter(action="rollback")
+
+
+def test_a_stage_is_rolled_back(released, publisher):
+    assert "rollback" in say(*ROLL_BACK, released.pk, "gray-release")
+    run = rollbacks().get()
+    assert (hostnames(run), run.remark, run.started_by) == (["pay-2", "pay-3"], "it hurts", publisher)
+
+
+def test_one_machine_is_rolled_back(released):
+    say(*ROLL_BACK, released.pk, "gray-release", "PAY-3")
+    assert hostnames(rollbacks().get()) == ["pay-3"]
+
+
+def test_all_stages_are_rolled_back(released, finish):
+    said = say_json(*ROLL_BACK, released.pk, "all")
+    assert [(run["action"], run["status"]) for run in said["runs"]] == [("rollback", "running")] * 2
+    assert hostnames(*rollbacks()) == ["pay-1", "pay-2", "pay-3"]
+    finish()
+    assert Job.objects.get().status == "rolled_back"
+
+
+def test_machines_that_were_not_changed_are_named(released):
+    said = fail(*ROLL_BACK, released.pk, "pre-release", "pay-1", "pay-2", "pay-6", code=MISTAKE)
+    assert said == "Not among the machines to choose from: pay-2, pay-6"
+    assert not rollbacks().exists()
+
+
+def test_where_nothing_was_changed_there_is_nothing_to_roll_back(released, job):
+    assert "changed no machine" in fail(*ROLL_BACK, released.pk, "release", code=MISTAKE)
+
+
+def test_a_stage_that_runs_is_a_conflict(released, machines, start):
+    start(released, machines[3:4], "gray-release")
+    assert "still going on" in fail(*ROLL_BACK, released.pk, "gray-release", code=CONFLICT)
+    assert not rollbacks().exists()
+
+
+def test_waiting_tells_of_a_rollback_that_fails(released, finish, monkeypatch):
+    monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: finish("failed", on=["pay-2"]))
+    assert fail(*ROLL_BACK, released.pk, "gray-release", "--wait", code=FAILED) == "Not every machine succeeded."
+    assert rollbacks().get().machine_runs.counts() == {"failed": 1, "succeeded": 1}
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "\x1b[2J", "a\u202eb", "x" * 2001])
+def test_a_reason_that_no_page_takes_is_refused(released, reason):
+    command = ("rollback_stage", "--as", "publisher", released.pk, "pre-release", f"--reason={reason}")
+    assert "reason:" in fail(*command, code=MISTAKE)
+    assert not rollbacks().exists()
+
+
+def test_a_reason_must_be_given(released):
+    assert "--reason" in fail("rollback_stage", "--as", "publisher", released.pk, "pre-release", code=1)
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("requester", "lack the right to run or roll back"),
+        ("approver", "lack the right to run or roll back"),
+        ("outsider", "sees no such"),
+        ("nobody", "no active user"),
+    ],
+)
+def test_who_may_not_publish_is_told_so(released, outsider, user, said):
+    command = ("rollback_stage", "--as", user, "--reason", "it hurts")
+    assert said in fail(*command, released.pk, "all", code=MISTAKE)
+    assert not rollbacks().exists()
+
+
+def test_help_says_what_it_does(capsys):
+    said = help_of("rollback_stage", capsys)
+    assert "Rolls back machines that a job changed" in said
+    assert "--reason" in said

@@ -1,0 +1,161 @@
+import pytest
+
+from jobs.models import Job, Listing
+from releases.models import Kind, MachineRun, ReleaseStage, Run
+from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
+from tests.conftest import make_task, rows
+from tests.waiting import wait_until
+
+RUN = ("run_stage", "--as", "publisher")
+
+
+@pytest.fixture(autouse=True)
+def tasks(release_task, rollback_task, publisher):
+    """One of each, so that nobody has to name them."""
+
+
+def hostnames(run):
+    return sorted(run.machine_runs.values_list("machine__hostname", flat=True))
+
+
+def test_a_stage_is_started_on_named_machines(job, publisher):
+    assert "running" in say(*RUN, job.pk, "pre-release", "pay-2", "pay-1")
+    run = Run.objects.get()
+    assert (hostnames(run), run.started_by, run.stage.kind) == (["pay-1", "pay-2"], publisher, "pre-release")
+    assert job.events.get(verb="started").origin.startswith("command on ")
+
+
+def test_a_stage_is_started_on_all_that_it_offers(job, machines, start, finish):
+    start(job, machines[:2])
+    finish()
+    say(*RUN, job.pk, "gray-release", "--all", "--batch-size", "3", "--remark", "low traffic")
+    run = Run.objects.last()
+    assert hostnames(run) == ["pay-3", "pay-4", "pay-5", "pay-6"]
+    assert (run.batches, run.remark) == (2, "low traffic")
+
+
+def test_json_tells_the_run(job):
+    said = say_json(*RUN, job.pk, "pre-release", "--all")
+    assert said == {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "running"}]}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+def test_waiting_tells_how_it_ended(job, finish, status):
+    from tests.parallel import at_once
+
+    def work():
+        wait_until(Run.objects.exists)
+        finish(status)
+
+    command = (say_json, *RUN) if status == "succeeded" else (fail, *RUN)
+    code = {} if status == "succeeded" else {"code": FAILED}
+    said, worked = at_once(lambda: command[0](*command[1:], job.pk, "pre-release", "--all", "--wait", **code), work)
+    assert worked is None
+    assert said == (
+        {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "succeeded"}]}
+        if status == "succeeded"
+        else "Not every machine succeeded."
+    )
+
+
+def test_waiting_has_a_limit(job):
+    said = fail(*RUN, job.pk, "pre-release", "--all", "--wait", "--wait-limit", "0", code=CONFLICT)
+    assert said == "Still running; look at the job."
+    assert Run.objects.get().status == "running"
+
+
+@pytest.mark.parametrize("chosen", [[], ["pay-1", "--all"]])
+def test_machines_are_named_or_all_are_taken(job, chosen):
+    assert "--all" in fail(*RUN, job.pk, "pre-release", *chosen, code=MISTAKE)
+    assert not Run.objects.exists()
+
+
+def test_machines_that_the_stage_does_not_offer_are_named(make_job, machines, start, payment):
+    job = make_job(on=machines[:4])
+    start(make_job("3.0"), machines[:1])
+    Listing.objects.take(payment, rows(*(machine.hostname for machine in machines if machine != machines[1])))
+    said = fail(*RUN, job.pk, "pre-release", "pay-1", "pay-2", "pay-3", "pay-6", "nonsense", code=MISTAKE)
+    assert said == "Not among the machines to choose from: pay-1, pay-2, pay-6, nonsense"
+    assert Run.objects.count() == 1
+
+
+def test_all_of_nothing_is_an_error_and_starts_nothing(make_job, machines, start):
+    start(make_job("3.0"), machines)
+    assert "machines:" in fail(*RUN, make_job().pk, "pre-release", "--all", code=MISTAKE)
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize("kind", ["gray-release", "release"])
+def test_a_stage_that_is_not_open_is_a_conflict(job, kind):
+    assert "not open" in fail(*RUN, job.pk, kind, "--all", code=CONFLICT)
+    assert not Run.objects.exists()
+
+
+def test_a_job_that_is_not_approved_is_a_conflict(make_job):
+    assert "not open" in fail(*RUN, make_job(approved=False).pk, "pre-release", "--all", code=CONFLICT)
+
+
+def test_a_stage_that_runs_is_a_conflict(job, machines, start):
+    start(job, machines[:1])
+    assert "not open" in fail(*RUN, job.pk, "pre-release", "--all", code=CONFLICT)
+    assert Run.objects.count() == 1
+
+
+def test_tasks_are_named_when_there_are_several(job):
+    other = make_task("other")
+    said = fail(*RUN, job.pk, "pre-release", "--all", code=MISTAKE)
+    assert "--release-task" in said
+    assert "deploy" in said
+    assert "other" in said
+    assert "release task" in fail(*RUN, job.pk, "pre-release", "--all", "--release-task", "nonsense", code=MISTAKE)
+    say(*RUN, job.pk, "pre-release", "--all", "--release-task", "other", "--rollback-task", "roll-back")
+    assert Run.objects.get().task_version == other.latest
+
+
+@pytest.mark.parametrize("size", ["0", "-1"])
+def test_a_batch_size_that_is_none_is_refused(job, size):
+    assert "batch_size:" in fail(*RUN, job.pk, "pre-release", "--all", f"--batch-size={size}", code=MISTAKE)
+    assert not Run.objects.exists()
+
+
+def test_a_remark_that_no_page_takes_is_refused(job):
+    assert "remark:" in fail(*RUN, job.pk, "pre-release", "--all", "--remark", "\x1b[2J", code=MISTAKE)
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("requester", "lack the right to run"),
+        ("approver", "lack the right to run"),
+        ("outsider", "sees no such"),
+        ("nobody", "no active user"),
+    ],
+)
+def test_who_may_not_publish_is_told_so(job, outsider, user, said):
+    assert said in fail("run_stage", "--as", user, job.pk, "pre-release", "--all", code=MISTAKE)
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("remark", ["", "   "])
+def test_ops_step_in_only_with_a_reason(job, ops, remark):
+    command = ("run_stage", "--as", "ops", job.pk, "pre-release", "--all")
+    assert "remark:" in fail(*command, "--remark", remark, code=MISTAKE)
+    say(*command, "--remark", "nobody else is awake")
+    assert job.events.get(verb="started").detail["break_glass"] is True
+
+
+def test_all_three_stages_release_the_job(job, finish):
+    for kind, chosen in zip(Kind.values, (["pay-1"], ["pay-2", "pay-3"], ["--all"]), strict=True):
+        say(*RUN, job.pk, kind, *chosen)
+        finish()
+    assert Job.objects.get().status == "released"
+    assert MachineRun.objects.counts() == {"succeeded": 6}
+    assert [stage.status for stage in ReleaseStage.objects.of(job)] == ["succeeded"] * 3
+
+
+def test_help_says_what_it_does(capsys):
+    said = help_of("run_stage", capsys)
+    assert "Starts a stage" in said
+    assert "{pre-release,gray-release,release}" in said
+    assert "--wait" in said
