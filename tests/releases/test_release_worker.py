@@ -1,0 +1,101 @@
+"""The command. What a worker does is in test_worker.py, how it ends in the midst of work in tests/faults/."""
+
+import os
+import signal
+from contextlib import ExitStack
+
+import pytest
+
+from jobs.models import Machine
+from releases.worker import ReleaseWorker
+from tests.commands import FAILED, MISTAKE, fail, help_of, say
+from tests.faults.seen import statuses
+from tests.faults.worker import WorkerProcess
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def worker(tmp_path, transactional_db):
+    """Starts the command as a process that reaches no machine."""
+    with ExitStack() as stack:
+
+        def worker(*arguments):
+            started = WorkerProcess(tmp_path / "worker.log", None, arguments, EXECUTOR="dummy")
+            stack.callback(_put_down, started)
+            return started
+
+        yield worker
+
+
+def _put_down(worker):
+    with worker.process:
+        if worker.is_alive:
+            os.killpg(worker.process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def made(monkeypatch, settings):
+    """The workers that the command makes; they do no work."""
+    made = []
+
+    async def work(worker):
+        made.append(worker)
+        return True
+
+    monkeypatch.setattr(ReleaseWorker, "work", work)
+    settings.EXECUTOR = "dummy"
+    return made
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_its_site_only_and_ends_well_when_told_to(worker, job, machines, start, signum):
+    Machine.objects.filter(hostname="pay-2").update(site="bj-2")
+    run = start(job, machines[:2])
+    started = worker("--site", "sh-1", "--at-once", 1)
+    row = started.row
+    wait_until(lambda: statuses(run)["pay-1"] == "succeeded")
+    started.process.send_signal(signum)
+    assert started.end() == 0
+    assert statuses(run) == {"pay-1": "succeeded", "pay-2": "queued"}
+    row.refresh_from_db()
+    assert row.sites == ["sh-1"]
+    assert row.stopped_at
+    assert "Ctrl-C ends it" in started.output
+
+
+def test_a_worker_without_a_site_serves_all_with_the_settings(made, settings):
+    settings.WORKER_MACHINES_AT_ONCE = 7
+    say("release_worker")
+    [worker] = made
+    assert (worker.sites, worker.at_once, worker.grace) == ([], 7, 60)
+
+
+def test_what_is_asked_for_is_what_it_works_with(made):
+    say("release_worker", "--site", "sh-1", "--site", "bj-2", "--at-once", 3, "--grace", 0.5)
+    [worker] = made
+    assert (worker.sites, worker.at_once, worker.grace) == (["sh-1", "bj-2"], 3, 0.5)
+
+
+@pytest.mark.parametrize(("number", "said"), [("0", "1 or more"), ("-1", "1 or more"), ("two", "invalid int")])
+def test_a_number_of_machines_that_makes_no_sense_is_a_mistake(made, number, said):
+    assert said in fail("release_worker", f"--at-once={number}", code=MISTAKE)
+    assert made == []
+
+
+def test_a_worker_that_was_given_up_says_so(made, monkeypatch):
+    async def given_up(worker):
+        return False
+
+    monkeypatch.setattr(ReleaseWorker, "work", given_up)
+    assert "given up" in fail("release_worker", code=FAILED)
+
+
+def test_help_says_what_a_new_user_needs(capsys, settings):
+    settings.WORKER_MACHINES_AT_ONCE = 7
+    said = help_of("release_worker", capsys)
+    assert "executes their tasks over SSH" in said
+    assert "Any number of workers may run at once" in said
+    assert "SIGTERM lets it finish what it runs; a second one ends it at once" in said
+    assert "--site SITE serve this site only; may be given again" in said
+    assert "machines at the same time (default 7)" in said
+    assert "seconds to finish in after SIGTERM (default 60)" in said
