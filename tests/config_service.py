@@ -27,6 +27,8 @@ class Answer:
 class ConfigServiceDouble:
     """Gives the scripted `answers` in turn, the last one again and again, and records `requests` as (path, headers).
 
+    `bodies` holds what each request sent as JSON, None for a GET.
+
     An answer is an Answer, a value to be sent as JSON, or a function that is given the request's handler and may
     misbehave; such a function waits on `handler.service.gone` where it would hang, so that leaving the double ends it.
     With `tls`, an SSLContext, it speaks HTTPS.
@@ -35,6 +37,7 @@ class ConfigServiceDouble:
     def __init__(self, *answers, tls=None):
         self.answers = list(answers)
         self.requests = []
+        self.bodies = []
         self.tls = tls
         self.gone = threading.Event()
         self._lock = threading.Lock()
@@ -65,9 +68,10 @@ class ConfigServiceDouble:
     def paths(self):
         return [path for path, headers in self.requests]
 
-    def _next_answer(self, path, headers):
+    def _next_answer(self, path, headers, body):
         with self._lock:
             self.requests.append((path, headers))
+            self.bodies.append(body)
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return answer if callable(answer) else Answer(answer)
 
@@ -82,7 +86,11 @@ class ConfigServiceDouble:
                     super().handle()
 
             def do_GET(self):
-                double._next_answer(self.path, dict(self.headers))(self)
+                double._next_answer(self.path, dict(self.headers), None)(self)
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                double._next_answer(self.path, dict(self.headers), body)(self)
 
             def log_message(self, *args):
                 """The test's output is its own."""

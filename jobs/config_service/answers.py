@@ -1,6 +1,7 @@
 """What the sources share: how much of an answer they take, and how they read JSON that may be hostile."""
 
 import json
+import re
 
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
@@ -9,6 +10,7 @@ from jobs.config_service.base import SourceError
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_OBJECTS = 500_000
+FIELD = re.compile(r"hostname|address|port|user|labels(\.[A-Za-z0-9_.-]+)?")
 
 
 class Allowance:
@@ -58,3 +60,28 @@ def list_at(value, path):
         reason = _("The answer has no list at {place}. Correct it, or the option “items” of http_json.")
         raise SourceError(format_lazy(reason, place=path or _("its top level")))
     return found
+
+
+def with_value(value, path, new):
+    """A copy of the object `value` that holds `new` at the dotted `path`."""
+    key, _dot, rest = path.partition(".")
+    inner = value.get(key)
+    return {**value, key: with_value(inner if isinstance(inner, dict) else {}, rest, new) if rest else new}
+
+
+def mapped(row, item, fields):
+    """`row` with the fields that `fields` names taken from where they are in `item`, the answer's own object."""
+    if not fields or not isinstance(item, dict):
+        return row
+    found = {field: at(item, path) for field, path in fields.items()}
+    row = {**row, **{field: value for field, value in found.items() if not field.startswith("labels.")}}
+    labels = {field[7:]: value for field, value in found.items() if field.startswith("labels.")}
+    own = row.get("labels") or {}
+    return {**row, "labels": {**own, **labels}} if labels and isinstance(own, dict) else row
+
+
+def fields_problems(options):
+    fields = options.get("fields", {})
+    if all(FIELD.fullmatch(field) and isinstance(path, str) and path for field, path in fields.items()):
+        return []
+    return [_("“fields” gives, for hostname, address, port, user, labels or labels.<name>, a dotted path.")]

@@ -17,8 +17,13 @@ class SourceError(Exception):
         self.permanent = permanent
 
 
+KINDS = {str: _("text"), int: _("a number"), bool: _("true or false"), dict: _("an object"), list: _("a list")}
+
+
 class Source(ABC):
     """`options` is the business's own JSON object; `slug` names the business in templates of addresses and paths."""
+
+    OPTIONS = {}  # the name of each option, and its type
 
     def __init__(self, slug, options):
         self.slug = slug
@@ -31,7 +36,35 @@ class Source(ABC):
     @classmethod
     def check(cls, options):
         """A list of what is wrong with `options`, in words for ops; empty when they can work."""
+        if not isinstance(options, dict):
+            return [_("The options must be a JSON object.")]
+        problems = [
+            format_lazy(_("There is no option “{name}”."), name=name) for name in options if name not in cls.OPTIONS
+        ]
+        # bool is an int, and true is no page size
+        mistyped = [name for name, kind in cls.OPTIONS.items() if name in options and type(options[name]) is not kind]
+        if mistyped:
+            reason = _("“{name}” must be {kind}.")
+            return problems + [format_lazy(reason, name=name, kind=KINDS[cls.OPTIONS[name]]) for name in mistyped]
+        return problems + cls.problems(options)
+
+    @classmethod
+    def problems(cls, options):
+        """What else is wrong with `options`, once each is of its type."""
         return []
+
+    def refuse_mistakes(self):
+        """SourceError when the options cannot work: they may be older than the settings they were checked with."""
+        if problems := self.check(self.options):
+            raise SourceError(" ".join(map(str, problems)), permanent=True)
+
+    def filled(self, value):
+        """`value` with {business} in its texts, however deep, replaced by the business's short name."""
+        if isinstance(value, str):
+            return value.replace("{business}", self.slug)
+        if isinstance(value, dict):
+            return {key: self.filled(inner) for key, inner in value.items()}
+        return [self.filled(inner) for inner in value] if isinstance(value, list) else value
 
 
 def load(business):

@@ -16,25 +16,23 @@ FIELDS = {"hostname", "address", "port", "user"}
 class FileSource(Source):
     """Option: `path`, relative to settings.CONFIG_FILES_DIR; {business} in it is the business's slug."""
 
+    OPTIONS = {"path": str}
+
     def rows(self):
-        if problems := self.check(self.options):
-            raise SourceError(" ".join(map(str, problems)), permanent=True)
-        path = _inside(self.options["path"].replace("{business}", self.slug))
+        self.refuse_mistakes()
+        path = inside(self.filled(self.options["path"]))
         data = _read(path)
         return _csv_rows(data) if path.suffix.lower() == ".csv" else _json_rows(data)
 
     @classmethod
-    def check(cls, options):
-        if not isinstance(options, dict):
-            return [_("The options must be a JSON object.")]
-        problems = [format_lazy(_("There is no option “{name}”."), name=name) for name in options if name != "path"]
-        path = options.get("path")
-        if not isinstance(path, str) or not path.isprintable() or not path.lower().endswith((".json", ".csv")):
-            problems.append(_("“path” must name a .json or .csv file, such as “{business}.csv”."))
-        return problems
+    def problems(cls, options):
+        path = options.get("path", "")
+        if not path.isprintable() or not path.lower().endswith((".json", ".csv")):
+            return [_("“path” must name a .json or .csv file, such as “{business}.csv”.")]
+        return []
 
 
-def _inside(name):
+def inside(name):
     """The real path of `name`, which must be below CONFIG_FILES_DIR after `..` and symbolic links are followed."""
     try:
         folder = settings.CONFIG_FILES_DIR.resolve()

@@ -177,7 +177,7 @@ def test_too_many_rows(folder, monkeypatch):
     [
         ([], "must be a JSON object"),
         ({}, "“path” must name"),
-        ({"path": 7}, "“path” must name"),
+        ({"path": 7}, "“path” must be text"),
         ({"path": "shop.txt"}, "“path” must name"),
         ({"path": "a\0b.json"}, "“path” must name"),
         ({"path": "shop.csv", "url": "x"}, "no option “url”"),

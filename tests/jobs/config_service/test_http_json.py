@@ -103,6 +103,40 @@ def test_limit_and_offset_keep_the_query_of_the_url(service):
     assert service.paths == ["/machines?env=live&flag=&count=10&offset=0"]
 
 
+def test_body_is_posted_with_the_business_in_it(service):
+    service.give([WEB1])
+    assert rows(service, body={"app": "{business}", "of": [{"env": "live {business}"}, 7]}) == [WEB1]
+    assert service.bodies == [{"app": "shop", "of": [{"env": "live shop"}, 7]}]
+    assert service.requests[0][1]["Content-Type"] == "application/json"
+
+
+def test_an_empty_body_is_posted_too(service):
+    service.give([])
+    assert rows(service, body={}) == []
+    assert service.bodies == [{}]
+
+
+def test_start_and_limit_in_the_body_go_on_until_an_empty_page(service):
+    service.answers = [{"machines": [WEB1, WEB2]}, {"machines": [{"hostname": "web3"}]}, {"machines": []}]
+    body = {"app": 7, "page": {"sort": "id", "limit": "x"}}
+    assert len(rows(service, body=body, page_size=500, limit="page.limit", offset="page.start")) == 3
+    assert service.paths == ["/machines"] * 3
+    pages = [{"sort": "id", "limit": 500, "start": start} for start in (0, 2, 3)]
+    assert service.bodies == [{"app": 7, "page": page} for page in pages]
+
+
+def test_start_and_limit_at_the_top_of_the_body(service):
+    service.give([])
+    rows(service, body={}, page_size=10, offset="start")
+    assert service.bodies == [{"limit": 10, "start": 0}]
+
+
+def test_next_links_are_posted_the_same_body(service):
+    service.answers = [{"machines": [WEB1], "next": "/2"}, {"machines": [WEB2]}]
+    assert rows(service, body={"app": 7}) == [WEB1, WEB2]
+    assert list(zip(service.paths, service.bodies, strict=True)) == [("/machines", {"app": 7}), ("/2", {"app": 7})]
+
+
 def test_fields_take_values_from_where_they_are(service):
     service.give(
         [{"name": "web1", "ip": {"v4": "10.0.0.1"}, "port": 2222, "site": {"slug": "sh"}, "labels": {"a": "b"}}]
@@ -293,6 +327,23 @@ def test_service_that_ignores_the_offset(service):
     assert len(service.requests) == 2
 
 
+def test_service_that_ignores_the_start_in_the_body(service):
+    service.give([WEB1])
+    assert "same page twice" in str(refusal(service, body={}, page_size=1))
+    assert len(service.requests) == 2
+
+
+def test_redirect_of_a_post(service):
+    service.answers = [Answer(b"", 307, {"Location": service.url("/elsewhere")})]
+    assert "redirects (status 307)" in str(refusal(service, body={}))
+    assert service.paths == ["/machines"]
+
+
+def test_half_a_list_that_was_posted_for(service):
+    service.answers = [{"machines": [WEB1]}, Answer(status=503)]
+    assert "status 503" in str(refusal(service, body={}, page_size=1))
+
+
 def test_too_many_pages(service, monkeypatch):
     monkeypatch.setattr(download, "MAX_PAGES", 3)
     service.answers = [{"machines": [], "next": f"/{page}"} for page in range(2, 9)]
@@ -465,7 +516,7 @@ def test_tls_with_a_plain_service(service):
     [
         ({}, "“url” must be"),
         ([], "must be a JSON object"),
-        ({"url": 7}, "wrong type: url"),
+        ({"url": 7}, "“url” must be text"),
         ({"url": "ftp://cmdb/x"}, "“url” must be"),
         ({"url": "file:///etc/passwd"}, "“url” must be"),
         ({"url": "http:///x"}, "“url” must be"),
@@ -482,7 +533,8 @@ def test_tls_with_a_plain_service(service):
         ({"url": "http://cmdb/", "fields": {"site": "site"}}, "“fields” gives"),
         ({"url": "http://cmdb/", "fields": {"hostname": 7}}, "“fields” gives"),
         ({"url": "http://cmdb/", "page_size": 0}, "from 1 to 10,000"),
-        ({"url": "http://cmdb/", "page_size": True}, "wrong type: page_size"),
+        ({"url": "http://cmdb/", "page_size": True}, "“page_size” must be a number"),
+        ({"url": "http://cmdb/", "body": "app=7"}, "“body” must be an object"),
         ({"url": "http://cmdb/", "page_size": 5, "next": "next"}, "one way of paging"),
         ({"url": "http://cmdb/", "limit": "count"}, "set that too"),
     ],
@@ -522,6 +574,6 @@ def test_examples_of_the_documentation(settings, monkeypatch):
     monkeypatch.setenv("CONFIG_TOKEN_NETBOX", TOKEN)
     text = (settings.BASE_DIR / "docs/config-service.md").read_text(encoding="utf-8")
     examples = re.findall(r'^    (\{"url".*?\})\n\n', text, re.DOTALL | re.MULTILINE)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         assert HttpJsonSource.check(json.loads(example)) == []
