@@ -2,11 +2,13 @@
 
 import json
 import unicodedata
+from datetime import timedelta
 
 from django import template
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import mark_safe
+from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
 register = template.Library()
@@ -128,3 +130,10 @@ def duration(delta):
     if seconds < 3600:
         return _("%(m)d min %(s)d s") % {"m": seconds // 60, "s": seconds % 60}
     return _("%(h)d h %(m)d min") % {"h": seconds // 3600, "m": seconds % 3600 // 60}
+
+
+@register.filter
+def age(at):
+    """How long ago a time was: to the second within the first minute, in words after that."""
+    gone = max(timezone.now() - at, timedelta())
+    return duration(gone) if gone < timedelta(minutes=1) else timesince(at)

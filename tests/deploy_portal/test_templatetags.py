@@ -84,6 +84,19 @@ def test_minutes_are_rounded_up():
     assert portal.minutes(timedelta(seconds=61)) == 2
 
 
+@pytest.mark.parametrize(
+    ("gone", "shown"),
+    [
+        (timedelta(seconds=-3), "0 s"),
+        (timedelta(seconds=12, milliseconds=200), "12 s"),
+        (timedelta(minutes=3, seconds=5), "3\xa0minutes"),
+        (timedelta(days=2, hours=5), "2\xa0days, 5\xa0hours"),
+    ],
+)
+def test_an_age_is_exact_while_it_is_young(gone, shown):
+    assert portal.age(timezone.now() - gone) == shown
+
+
 @pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "500.html", "503.html"])
 def test_pages_for_bad_times_need_no_context(name):
     page = render_to_string(name)
