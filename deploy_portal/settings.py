@@ -155,6 +155,7 @@ WHITENOISE_USE_FINDERS = DEBUG
 # Config service: the sources that a business can be given, and what an answer may point at
 CONFIG_SOURCES = {
     "http_json": "jobs.config_service.http_json.HttpJsonSource",
+    "netbox": "jobs.config_service.netbox.NetBoxSource",
     "file": "jobs.config_service.file.FileSource",
 }
 CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)

@@ -57,9 +57,16 @@ def list_at(value, path):
     """The list at `path`; SourceError when there is none, since a missing list is not an empty one."""
     found = at(value, path)
     if not isinstance(found, list):
-        reason = _("The answer has no list at {place}. Correct it, or the option “items” of http_json.")
+        reason = _("The answer has no list at {place}. Look at what the source gives, and at the options.")
         raise SourceError(format_lazy(reason, place=path or _("its top level")))
     return found
+
+
+def refuse_other_count(count, found):
+    """SourceError when a service that tells how many machines it has did not give as many."""
+    if count != found:
+        reason = _("The service gave {found} machines but counts otherwise: its list changed meanwhile, or is cut.")
+        raise SourceError(format_lazy(reason, found=found))
 
 
 def with_value(value, path, new):

@@ -198,6 +198,13 @@ def url_problems(options):
     return []
 
 
+def base_url_problems(options):
+    """What is wrong with the option `url`, to which the source adds its own paths."""
+    if any(mark in options.get("url", "") for mark in "?#"):
+        return [_("“url” must be the service's address alone, without “?” and “#”.")]
+    return url_problems(options)
+
+
 def page_size_problems(options, most):
     if 1 <= options.get("page_size", 1) <= most:
         return []

@@ -44,6 +44,14 @@ class Refused:
     reason: str
 
 
+class UnusableRow(dict):
+    """A row that its source could not make a machine of, and why, in words for ops."""
+
+    def __init__(self, hostname, reason):
+        super().__init__(hostname=hostname)
+        self.reason = reason
+
+
 class RowError(Exception):
     """Why a row is refused, in words for ops."""
 
@@ -66,6 +74,8 @@ def clean_rows(rows, allow_loopback):
 def _machine(row, allow_loopback):
     if not isinstance(row, dict):
         raise RowError(_("The row is not an object."))
+    if isinstance(row, UnusableRow):
+        raise RowError(row.reason)
     hostname = _host_name(row.get("hostname"))
     address = row.get("address")
     # A source that gives no address means that the host name is one.
@@ -198,5 +208,9 @@ def _shown_name(row):
     name = row.get("hostname") if isinstance(row, dict) else None
     if not isinstance(name, str):
         return ""
-    name = name[:SHOWN_NAME_LENGTH]
-    return name if name.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return shown(name, SHOWN_NAME_LENGTH)
+
+
+def shown(text, length):
+    """The beginning of a text from outside, with a mark in place of each character that does not print."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:length])

@@ -1,7 +1,6 @@
 import gzip
 import json
 import logging
-import re
 import socket
 import ssl
 import threading
@@ -567,13 +566,3 @@ def test_check_of_what_works(token):
 def test_check_tells_every_problem():
     problems = HttpJsonSource.check({"uri": "x", "page_size": 0, "token_format": "x"})
     assert len(problems) == 4
-
-
-def test_examples_of_the_documentation(settings, monkeypatch):
-    monkeypatch.setenv("CONFIG_TOKEN_CMDB", TOKEN)
-    monkeypatch.setenv("CONFIG_TOKEN_NETBOX", TOKEN)
-    text = (settings.BASE_DIR / "docs/config-service.md").read_text(encoding="utf-8")
-    examples = re.findall(r'^    (\{"url".*?\})\n\n', text, re.DOTALL | re.MULTILINE)
-    assert len(examples) == 4
-    for example in examples:
-        assert HttpJsonSource.check(json.loads(example)) == []

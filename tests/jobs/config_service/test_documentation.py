@@ -1,0 +1,33 @@
+"""docs/config-service.md names every source and every option, and its examples work."""
+
+import json
+import re
+
+import pytest
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+TEXT = (settings.BASE_DIR / "docs/config-service.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def section(source):
+    """What the document says of `source`."""
+    [text] = re.findall(rf"^## `{source}`: .*?(?=^## )", TEXT, re.DOTALL | re.MULTILINE)
+    return text
+
+
+@pytest.mark.parametrize("source", settings.CONFIG_SOURCES)
+def test_every_option_is_documented(source, section):
+    options = import_string(settings.CONFIG_SOURCES[source]).OPTIONS
+    assert {name for name in options if f"`{name}`" not in section} == set()
+
+
+@pytest.mark.parametrize("source", settings.CONFIG_SOURCES)
+def test_the_examples_can_work(source, section, monkeypatch):
+    for variable in re.findall("CONFIG_TOKEN_[A-Z]+", section):
+        monkeypatch.setenv(variable, "a-token")
+    examples = re.findall(r'^    (\{"(?:url|path)".*?\})\n\n', section, re.DOTALL | re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert import_string(settings.CONFIG_SOURCES[source]).check(json.loads(example)) == []
