@@ -156,6 +156,7 @@ WHITENOISE_USE_FINDERS = DEBUG
 CONFIG_SOURCES = {
     "http_json": "jobs.config_service.http_json.HttpJsonSource",
     "netbox": "jobs.config_service.netbox.NetBoxSource",
+    "blueking": "jobs.config_service.blueking.BlueKingSource",
     "file": "jobs.config_service.file.FileSource",
 }
 CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)
