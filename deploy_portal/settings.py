@@ -157,6 +157,7 @@ CONFIG_SOURCES = {
     "http_json": "jobs.config_service.http_json.HttpJsonSource",
     "netbox": "jobs.config_service.netbox.NetBoxSource",
     "blueking": "jobs.config_service.blueking.BlueKingSource",
+    "consul": "jobs.config_service.consul.ConsulSource",
     "file": "jobs.config_service.file.FileSource",
 }
 CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)
