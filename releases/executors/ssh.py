@@ -3,11 +3,9 @@
 import asyncio
 import collections
 import contextlib
-import errno
+import functools
 import logging
-import os
 import signal
-import socket
 
 import asyncssh
 from django.conf import settings
@@ -15,30 +13,17 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors import remote_shell
 from releases.executors.base import Ending, Executor, ExecutorError, Outcome
+from releases.executors.connections import Connections
 
 logger = logging.getLogger(__name__)
 
-KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
+WARM_SECONDS = 3  # how long a kept connection may take to open a session before a fresh one is made
 END_GRACE = 10  # how long the end of a command is waited for, once its lifeline is cut
 TIMEOUT_GRACE = 2 * remote_shell.KILL_AFTER + 5  # how much later than its timeout a remote command may end by itself
 QUIET_SECONDS = 2  # output of a command that has ended is waited for as long as it keeps coming this often,
 LATE_SECONDS = 30  # and no longer than this: a daemon that it left behind may write for ever
 BUFFERED_BYTES = 262_144  # received and not yet taken by the caller; beyond, the machine has to wait
 
-_NO_KEY = _("The portal has no SSH key: set SSH_KEY_FILES.")
-_BAD_KEY = _("An SSH key of the portal could not be read: look at SSH_KEY_FILES.")
-_NO_KNOWN_HOSTS = _("No machine's host key is known: set SSH_KNOWN_HOSTS.")
-_BAD_KNOWN_HOSTS = _("The file of known host keys could not be read: look at SSH_KNOWN_HOSTS.")
-_KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that SSH_KNOWN_HOSTS names.")
-_KEY_CHANGED = _("The machine's host key is not the known one: find out why before you trust it.")
-_DENIED = _("The machine does not accept the portal's SSH key for this user.")
-_NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
-_SILENT = _("The machine did not answer in time.")
-_BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
-_REFUSED = _("The machine refused the connection.")
-_NO_ROUTE = _("There is no route to the machine.")
-_NO_ADDRESS = _("The machine's address could not be found.")
-_NOT_REACHED = _("The machine could not be reached.")
 _NOT_WANTED = _("The command was not sent.")
 _NO_COMMANDS = _("The machine does not let the portal run commands; nothing was run.")
 _CUT = _("The connection was lost; the command may still be running.")
@@ -48,99 +33,79 @@ _TIMED_OUT = _("The command did not end in time and was killed.")
 _KILLED = _("Killed by a signal.")
 _NOT_CANCELLED = _("The command was cancelled and its end was not seen; it may still be running.")
 
-_CONNECT_ERRORS = [
-    (asyncssh.PermissionDenied, _DENIED),
-    (asyncssh.KeyExchangeFailed, _NO_ALGORITHM),
-    (asyncssh.Error, _BROKE_OFF),
-    (socket.gaierror, _NO_ADDRESS),
-    (UnicodeError, _NO_ADDRESS),
-    (TimeoutError, _SILENT),
-    (ConnectionRefusedError, _REFUSED),
-]
-
-# The fastest first; what asyncssh has by default comes after, for older hosts
-_ALGORITHMS = {
-    "kex_algs": "^curve25519-sha256",
-    "encryption_algs": "^aes128-gcm@openssh.com",
-    "signature_algs": "^ssh-ed25519",
-    "compression_algs": ["none"],
-}
-
 
 class SshExecutor(Executor):
     """Sends each order to a shell on its machine. The portal's keys and the known hosts come from the settings."""
 
     def __init__(self):
-        self._options = None
-        self._known_hosts = None
-        self._known_hosts_read = None
+        self._connections = Connections()
 
     async def execute(self, order, started, output):
-        command, payload = remote_shell.prepare(order.script, order.env, order.timeout)
-        connection = await self._connect(order)
+        script = remote_shell.prepare(order.script, order.env, order.timeout)
+        new_command = functools.partial(_Command, *script, order.timeout, output)
+        command = await self._wait_warm(order, new_command) or new_command(await self._connections.fresh(order))
         try:
             if not await started():
                 return Outcome(Ending.UNKNOWN, reason=_NOT_WANTED)
-            return await _Command(order.timeout, output).run(connection, command, payload)
+            if not command.has_gone():
+                return await command.run()
         finally:
-            connection.close()
+            self._let_go(command)
+        return await self._run_anew(order, new_command)
 
-    async def _connect(self, order):
-        """A connection to the order's machine, whose host key was verified; ExecutorError says why there is none."""
-        known_hosts = self._read_known_hosts()
+    async def close(self):
+        await self._connections.pool.close()
+
+    async def _wait_warm(self, order, new_command):
+        """A command that waits for its script on a kept connection, or None: there is none that answers.
+
+        Its session is opened before `started` is asked, so that a dead connection is found out while nothing was sent.
+        """
+        connection = self._connections.warm(order)
+        if connection is None:
+            return None
+        command, opened = new_command(connection), False
         try:
-            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT):
-                return await asyncssh.connect(
-                    order.address,
-                    order.port,
-                    username=order.user or settings.SSH_USER,
-                    options=self._read_options(),
-                    known_hosts=lambda host, ip, port: _keys_of(known_hosts, order.hostname, host, ip, port),
-                    config=[],
-                )
-        except asyncssh.HostKeyNotVerifiable as error:
-            raise _host_key_error(known_hosts, order) from error
-        except (asyncssh.Error, OSError, ValueError) as error:
-            logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
-            raise _connect_error(error) from error
+            opened = await command.open(WARM_SECONDS)
+        finally:
+            if not opened:
+                connection.close()
+        return command if opened else None
 
-    def _read_options(self):
-        """What all connections have in common, read once."""
-        if not settings.SSH_KEY_FILES:
-            raise ExecutorError(_NO_KEY, permanent=True)
-        if self._options is None:
-            try:
-                keys = [asyncssh.read_private_key(path) for path in settings.SSH_KEY_FILES]
-            except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-                logger.warning("SSH_KEY_FILES: %s", error)
-                raise ExecutorError(_BAD_KEY, permanent=True) from error
-            self._options = _options(keys)
-        return self._options
-
-    def _read_known_hosts(self):
-        """The known host keys, read again when their file has changed. Never None: for asyncssh that is "trust all"."""
-        if not settings.SSH_KNOWN_HOSTS:
-            raise ExecutorError(_NO_KNOWN_HOSTS, permanent=True)
+    async def _run_anew(self, order, new_command):
+        """For a command whose kept connection went while it waited for its script: nothing was sent yet."""
         try:
-            found = os.stat(settings.SSH_KNOWN_HOSTS)
-            version = (found.st_mtime_ns, found.st_ino, found.st_size)
-            if version != self._known_hosts_read:
-                self._known_hosts = asyncssh.read_known_hosts(settings.SSH_KNOWN_HOSTS)
-                self._known_hosts_read = version
-        except (OSError, ValueError) as error:
-            logger.warning("SSH_KNOWN_HOSTS: %s", error)
-            raise ExecutorError(_BAD_KNOWN_HOSTS, permanent=True) from error
-        return self._known_hosts
+            command = new_command(await self._connections.fresh(order))
+        except ExecutorError as error:
+            return Outcome(Ending.FAILED, reason=str(error))
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+            return Outcome(Ending.CANCELLED)
+        try:
+            return await command.run()
+        finally:
+            self._let_go(command)
+
+    def _let_go(self, command):
+        if command.ended_well:
+            self._connections.pool.give_back(command.connection)
+        else:
+            command.connection.close()
 
 
 class _Command(asyncssh.SSHClientSession):
     """One command on one connection: takes what arrives, hands it on, and says how the command ended."""
 
-    def __init__(self, timeout, output):
+    def __init__(self, command, payload, timeout, output, connection):
+        self.connection = connection
+        self.ended_well = False  # then nothing is left on the connection
+        self._command = command
+        self._payload = payload
         self._timeout = timeout
         self._output = output
         self._loop = asyncio.get_running_loop()
         self._began_at = self._heard_at = self._loop.time()
+        self._channel = None
         self._ended_at = None
         self._exit_status = None
         self._signal = ""
@@ -151,28 +116,43 @@ class _Command(asyncssh.SSHClientSession):
         self._size = 0
         self._news = asyncio.Event()
 
-    async def run(self, connection, command, payload):
-        """Sends the command and follows it to its end. Cancelled once, it ends the command and says whether it did."""
-        try:
-            if not await self._begin(connection, command):
-                return Outcome(Ending.FAILED, reason=_NO_COMMANDS)
-            if not self._channel.is_closing():
-                self._channel.write(payload)
-                self._sent = True
-            return await self._follow()
-        except asyncio.CancelledError:
-            asyncio.current_task().uncancel()
-            return await self._cancel()
-
-    async def _begin(self, connection, command):
+    async def open(self, seconds):
         """Asks for a session with the command in it, which waits for its script; answers whether there is one."""
         try:
-            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT):
-                await connection.create_session(lambda: self, command, encoding=None)
+            async with asyncio.timeout(seconds):
+                await self.connection.create_session(lambda: self, self._command, encoding=None)
         except (asyncssh.Error, TimeoutError) as error:
             logger.info("No session: %r", error)
             return False
         return True
+
+    def has_gone(self):
+        """Whether its session was opened and has ended without a script."""
+        return self._channel is not None and (self._channel.is_closing() or self._ended_at is not None)
+
+    async def run(self):
+        """Sends the script and follows it to its end. Cancelled once, it ends the script and says whether it did."""
+        try:
+            if not self._channel and not await self.open(settings.SSH_CONNECT_TIMEOUT):
+                return Outcome(Ending.FAILED, reason=_NO_COMMANDS)
+            self._send()
+            outcome = await self._follow()
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()
+            return await self._cancel()
+        self.ended_well = self._is_clean(outcome)
+        return outcome
+
+    def _send(self):
+        self._began_at = self._heard_at = self._loop.time()
+        if not self._channel.is_closing():
+            self._channel.write(self._payload)
+            self._sent = True
+
+    def _is_clean(self, outcome):
+        """Whether the machine said how the script ended and then closed the session."""
+        told = outcome.ending in (Ending.SUCCEEDED, Ending.FAILED) and self._exit_status is not None
+        return told and self._sent and self._channel.is_closing()
 
     async def _follow(self):
         if await self._pump(self._began_at + self._timeout + TIMEOUT_GRACE):
@@ -286,41 +266,6 @@ class _Command(asyncssh.SSHClientSession):
     def _tell(self):
         self._heard_at = self._loop.time()
         self._news.set()
-
-
-def _options(keys):
-    return asyncssh.SSHClientConnectionOptions(
-        client_keys=keys,
-        preferred_auth="publickey",
-        agent_path=None,
-        pkcs11_provider=None,
-        gss_kex=False,
-        gss_auth=False,
-        x509_trusted_certs=None,
-        keepalive_interval=KEEPALIVE_SECONDS,
-        keepalive_count_max=3,
-        config=[],
-        **_ALGORITHMS,
-    )
-
-
-def _keys_of(known_hosts, hostname, address, ip, port):
-    """The keys known for a machine by its hostname or else, when there are none, by its address."""
-    by_name = known_hosts.match(hostname, "", port)
-    return by_name if any(by_name) else known_hosts.match(address, ip, port)
-
-
-def _host_key_error(known_hosts, order):
-    known = any(_keys_of(known_hosts, order.hostname, order.address, "", order.port))
-    return ExecutorError(_KEY_CHANGED if known else _KEY_NOT_KNOWN, permanent=True)
-
-
-def _connect_error(error):
-    """What a publisher is told about an error of asyncssh or of the operating system."""
-    if getattr(error, "errno", None) in {errno.EHOSTUNREACH, errno.ENETUNREACH}:
-        return ExecutorError(_NO_ROUTE)
-    reason = next((reason for kind, reason in _CONNECT_ERRORS if isinstance(error, kind)), _NOT_REACHED)
-    return ExecutorError(reason, permanent=reason in (_DENIED, _NO_ALGORITHM))
 
 
 def _reason(exit_status, name):

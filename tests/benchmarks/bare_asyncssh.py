@@ -8,7 +8,7 @@ import time
 
 import asyncssh
 
-from releases.executors import remote_shell, ssh
+from releases.executors import connections, remote_shell
 
 SCRIPT = "echo released"
 
@@ -17,7 +17,7 @@ async def release(known_hosts, key, ports, at_once):
     """Runs SCRIPT on every port of 127.0.0.1, `at_once` at a time; the exit statuses."""
     command, payload = remote_shell.prepare(SCRIPT, {"DEPLOY_VERSION": "1.0"}, 60)
     known_hosts = asyncssh.read_known_hosts(known_hosts)
-    options = ssh._options([asyncssh.read_private_key(key)])
+    options = connections._options([asyncssh.read_private_key(key)])
     room = asyncio.Semaphore(at_once)
 
     async def one(port):

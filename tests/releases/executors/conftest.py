@@ -38,6 +38,7 @@ def ssh(fleet, settings):
     settings.SSH_KEY_FILES = [str(fleet.client_key)]
     settings.SSH_KNOWN_HOSTS = str(fleet.known_hosts)
     settings.SSH_CONNECT_TIMEOUT = 10
+    settings.SSH_KEEP_CONNECTIONS = 0  # no connection outlives the event loop that it was made in
     return SshExecutor()
 
 

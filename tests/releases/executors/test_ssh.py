@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -6,7 +7,7 @@ import signal
 import asyncssh
 import pytest
 
-from releases.executors import remote_shell
+from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
 
@@ -326,7 +327,7 @@ def test_an_address_that_leads_nowhere(ssh, ordered, address, words):
 
 
 def test_no_route():
-    error = ssh_module._connect_error(OSError(ssh_module.errno.EHOSTUNREACH, "No route to host"))
+    error = connections._connect_error(OSError(errno.EHOSTUNREACH, "No route to host"))
     assert (str(error), error.permanent) == ("There is no route to the machine.", False)
 
 
@@ -351,7 +352,7 @@ def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
 
 
 def test_a_machine_that_freezes_is_found_out(ordered, ssh, fleet, monkeypatch):
-    monkeypatch.setattr(ssh_module, "KEEPALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.2)
     execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=600), fleet))
     assert execution.outcome.ending == Ending.UNKNOWN
     assert "connection was lost" in execution.outcome.reason

@@ -1,0 +1,173 @@
+"""How SSH connections are made, with which keys, and to machines whose host key is known."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+
+import asyncssh
+from django.conf import settings
+from django.utils.translation import gettext_noop as _
+
+from releases.executors.base import ExecutorError
+from releases.executors.pool import Client, ConnectionPool, Peer
+
+logger = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
+
+_NO_KEY = _("The portal has no SSH key: set SSH_KEY_FILES.")
+_BAD_KEY = _("An SSH key of the portal could not be read: look at SSH_KEY_FILES.")
+_NO_KNOWN_HOSTS = _("No machine's host key is known: set SSH_KNOWN_HOSTS.")
+_BAD_KNOWN_HOSTS = _("The file of known host keys could not be read: look at SSH_KNOWN_HOSTS.")
+_KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that SSH_KNOWN_HOSTS names.")
+_KEY_CHANGED = _("The machine's host key is not the known one: find out why before you trust it.")
+_DENIED = _("The machine does not accept the portal's SSH key for this user.")
+_NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
+_SILENT = _("The machine did not answer in time.")
+_BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
+_REFUSED = _("The machine refused the connection.")
+_NO_ROUTE = _("There is no route to the machine.")
+_NO_ADDRESS = _("The machine's address could not be found.")
+_NOT_REACHED = _("The machine could not be reached.")
+
+_CONNECT_ERRORS = [
+    (asyncssh.PermissionDenied, _DENIED),
+    (asyncssh.KeyExchangeFailed, _NO_ALGORITHM),
+    (asyncssh.Error, _BROKE_OFF),
+    (socket.gaierror, _NO_ADDRESS),
+    (UnicodeError, _NO_ADDRESS),
+    (TimeoutError, _SILENT),
+    (ConnectionRefusedError, _REFUSED),
+]
+
+# The fastest first; what asyncssh has by default comes after, for older hosts
+_ALGORITHMS = {
+    "kex_algs": "^curve25519-sha256",
+    "encryption_algs": "^aes128-gcm@openssh.com",
+    "signature_algs": "^ssh-ed25519",
+    "compression_algs": ["none"],
+}
+
+
+class Connections:
+    """Makes connections and keeps them. The portal's keys and the known hosts come from the settings."""
+
+    def __init__(self):
+        self._options = None
+        self._known_hosts = None
+        self._known_hosts_read = None
+        self.pool = ConnectionPool()
+
+    def warm(self, order):
+        """The connection kept to the order's machine; None when there is none that is still trusted."""
+        connection = self.pool.take(self._peer(order))
+        if connection is None:
+            return None
+        trusted = False
+        try:
+            trusted = self._still_trusts(connection, order)
+        finally:
+            if not trusted:
+                connection.close()
+        return connection if trusted else None
+
+    async def fresh(self, order):
+        """A connection to the order's machine, whose host key was verified; ExecutorError says why there is none."""
+        known_hosts = self._read_known_hosts()
+        peer = self._peer(order)
+        client = Client(self.pool, peer)
+
+        def trusted(host, ip, port):
+            client.trusted = _keys_of(known_hosts, order, ip)
+            return client.trusted
+
+        try:
+            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT):
+                return await asyncssh.connect(
+                    peer.address,
+                    peer.port,
+                    username=peer.user,
+                    options=peer.options,
+                    known_hosts=trusted,
+                    client_factory=lambda: client,
+                    config=[],
+                )
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise _host_key_error(known_hosts, order) from error
+        except (asyncssh.Error, OSError, ValueError) as error:
+            logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
+            raise _connect_error(error) from error
+
+    def _still_trusts(self, connection, order):
+        """Whether the known hosts say of a kept connection's machine what they said when its key was verified."""
+        address = connection.get_extra_info("peername")  # None once it is closed
+        known_hosts = self._read_known_hosts()
+        return address and _keys_of(known_hosts, order, address[0]) == connection.get_owner().trusted
+
+    def _read_options(self):
+        """What all connections have in common, read once."""
+        if not settings.SSH_KEY_FILES:
+            raise ExecutorError(_NO_KEY, permanent=True)
+        if self._options is None:
+            try:
+                keys = [asyncssh.read_private_key(path) for path in settings.SSH_KEY_FILES]
+            except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+                logger.warning("SSH_KEY_FILES: %s", error)
+                raise ExecutorError(_BAD_KEY, permanent=True) from error
+            self._options = _options(keys)
+        return self._options
+
+    def _read_known_hosts(self):
+        """The known host keys, read again when their file has changed. Never None: for asyncssh that is "trust all"."""
+        if not settings.SSH_KNOWN_HOSTS:
+            raise ExecutorError(_NO_KNOWN_HOSTS, permanent=True)
+        try:
+            found = os.stat(settings.SSH_KNOWN_HOSTS)
+            version = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if version != self._known_hosts_read:
+                self._known_hosts = asyncssh.read_known_hosts(settings.SSH_KNOWN_HOSTS)
+                self._known_hosts_read = version
+        except (OSError, ValueError) as error:
+            logger.warning("SSH_KNOWN_HOSTS: %s", error)
+            raise ExecutorError(_BAD_KNOWN_HOSTS, permanent=True) from error
+        return self._known_hosts
+
+    def _peer(self, order):
+        return Peer(order.address, order.port, order.user or settings.SSH_USER, self._read_options())
+
+
+def _options(keys):
+    return asyncssh.SSHClientConnectionOptions(
+        client_keys=keys,
+        preferred_auth="publickey",
+        agent_path=None,
+        pkcs11_provider=None,
+        gss_kex=False,
+        gss_auth=False,
+        x509_trusted_certs=None,
+        keepalive_interval=KEEPALIVE_SECONDS,
+        keepalive_count_max=3,
+        config=[],
+        **_ALGORITHMS,
+    )
+
+
+def _keys_of(known_hosts, order, ip):
+    """The keys known for a machine by its hostname or else, when there are none, by its address."""
+    by_name = known_hosts.match(order.hostname, "", order.port)
+    return by_name if any(by_name) else known_hosts.match(order.address, ip, order.port)
+
+
+def _host_key_error(known_hosts, order):
+    known = any(_keys_of(known_hosts, order, ""))
+    return ExecutorError(_KEY_CHANGED if known else _KEY_NOT_KNOWN, permanent=True)
+
+
+def _connect_error(error):
+    """What a publisher is told about an error of asyncssh or of the operating system."""
+    if getattr(error, "errno", None) in {errno.EHOSTUNREACH, errno.ENETUNREACH}:
+        return ExecutorError(_NO_ROUTE)
+    reason = next((reason for kind, reason in _CONNECT_ERRORS if isinstance(error, kind)), _NOT_REACHED)
+    return ExecutorError(reason, permanent=reason in (_DENIED, _NO_ALGORITHM))

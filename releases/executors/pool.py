@@ -1,0 +1,76 @@
+"""SSH connections that are kept for a while after a command, so that the next one on the same machine starts warm."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+import asyncssh
+from django.conf import settings
+
+
+class Peer(NamedTuple):
+    """What makes a kept connection the right one. `options` hold the keys that the portal logs in with."""
+
+    address: str
+    port: int
+    user: str
+    options: Any
+
+
+class Client(asyncssh.SSHClient):
+    """A connection as its pool sees it. `trusted` is what its machine's host key was verified against."""
+
+    def __init__(self, pool, peer):
+        self._pool = pool
+        self.peer = peer
+        self.trusted = None
+
+    def connection_made(self, conn):
+        self._connection = conn
+
+    def connection_lost(self, exc):
+        self._pool.forget(self.peer, self._connection)
+
+
+class ConnectionPool:
+    """Idle connections, one for each peer. A connection that is taken belongs to its taker until it is given back."""
+
+    def __init__(self):
+        self._kept = {}  # by peer, the least recently used first
+        self._closed = False
+
+    def take(self, peer):
+        """The connection that is kept for a peer, or None."""
+        connection, expiry = self._kept.pop(peer, (None, None))
+        if expiry:
+            expiry.cancel()
+        return connection
+
+    def give_back(self, connection):
+        """Keeps a connection on which nothing runs any more, or closes it when there is no room for any."""
+        client = connection.get_owner()
+        if client is None or self._closed or not settings.SSH_KEEP_CONNECTIONS:
+            connection.close()
+            return
+        self._drop(client.peer)
+        expiry = asyncio.get_running_loop().call_later(settings.SSH_KEEP_SECONDS, self._drop, client.peer)
+        self._kept[client.peer] = connection, expiry
+        if len(self._kept) > settings.SSH_KEEP_CONNECTIONS:
+            self._drop(next(iter(self._kept)))
+
+    def forget(self, peer, connection):
+        """Called for each connection that is lost, kept or not."""
+        if self._kept.get(peer, (None, None))[0] is connection:
+            self.take(peer)
+
+    async def close(self):
+        """Closes what is kept, and from now on whatever is given back."""
+        self._closed = True
+        connections = [self.take(peer) for peer in list(self._kept)]
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.wait_closed()
+
+    def _drop(self, peer):
+        if connection := self.take(peer):
+            connection.close()
