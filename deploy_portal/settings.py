@@ -158,6 +158,7 @@ CONFIG_SOURCES = {
     "netbox": "jobs.config_service.netbox.NetBoxSource",
     "blueking": "jobs.config_service.blueking.BlueKingSource",
     "consul": "jobs.config_service.consul.ConsulSource",
+    "etcd": "jobs.config_service.etcd.EtcdSource",
     "file": "jobs.config_service.file.FileSource",
 }
 CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)

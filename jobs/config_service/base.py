@@ -1,5 +1,6 @@
 """A place that knows a business's machines: one class with one abstract method, named in settings.CONFIG_SOURCES."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -38,6 +39,8 @@ class Source(ABC):
         """A list of what is wrong with `options`, in words for ops; empty when they can work."""
         if not isinstance(options, dict):
             return [_("The options must be a JSON object.")]
+        if not _is_storable(options):
+            return [_("The options hold a character that cannot be stored: NUL, or half of one.")]
         problems = [
             format_lazy(_("There is no option “{name}”."), name=name) for name in options if name not in cls.OPTIONS
         ]
@@ -65,6 +68,12 @@ class Source(ABC):
         if isinstance(value, dict):
             return {key: self.filled(inner) for key, inner in value.items()}
         return [self.filled(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _is_storable(options):
+    """Whether PostgreSQL takes `options`, and UTF-8 their texts."""
+    text = json.dumps(options, ensure_ascii=False)
+    return "\\u0000" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def load(business):

@@ -26,6 +26,7 @@ def test_every_option_is_documented(source, section):
 @pytest.mark.parametrize("source", settings.CONFIG_SOURCES)
 def test_the_examples_can_work(source, section, monkeypatch):
     for variable in re.findall("CONFIG_TOKEN_[A-Z]+", section):
+        # It may be anything: a token, credentials as JSON, or a name and a password with a colon between.
         monkeypatch.setenv(variable, '{"bk_app_code": "portal", "bk_app_secret": "a-token"}')
     examples = re.findall(r'^    (\{"(?:url|path)".*?\})\n\n', section, re.DOTALL | re.MULTILINE)
     assert examples

@@ -179,7 +179,8 @@ def test_too_many_rows(folder, monkeypatch):
         ({}, "“path” must name"),
         ({"path": 7}, "“path” must be text"),
         ({"path": "shop.txt"}, "“path” must name"),
-        ({"path": "a\0b.json"}, "“path” must name"),
+        ({"path": "a\nb.json"}, "“path” must name"),
+        ({"path": "a\0b.json"}, "cannot be stored"),
         ({"path": "shop.csv", "url": "x"}, "no option “url”"),
     ],
 )
