@@ -185,6 +185,8 @@ WORKER_MACHINES_AT_ONCE = env.number("WORKER_MACHINES_AT_ONCE", 50, least=1, mos
 WORKER_DEAD_AFTER = env.number("WORKER_DEAD_AFTER", 15, least=3, most=3600)
 LOG_HEAD_BYTES = env.number("LOG_HEAD_BYTES", 262_144, least=1024)
 LOG_TAIL_BYTES = env.number("LOG_TAIL_BYTES", 65_536, least=1024)
+# Environment variables whose values are masked in logs, besides the secrets of the portal itself
+MASKED_VARIABLES = env.words("MASKED_VARIABLES")
 
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LOGGING = {

@@ -2,11 +2,12 @@
 
 import codecs
 import re
-from collections import deque
+from collections import defaultdict, deque
 
 from django.conf import settings
 from django.utils.translation import gettext_noop
 
+from releases.masking import KeyMasker, Masker, masked, rest_of_key
 from releases.models import LogBlock
 
 LONG_LINE = 4096
@@ -22,24 +23,32 @@ SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def inert(text):
+    """A text of a machine as it may be stored: nothing in it that is obeyed, and no secret."""
+    return masked(_readable(text))
+
+
+def _readable(text):
     return SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n").translate(INERT))
 
 
 class LogKeeper:
     """The log of one machine run while it runs: its first bytes as they come, its last bytes at the end.
 
-    `head` and `tail` are in bytes; memory stays within them. Blocks end where lines end.
+    `head` and `tail` are in bytes; memory stays within them. Blocks end where lines end. What is cut off in the middle
+    takes the broken lines around it along, or so much of them that no half of a secret is left.
     """
 
     def __init__(self, machine_run_id, head=None, tail=None):
         self.machine_run_id = machine_run_id
         self.head_room = settings.LOG_HEAD_BYTES if head is None else head
         self.tail_limit = settings.LOG_TAIL_BYTES if tail is None else tail
+        self.edge = min(LONG_LINE, self.head_room // 4, self.tail_limit // 4)
         self.head = []
         self.tail = deque()
         self.tail_size = self.left_out = self.number = 0
-        self.decoders = {}
-        self.unfinished = {}
+        self.cut = {}
+        self.masker = Masker()
+        self.streams = defaultdict(lambda: _Stream(self.masker))
 
     def feed(self, data, stream):
         head, rest = data[: self.head_room], data[self.head_room :]
@@ -50,8 +59,6 @@ class LogKeeper:
             self._feed_tail(rest, stream)
 
     def _feed_tail(self, data, stream):
-        self.left_out += max(0, len(data) - self.tail_limit)
-        data = data[-self.tail_limit :]
         self.tail.append((stream, data))
         self.tail_size += len(data)
         while self.tail_size > self.tail_limit:
@@ -59,6 +66,7 @@ class LogKeeper:
             excess = min(len(oldest), self.tail_size - self.tail_limit)
             self.tail_size -= excess
             self.left_out += excess
+            self.cut[stream] = oldest[excess - 1 : excess]
             if excess < len(oldest):
                 self.tail.appendleft((stream, oldest[excess:]))
 
@@ -70,33 +78,83 @@ class LogKeeper:
     def finish(self):
         """The blocks that remain once the command has ended: a mark for what was left out, and the tail."""
         blocks = self.take()
-        if self.left_out:
-            blocks += self._flush()
+        if self.cut:
+            blocks += [block for stream in self.cut for block in self._end_head(stream)]
+            for stream, last in self.cut.items():
+                self._begin_tail(stream, last == b"\n")
             blocks.append(self._block(LogBlock.Stream.MARK, LEFT_OUT % {"bytes": self.left_out}))
-        return blocks + self._blocks(self.tail) + self._flush()
+        blocks += self._blocks(self.tail)
+        return blocks + [block for stream in list(self.streams) for block in self._flush(stream)]
+
+    def _end_head(self, stream):
+        self.left_out += self.streams[stream].cut(self.edge)
+        return self._flush(stream)
+
+    def _begin_tail(self, stream, is_whole):
+        """Leaves out what the cut broke at the beginning of a stream's tail: a private key, or a line."""
+        said = b"".join(data for of, data in self.tail if of == stream)
+        broken = rest_of_key(said.decode("latin-1"))
+        if not broken and not is_whole:
+            broken = said.find(b"\n", 0, self.edge) + 1 or min(self.edge, len(said))
+        self.left_out += broken
+        pieces, self.tail = self.tail, deque()
+        for of, data in pieces:
+            gone = min(broken, len(data)) if of == stream else 0
+            broken -= gone
+            self.tail.append((of, data[gone:]))
 
     def _blocks(self, pieces):
-        texts = [(stream, self._lines(stream, data)) for stream, data in _joined(pieces)]
+        texts = [(stream, self.streams[stream].lines(data)) for stream, data in _joined(pieces)]
         return [self._block(stream, text) for stream, text in texts if text]
 
-    def _lines(self, stream, data):
-        """The text of `data` up to the end of its last line; what comes after that waits for more."""
-        decoder = self.decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")(errors="replace"))
-        text = self.unfinished.get(stream, "") + decoder.decode(data)
-        is_long = len(text) > LONG_LINE and "\n" not in text
-        # A carriage return at the very end may be half of a line's end.
-        end = len(text) - text.endswith("\r") if is_long else text.rfind("\n") + 1
-        self.unfinished[stream] = text[end:]
-        return inert(text[:end])
-
-    def _flush(self):
-        texts = {stream: self.unfinished[stream] + self.decoders[stream].decode(b"", True) for stream in self.decoders}
-        self.decoders, self.unfinished = {}, {}
-        return [self._block(stream, inert(text)) for stream, text in texts.items() if text]
+    def _flush(self, stream):
+        text = self.streams.pop(stream).rest()
+        return [self._block(stream, text)] if text else []
 
     def _block(self, stream, text):
         self.number += 1
         return LogBlock(machine_run_id=self.machine_run_id, number=self.number, stream=stream, text=text)
+
+
+class _Stream:
+    """One stream of a machine as text that may be stored, line by line; what has no end yet waits for more."""
+
+    def __init__(self, masker):
+        self.masker = masker
+        self.keys = KeyMasker()
+        # Bytes that are no text stay countable as surrogates.
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        self.unfinished = ""
+
+    def lines(self, data):
+        text = self.unfinished + self.keys.feed(self.decoder.decode(data))
+        end = text.rfind("\n") + 1
+        if not end and len(text) > 2 * LONG_LINE:
+            # What waits is masked already, so that a secret on the border is known by its beginning.
+            # A carriage return at the very end may be half of a line's end.
+            text = self._storable(text.removesuffix("\r")) + "\r" * text.endswith("\r")
+            end = max(0, len(text) - LONG_LINE)
+            self.unfinished = text[end:]
+            return text[:end]
+        self.unfinished = text[end:]
+        return self._storable(text[:end])
+
+    def cut(self, length):
+        """Leaves out the end of what waits, up to that length; returns how many bytes that were."""
+        self._end()
+        kept = max(0, len(self.unfinished) - length)
+        gone, self.unfinished = self.unfinished[kept:], self.unfinished[:kept]
+        return len(gone.encode(errors="surrogateescape"))
+
+    def rest(self):
+        self._end()
+        return self._storable(self.unfinished)
+
+    def _end(self):
+        self.unfinished += self.keys.feed(self.decoder.decode(b"", True)) + self.keys.flush()
+
+    def _storable(self, text):
+        return self.masker(_readable(text))
 
 
 def _joined(pieces):

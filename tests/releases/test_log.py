@@ -1,8 +1,10 @@
 import random
+import re
 
 import pytest
 
-from releases.log import LogKeeper, inert
+from releases.log import LONG_LINE, LogKeeper, inert
+from releases.masking import MASK, masked
 
 
 def keep(*pieces, head=100_000, tail=10_000, take_every=None):
@@ -21,6 +23,11 @@ def text_of(blocks, *streams):
 
 def marks(blocks):
     return [block.text for block in blocks if block.stream == "mark"]
+
+
+def left_out(blocks):
+    """How many bytes the marks say are missing."""
+    return sum(int(re.search(r"\d+", mark)[0]) for mark in marks(blocks))
 
 
 def split_at_random(data, seed):
@@ -98,19 +105,39 @@ def test_a_line_end_that_comes_in_two_parts_after_a_long_line_is_one():
 @pytest.mark.parametrize("seed", range(10))
 def test_however_much_is_said_no_more_than_head_and_tail_is_kept(seed):
     data = b"".join(b"line %d\n" % number for number in range(3000))
-    blocks = keep(*split_at_random(data, seed), head=1000, tail=500, take_every=10)
+    blocks = keep(*split_at_random(data, seed), head=1000, tail=505, take_every=10)
     text = text_of(blocks)
-    assert text == data[:1000].decode() + data[-500:].decode()
-    assert marks(blocks) == [f"… {len(data) - 1500} bytes left out here …"]
+    whole_lines = data[:1000].rpartition(b"\n")[0] + b"\n" + data[-505:].partition(b"\n")[2]
+    assert text == whole_lines.decode()
+    assert marks(blocks) == [f"… {len(data) - len(whole_lines)} bytes left out here …"]
 
 
 def test_the_mark_stands_between_head_and_tail():
     blocks = keep(b"a" * 10 + b"\n", b"b" * 5000, b"\nend\n", head=11, tail=5)
     assert [(block.stream, block.text) for block in blocks] == [
         ("out", "a" * 10 + "\n"),
-        ("mark", "… 5000 bytes left out here …"),
-        ("out", "\nend\n"),
+        ("mark", "… 5001 bytes left out here …"),
+        ("out", "end\n"),
     ]
+
+
+def test_a_line_that_the_cut_did_not_touch_is_kept():
+    blocks = keep(b"one\ntwo\n" + b"three\n" * 100 + b"four\nfive\n", head=8, tail=10)
+    assert text_of(blocks) == "one\ntwo\nfour\nfive\n"
+    assert left_out(blocks) == 600
+
+
+def test_half_a_line_of_a_stream_that_was_not_cut_is_kept_whole():
+    blocks = keep((b"half ", "err"), (b"x\n" * 500, "out"), (b"a line\n", "err"), head=205, tail=107, take_every=1)
+    assert text_of(blocks, "err") == "half a line\n"
+    assert text_of(blocks, "out") == "x\n" * 150
+    assert left_out(blocks) == 700
+
+
+def test_of_an_endless_line_only_its_ends_beside_the_cut_are_left_out():
+    blocks = keep(b"x" * 1_000_000, head=100_000, tail=40_000)
+    assert len(text_of(blocks)) == 140_000 - 2 * LONG_LINE
+    assert left_out(blocks) == 1_000_000 - len(text_of(blocks))
 
 
 @pytest.mark.parametrize("size", [1500, 1499, 1001, 1000, 999])
@@ -121,7 +148,10 @@ def test_what_just_fits_is_kept_whole_and_without_a_mark(size):
 
 
 def test_one_byte_too_many_is_marked():
-    assert marks(keep(b"x" * 1501, head=1000, tail=500)) == ["… 1 bytes left out here …"]
+    blocks = keep(b"x" * 999 + b"\n" + b"x\n" + b"y" * 499, head=1000, tail=500)
+    assert (len(text_of(blocks)), left_out(blocks)) == (1000 + 499, 2)
+    blocks = keep(b"x" * 999 + b"\n\n" + b"y" * 500, head=1000, tail=500)
+    assert (len(text_of(blocks)), left_out(blocks)) == (1500, 1)
 
 
 def test_a_character_on_the_border_of_the_head_stays_whole_when_nothing_is_left_out():
@@ -129,9 +159,9 @@ def test_a_character_on_the_border_of_the_head_stays_whole_when_nothing_is_left_
 
 
 def test_a_character_that_is_cut_at_the_border_is_shown_as_cut():
-    text = text_of(keep("中".encode() * 1000, head=100, tail=100))
-    assert text.startswith("中" * 33 + "\ufffd")
-    assert text.endswith("\ufffd" + "中" * 33)
+    blocks = keep("中".encode() * 1000, head=100, tail=100)
+    assert re.fullmatch("中{9}\ufffd?中{25}", text_of(blocks))
+    assert left_out(blocks) == 3000 - 3 * 34 - text_of(blocks).count("\ufffd")
 
 
 def test_memory_stays_within_head_and_tail():
@@ -145,15 +175,15 @@ def test_memory_stays_within_head_and_tail():
 
 def test_one_piece_larger_than_everything_is_cut():
     blocks = keep(b"x" * 1_000_000, head=1000, tail=500)
-    assert len(text_of(blocks)) == 1500
-    assert marks(blocks) == ["… 998500 bytes left out here …"]
+    assert len(text_of(blocks)) == 750 + 500
+    assert left_out(blocks) == 1_000_000 - 1250
 
 
 def test_bytes_that_are_left_out_are_counted_whatever_their_stream():
     pieces = [(b"x" * 300, "out"), (b"y" * 300, "err")] * 10
     blocks = keep(*pieces, head=500, tail=400)
-    assert marks(blocks) == ["… 5100 bytes left out here …"]
-    assert len(text_of(blocks)) == 900
+    assert len(text_of(blocks)) == 900 - 4 * 100
+    assert left_out(blocks) == 6000 - len(text_of(blocks))
 
 
 @pytest.mark.parametrize(
@@ -203,4 +233,98 @@ def test_the_caps_come_from_the_settings(settings):
     settings.LOG_HEAD_BYTES, settings.LOG_TAIL_BYTES = 2000, 1000
     keeper = LogKeeper(1)
     keeper.feed(b"x" * 10_000, "out")
-    assert len(text_of(keeper.finish())) == 3000
+    assert len(text_of(keeper.finish())) == 3000 - 2 * 250
+
+
+# A secret that the portal knows, and one of every shape; `s3cret` is in each of them.
+KNOWN = "known-s3cret-of-the-portal"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEowIBAAKCAQEAs3cretKeyBody\n" * 12 + "-----END RSA PRIVATE KEY-----"
+SECRETS = [
+    KNOWN,
+    "password=s3cret-" + "x" * 60,
+    'token="s3cret words, more of them"',
+    "Authorization: Bearer s3cret" + "y" * 40,
+    "https://bob:s3cret@h.example/",
+    "ghp_s3cret" + "a1B2c3D4e5" * 3,
+    "eyJhbGciOiJ9s3cret.eyJzdWIiOiIxs3cret.s3cret",
+]
+
+
+@pytest.fixture
+def known(settings):
+    settings.SECRET_KEY_FALLBACKS = [KNOWN]
+
+
+def shows_none(blocks):
+    return not re.search(r"s3cret|MIIEow|KeyBody|yyyyyy|xxxxxx|a1B2c3", text_of(blocks))
+
+
+class TestMasking:
+    @pytest.mark.parametrize("seed", range(20))
+    @pytest.mark.parametrize("between", ["\n", "\r\n", " ", " " + "filler " * 900, " " + "." * 9000 + " "])
+    def test_however_the_bytes_are_split_no_secret_is_kept(self, known, seed, between):
+        said = between.join(["begin", *SECRETS, KEY, *SECRETS, "end"])
+        blocks = keep(*split_at_random(said.encode(), seed), head=10**6, take_every=1 + seed % 4)
+        assert shows_none(blocks)
+        assert text_of(blocks) == masked(said.replace("\r\n", "\n"))
+
+    @pytest.mark.parametrize("said", [*SECRETS, KEY])
+    def test_the_streams_do_not_tear_one_another_s_secrets(self, known, said):
+        pieces = [piece for byte in said.encode() for piece in ((bytes([byte]), "out"), (b"a line of errors\n", "err"))]
+        blocks = keep(*pieces, take_every=1)
+        assert shows_none(blocks)
+        assert text_of(blocks, "out") == masked(said)
+        assert text_of(blocks, "err") == "a line of errors\n" * len(said)
+
+    @pytest.mark.parametrize("secret", [*SECRETS, KEY], ids=lambda secret: secret[:12])
+    def test_wherever_the_cut_goes_through_no_half_of_a_secret_is_kept(self, known, secret):
+        said = ("some words\n" * 50 + secret + "\n" + "other words\n" * 200 + secret + "\nend of it\n" * 50).encode()
+        for step in range(0, len(secret) + 12, 5):
+            blocks = keep(said, head=545 + step, tail=545 + step, take_every=1)
+            assert shows_none(blocks), step
+            assert "some words\n" in text_of(blocks)
+            assert "end of it\n" in text_of(blocks)
+            assert left_out(blocks) > 0
+
+    @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: secret[:12])
+    def test_nor_in_a_line_without_end(self, known, secret):
+        said = ("." * 20_000 + f" {secret} " + "." * 90_000 + f" {secret} " + "." * 20_000).encode()
+        for step in range(0, len(secret) + 2, 5):
+            blocks = keep(said, head=20_000 + step, tail=20_000 + step)
+            assert shows_none(blocks), step
+            assert len(text_of(blocks)) >= 40_000 - 2 * LONG_LINE
+
+    def test_a_key_whose_end_is_beyond_the_cut(self):
+        said = b"begin\n" + KEY.encode().replace(b"\n", b"\nMIIEowIB\n") + b"\n" + b"words\n" * 500
+        blocks = keep(said, head=200, tail=204, take_every=1)
+        assert text_of(blocks) == "begin\n" + "words\n" * 34
+
+    @pytest.mark.parametrize("value", ["x" * 300_000, "x" * 100 + "\0" + "x" * 20_000])
+    def test_a_secret_longer_than_any_line(self, value):
+        said = f"password={value} next\nend\n"
+        blocks = keep(*split_at_random(said.encode(), 1), head=10**6, take_every=3)
+        assert text_of(blocks) == f"password={MASK} next\nend\n"
+
+    def test_what_is_dropped_in_the_middle_is_not_looked_at(self, monkeypatch):
+        seen = []
+        keeper = LogKeeper(1, 10_000, 5_000)
+        monkeypatch.setattr(keeper, "masker", lambda text: seen.append(len(text)) or text)
+        for _ in range(1000):
+            keeper.feed(b"line of words\n" * 100, "out")
+        keeper.take()
+        keeper.finish()
+        assert sum(seen) <= 15_000
+
+    def test_the_reason_that_a_machine_gives(self, known):
+        assert inert(f"exec failed: token=abc {KNOWN}\x1b[0m") == f"exec failed: token={MASK} {MASK}␛[0m"
+
+
+def test_an_endless_line_is_read_about_once(monkeypatch):
+    seen = []
+    keeper = LogKeeper(1, 200_000, 1000)
+    monkeypatch.setattr(keeper, "masker", lambda text: seen.append(len(text)) or text)
+    for _ in range(10_000):
+        keeper.feed(b"x" * 10, "out")
+        keeper.feed(b"y" * 10, "err")
+    keeper.finish()
+    assert sum(seen) <= 3 * 200_000
