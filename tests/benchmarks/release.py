@@ -27,12 +27,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        _enter(Path(folder).resolve())
+        enter(Path(folder).resolve())
         rounds = _measure(Path(folder).resolve(), options.machines, options.rounds)
     _tell(options.machines, *rounds)
 
 
-def _enter(folder):
+def enter(folder):
+    """Sets the portal up on what a demo in `folder` has for it."""
     import django
 
     from releases.demo import environment
@@ -42,10 +43,29 @@ def _enter(folder):
     django.setup()
 
 
-def _measure(folder, machines, rounds):
+def demo_with(machines, folder):
+    """A demo in which payment has so many machines."""
     from releases.demo.portal import Demo
 
-    with Demo(folder, -(-machines * 12 // OF_TWELVE) + 12).running(port=0, slowly=False) as demo:
+    return Demo(folder, -(-machines * 12 // OF_TWELVE) + 12)
+
+
+def ask_for_job(demo, version, machines):
+    """An approved job for so many machines of payment, and these."""
+    from deploy_portal.models import User
+    from jobs.models import Business, Job, Machine
+
+    people = {role: User.objects.get(username=user["username"]) for role, user in demo.facts["users"].items()}
+    business = Business.objects.get(slug="payment")
+    chosen = list(Machine.objects.live_in(business)[:machines])
+    job = Job(business=business, title="Benchmark", version=version)
+    job.ask(people["requester"], chosen)
+    job.approve(people["approver"])
+    return job, chosen
+
+
+def _measure(folder, machines, rounds):
+    with demo_with(machines, folder).running(port=0, slowly=False) as demo:
         publisher = _Publisher(demo)
         portal, bare = [], []
         for number in range(rounds):
@@ -60,14 +80,12 @@ class _Publisher:
     def __init__(self, demo):
         import requests
 
-        from jobs.models import Business
         from releases.models import Task
         from tests.benchmarks.bare_asyncssh import SCRIPT
 
         self.demo = demo
-        self.business = Business.objects.get(slug="payment")
-        self.task = Task.objects.get(business=self.business, action="release")
-        self.rollback_task = Task.objects.get(business=self.business, action="rollback")
+        self.task = Task.objects.get(business__slug="payment", action="release")
+        self.rollback_task = Task.objects.get(business__slug="payment", action="rollback")
         self.task.revise(SCRIPT, None)
         self.page = requests.Session()
         account = demo.facts["users"]["publisher"]
@@ -77,7 +95,8 @@ class _Publisher:
     def release(self, version, machines):
         from releases.models import MachineRun, Run
 
-        job, chosen = self._job(version, machines)
+        job, chosen = ask_for_job(self.demo, version, machines)
+        chosen = [machine.pk for machine in chosen]
         path = f"jobs/{job.pk}/stages/pre-release/"
         token = re.search(r'name="token" value="([^"]+)"', self._get(path)).group(1)
         data = {"step": "start", "token": token, "machines": chosen, "typed_count": len(chosen), "remark": ""}
@@ -90,17 +109,6 @@ class _Publisher:
         wall = time.perf_counter() - began
         failed = MachineRun.objects.in_job(job).exclude(status="succeeded").count()
         return {"wall": wall, "cpu": self._worker_cpu() - cpu, "failed": failed, "peak": self._worker_peak()}
-
-    def _job(self, version, machines):
-        from deploy_portal.models import User
-        from jobs.models import Job, Machine
-
-        people = {role: User.objects.get(username=user["username"]) for role, user in self.demo.facts["users"].items()}
-        chosen = list(Machine.objects.live_in(self.business)[:machines])
-        job = Job(business=self.business, title="Benchmark", version=version)
-        job.ask(people["requester"], chosen)
-        job.approve(people["approver"])
-        return job, [machine.pk for machine in chosen]
 
     def _get(self, path):
         return self.page.get(self.demo.facts["address"] + path).text
