@@ -3,7 +3,12 @@ from django.urls import path, register_converter
 from releases.converters import KindConverter
 from releases.views.home import home
 from releases.views.job import job_page
-from releases.views.machine_run import machine_run_log, machine_run_page, resolve_machine_run
+from releases.views.machine_run import (
+    machine_run_download,
+    machine_run_log,
+    machine_run_page,
+    resolve_machine_run,
+)
 from releases.views.rollback import roll_back_job, roll_back_stage
 from releases.views.stage import skip_stage, stage_live, stage_page
 
@@ -21,3 +26,6 @@ urlpatterns = [
     path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/log/", machine_run_log, name="machine_run_log"),
     path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/resolve/", resolve_machine_run, name="resolve_machine_run"),
 ]
+    path(
+        "jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/log.txt", machine_run_download, name="machine_run_download"
+    ),

@@ -31,8 +31,15 @@ TABLE = {
     ("roll_back_stage", "post"):        [LOGIN, 403, 409, 403, 409, 404],
     ("roll_back_job", "get"):           [LOGIN, 403, 200, 403, 200, 404],
     ("roll_back_job", "post"):          [LOGIN, 403, 409, 403, 409, 404],
+    ("excuse_machines", "get"):         [LOGIN, 403, 200, 403, 200, 404],
+    ("excuse_machines", "post"):        [LOGIN, 403, 200, 403, 200, 404],
+    ("pause_run", "post"):              [LOGIN, 403, 302, 403, 302, 404],
+    ("resume_run", "post"):             [LOGIN, 403, 302, 403, 302, 404],
+    ("cancel_run", "get"):              [LOGIN, 403, 200, 403, 200, 404],
+    ("cancel_run", "post"):             [LOGIN, 403, 302, 403, 302, 404],
     ("machine_run", "get"):             [LOGIN, 200, 200, 200, 200, 404],
     ("machine_run_log", "get"):         [LOGIN, 200, 200, 200, 200, 404],
+    ("machine_run_download", "get"):    [LOGIN, 200, 200, 200, 200, 404],
     ("resolve_machine_run", "post"):    [LOGIN, 403, 200, 403, 200, 404],
     ("login", "get"):                   [200, 302, 302, 302, 302, 302],
     ("login", "post"):                  [200, 302, 302, 302, 302, 302],
@@ -59,8 +66,9 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
     addresses = {name: reverse(name) for name in NOT_OF_A_JOB} | {"new_job": reverse("new_job") + "?business=payment"}
     addresses |= {name: page(name, waiting) for name in ("job", "edit_job", "withdraw_job", "approve_job")}
     addresses |= {name: page(name, approved) for name in ("stage", "skip_stage")}
-    addresses |= {name: page(name, run) for name in ("stage_live", "roll_back_stage", "roll_back_job")}
-    for name in ("machine_run", "machine_run_log", "resolve_machine_run"):
+    addresses |= {name: page(name, run) for name in ("stage_live", "roll_back_stage", "roll_back_job", "excuse_machines")}
+    addresses |= {name: page(name, run, run_id=machine_run.run_id) for name in ("pause_run", "resume_run", "cancel_run")}
+    for name in ("machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"):
         addresses[name] = page(name, run, machine_run_id=machine_run.pk)
     return addresses
 

@@ -104,6 +104,7 @@ PAGES = {
     "rolling back": post(lambda world: page("roll_back_stage", world.done), rolling_back),
     "machine run": machine_runs("machine_run"),
     "log": machine_runs("machine_run_log"),
+    "log as a file": machine_runs("machine_run_download"),
 }
 
 
@@ -112,6 +113,7 @@ def queries(client, world, ask):
     client.force_login(user)
     with CaptureQueriesContext(connection) as captured:
         response = getattr(client, method)(address, data)
+        list(response)
     assert response.status_code == answer
     return [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
 

@@ -1,7 +1,12 @@
+import re
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
+from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -33,6 +38,15 @@ def machine_run_log(request, job_id, machine_run_id):
 
 
 @login_required
+@require_GET
+def machine_run_download(request, job_id, machine_run_id):
+    """The whole log as a file, each line behind its time and stream: `14:03:59 err| no space left`."""
+    machine_run = _get_machine_run(request.user, job_id, machine_run_id)
+    headers = {"Content-Disposition": content_disposition_header(True, _file_name(machine_run))}
+    return StreamingHttpResponse(_as_text(machine_run), content_type="text/plain; charset=utf-8", headers=headers)
+
+
+@login_required
 @require_POST
 def resolve_machine_run(request, job_id, machine_run_id):
     machine_run = _get_machine_run(request.user, job_id, machine_run_id, Right.RESOLVE)
@@ -53,6 +67,19 @@ def _get_machine_run(user, job_id, machine_run_id, right=Right.VIEW):
     machine_run = get_object_or_404(machine_runs.select_related("run__started_by", "run__stage"), pk=machine_run_id)
     machine_run.run.stage.job = job
     return machine_run
+
+
+def _as_text(machine_run):
+    blocks = LogBlock.objects.filter(machine_run=machine_run).order_by("number")
+    for at, stream, text in blocks.values_list("at", "stream", "text").iterator(chunk_size=20):
+        before = f"{timezone.localtime(at):%H:%M:%S} {'---' if stream == LogBlock.Stream.MARK else stream}| "
+        yield "".join(f"{before}{line}\n" for line in text.splitlines())
+
+
+def _file_name(machine_run):
+    job = machine_run.run.stage.job
+    what = re.sub(r"[^A-Za-z0-9._-]", "-", f"{job.business.slug}-{job.version}-{machine_run.machine.hostname}")
+    return f"{what[:200]}-run-{machine_run.run_id}.log"
 
 
 def _show(request, machine_run, form, template="releases/machine_run.html"):

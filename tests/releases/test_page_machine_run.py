@@ -1,12 +1,17 @@
 """One machine of a run: its log, what happened, and how an unknown one ended."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
 
-from jobs.models import Event
+from jobs.models import Event, Job, Machine
+from releases.log import LogKeeper
+from releases.masking import MASK
 from releases.models import LogBlock, MachineRun
 from tests.pages import is_sent_to_login, page, source, words
 
-ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "resolve_machine_run"])
+ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
 EVIL = "<script>alert(1)</script></code></li>"
 
 
@@ -52,7 +57,7 @@ class TestWho:
         where = address(name, machine_run, make_job("3.0"))
         assert (client.post(where) if name.startswith("resolve") else client.get(where)).status_code == 404
 
-    @pytest.mark.parametrize("name", ["machine_run", "machine_run_log"])
+    @pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "machine_run_download"])
     @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
     def test_a_log_is_only_read(self, as_user, publisher, machine_run, name, method):
         assert getattr(as_user(publisher), method)(address(name, machine_run)).status_code == 405
@@ -127,6 +132,81 @@ class TestLog:
         response = as_user(approver).get(address("machine_run_log", machine_run), {"after": "9" * 9})
         assert response.status_code == 200
         assert "one" not in words(response)
+
+
+class TestDownload:
+    def download(self, client, machine_run):
+        response = client.get(address("machine_run_download", machine_run))
+        assert response.status_code == 200
+        return b"".join(response.streaming_content).decode()
+
+    def test_each_line_stands_behind_its_time_and_stream(self, as_user, approver, machine_run, settings):
+        settings.TIME_ZONE = "Asia/Shanghai"
+        says(machine_run, "one\ntwo\n")
+        says(machine_run, "no space left\n", stream="err")
+        says(machine_run, "… 5 bytes left out here …", stream="mark")
+        says(machine_run, "the end\nof 中文 🚀")
+        LogBlock.objects.filter(machine_run=machine_run).update(at=datetime(2026, 11, 24, 6, 3, 59, tzinfo=UTC))
+        assert self.download(as_user(approver), machine_run).splitlines() == [
+            "14:03:59 out| one",
+            "14:03:59 out| two",
+            "14:03:59 err| no space left",
+            "14:03:59 ---| … 5 bytes left out here …",
+            "14:03:59 out| the end",
+            "14:03:59 out| of 中文 🚀",
+        ]
+
+    def test_it_is_text_to_be_saved_under_a_name_that_tells_what_it_is(self, as_user, approver, machine_run):
+        response = as_user(approver).get(address("machine_run_download", machine_run))
+        assert response["Content-Type"] == "text/plain; charset=utf-8"
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in response["Content-Security-Policy"]
+        name = f"payment-2.0-pay-1-run-{machine_run.run_id}.log"
+        assert response["Content-Disposition"] == f'attachment; filename="{name}"'
+
+    def test_the_name_is_safe_whatever_the_parts_are(self, as_user, approver, machine_run):
+        Machine.objects.filter(pk=machine_run.machine_id).update(hostname='../x"\r\ny' + "z" * 240)
+        Job.objects.update(version="1~rc+2")
+        response = as_user(approver).get(address("machine_run_download", machine_run))
+        name = re.fullmatch(r'attachment; filename="([A-Za-z0-9._-]+)"', response["Content-Disposition"])[1]
+        assert name.startswith("payment-1-rc-2-..-x---yzzz")
+        assert name.endswith(f"zzz-run-{machine_run.run_id}.log")
+        assert len(name) < 255
+
+    def test_a_machine_that_said_nothing(self, as_user, approver, machine_run):
+        assert self.download(as_user(approver), machine_run) == ""
+
+    def test_every_line_has_its_prefix_whatever_ends_it(self, as_user, approver, machine_run):
+        says(machine_run, "a\u2028b\x0bc\n\n" + EVIL)
+        said = self.download(as_user(approver), machine_run)
+        assert [line[8:] for line in said.splitlines()] == [
+            " out| a",
+            " out| b",
+            " out| c",
+            " out| ",
+            f" out| {EVIL}",
+        ]
+
+    def test_it_is_sent_block_by_block(self, as_user, approver, machine_run):
+        says(machine_run, *["line\n" * 1000] * 50)
+        response = as_user(approver).get(address("machine_run_download", machine_run))
+        assert response.streaming
+        sizes = [len(piece) for piece in response.streaming_content]
+        assert sizes == [1000 * len("12:00:00 out| line\n")] * 50
+
+    def test_the_page_and_the_pane_lead_there(self, as_user, approver, machine_run):
+        client = as_user(approver)
+        link = f'href="{address("machine_run_download", machine_run)}" download'
+        assert link in source(client.get(address("machine_run", machine_run)))
+        assert link in source(client.get(address("machine_run", machine_run), HTTP_HX_REQUEST="true"))
+
+    def test_a_secret_that_a_machine_said_is_not_in_it(self, as_user, approver, machine_run):
+        keeper = LogKeeper(machine_run.pk)
+        keeper.feed(b"login with password=s3cret now\n", "out")
+        LogBlock.objects.bulk_create(keeper.finish())
+        client = as_user(approver)
+        assert f"login with password={MASK} now" in self.download(client, machine_run)
+        assert f"login with password={MASK} now" in words(client.get(address("machine_run", machine_run)))
 
 
 class TestFacts:
