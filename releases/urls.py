@@ -24,8 +24,8 @@ urlpatterns = [
     path("jobs/<pk:job_id>/stages/<kind:kind>/rollback/", roll_back_stage, name="roll_back_stage"),
     path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/", machine_run_page, name="machine_run"),
     path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/log/", machine_run_log, name="machine_run_log"),
-    path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/resolve/", resolve_machine_run, name="resolve_machine_run"),
-]
     path(
         "jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/log.txt", machine_run_download, name="machine_run_download"
     ),
+    path("jobs/<pk:job_id>/machine-runs/<pk:machine_run_id>/resolve/", resolve_machine_run, name="resolve_machine_run"),
+]
