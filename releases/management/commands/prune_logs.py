@@ -1,0 +1,70 @@
+import argparse
+import json
+from datetime import UTC, timedelta
+
+from django.core.management.base import BaseCommand
+from django.db import transaction
+from django.db.models import Count, Exists, OuterRef
+
+from deploy_portal.clock import database_now
+from releases.models import LogBlock, MachineRun
+from releases.models.machine_run import HOLDING
+
+BATCH = 1000
+PRUNED = "… this log was pruned on {:%Y-%m-%d %H:%M} UTC …"
+
+
+class Command(BaseCommand):
+    help = (
+        "Deletes what machines said in runs that ended long ago, and leaves a line in each log that says when. The "
+        "history stays: who released what, where, when, and how it ended. Logs of machines that still run, or whose "
+        "end is unknown, stay too. Meant for cron; calling it again does no harm."
+    )
+
+    def add_arguments(self, parser):
+        parser.add_argument(
+            "--older-than", metavar="DAYS", type=_days, required=True, help="prune what ended more than DAYS days ago"
+        )
+        parser.add_argument("--keep-failed", action="store_true", help="prune only the logs of machines that succeeded")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be pruned, and delete nothing")
+        parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+    def handle(self, *args, older_than, keep_failed, dry_run, **options):
+        now = database_now()
+        logs = _old_logs(now - timedelta(days=older_than), keep_failed)
+        counts = _count(logs) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)))
+        if options["json"]:
+            self.stdout.write(json.dumps({"logs": counts[0], "blocks": counts[1], "dry_run": dry_run}))
+        else:
+            self.stdout.write(f"{'Would prune' if dry_run else 'Pruned'} {counts[0]} logs, {counts[1]} blocks.")
+
+
+def _days(text):
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text)):
+        raise argparse.ArgumentTypeError(f"a whole number of days from 1 to 99999, not {text!r}")
+    return int(text)
+
+
+def _old_logs(before, keep_failed):
+    """The machine runs that ended before then and whose log holds more than marks: the others are pruned already."""
+    said = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
+    ended = MachineRun.objects.filter(Exists(said), ended_at__lt=before).exclude(status__in=HOLDING)
+    return ended.filter(status=MachineRun.Status.SUCCEEDED) if keep_failed else ended
+
+
+def _count(logs):
+    counts = logs.aggregate(logs=Count("pk", distinct=True), blocks=Count("log_blocks"))
+    return counts["logs"], counts["blocks"]
+
+
+def _prune(logs, mark):
+    """Prunes batch by batch, each in a transaction of its own; returns how many logs and blocks that were."""
+    pruned = deleted = last = 0
+    while ids := list(logs.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        with transaction.atomic():
+            deleted += LogBlock.objects.filter(machine_run__in=ids).delete()[0]
+            marks = [LogBlock(machine_run_id=pk, number=1, stream=LogBlock.Stream.MARK, text=mark) for pk in ids]
+            LogBlock.objects.bulk_create(marks, ignore_conflicts=True)
+        pruned += len(ids)
+        last = ids[-1]
+    return pruned, deleted
