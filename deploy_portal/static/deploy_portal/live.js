@@ -160,6 +160,15 @@
     if (event.target.closest("[data-log-error]")) showInLog(log, log.querySelector(".err"));
   });
 
+  // One listener for all tiles: htmx would go through each of them at every swap.
+  document.addEventListener("click", (event) => {
+    const tile = event.target.closest("[data-tiles=log] > [href]");
+    if (!tile || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const options = { source: tile, target: "#log-pane", swap: "innerHTML" };
+    htmx.ajax("GET", tile.getAttribute("href"), options).catch(() => {}); // htmx tells of it by an event
+  });
+
   document.addEventListener("keydown", (event) => {
     moveAmongTiles(event);
     if (event.key === "Enter" && event.target.matches("[data-log-search]")) {
