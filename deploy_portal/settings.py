@@ -159,6 +159,7 @@ CONFIG_SOURCES = {
     "blueking": "jobs.config_service.blueking.BlueKingSource",
     "consul": "jobs.config_service.consul.ConsulSource",
     "etcd": "jobs.config_service.etcd.EtcdSource",
+    "ansible": "jobs.config_service.ansible.AnsibleSource",
     "file": "jobs.config_service.file.FileSource",
 }
 CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)
@@ -168,6 +169,7 @@ ALLOW_LOOPBACK_MACHINES = env.flag("ALLOW_LOOPBACK_MACHINES", False)
 # Environment variables that a source may send as a token: only these, so that no admin can ask for SECRET_KEY
 CONFIG_SERVICE_TOKEN_PREFIX = "CONFIG_TOKEN_"  # noqa: S105
 CONFIG_FILES_DIR = Path(env.text("CONFIG_FILES_DIR", str(BASE_DIR / "config")))
+ALLOW_INVENTORY_SCRIPTS = env.flag("ALLOW_INVENTORY_SCRIPTS", False)
 
 # Reaching machines
 EXECUTORS = {

@@ -1,7 +1,10 @@
 """docs/config-service.md names every source and every option, and its examples work."""
 
 import json
+import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -25,6 +28,7 @@ def test_every_option_is_documented(source, section):
 
 @pytest.mark.parametrize("source", settings.CONFIG_SOURCES)
 def test_the_examples_can_work(source, section, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     for variable in re.findall("CONFIG_TOKEN_[A-Z]+", section):
         # It may be anything: a token, credentials as JSON, or a name and a password with a colon between.
         monkeypatch.setenv(variable, '{"bk_app_code": "portal", "bk_app_secret": "a-token"}')
