@@ -2,6 +2,7 @@
 
 import pytest
 
+from releases.models import LogBlock
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -71,3 +72,22 @@ def test_search_and_first_error(publisher_at, worker, job, machines, start, task
     browser.type("[data-log-search]", "no such words")
     wait_until(lambda: browser.words("[data-log-count]") == "not found")
     assert "<b>line</b> 5" in lines(browser)
+
+
+def test_search_goes_on_behind_a_mark_and_in_what_comes_later(publisher_at, job, machines, start):
+    browser = publisher_at
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    write(machine_run, 1, "out", "line 4\nline 5\n")
+    write(machine_run, 2, "mark", "… 5 bytes left out here …")
+    write(machine_run, 3, "err", "no LINE 50\n")
+    browser.open(f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
+    browser.type("[data-log-search]", "line 5")
+    wait_until(lambda: browser.words("[data-log-count]") == "1 of 2")
+    write(machine_run, 4, "out", "line 51\nline 6\n")
+    wait_until(lambda: browser.words("[data-log-count]") == "1 of 3")
+    browser.click("[data-log-up]")
+    assert browser.ask("document.querySelector('mark.here').parentElement.textContent") == "line 51"
+
+
+def write(machine_run, number, stream, text):
+    LogBlock.objects.create(machine_run=machine_run, number=number, stream=stream, text=text)
