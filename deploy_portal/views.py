@@ -14,6 +14,8 @@ BUTTON_ON = {
     "withdraw_job": "job",
     "skip_stage": "stage",
     "resolve_machine_run": "machine_run",
+    "pause_run": "job",
+    "resume_run": "job",
     "logout": "home",
 }
 
@@ -26,7 +28,9 @@ class LogIn(LoginView):
         path = super().get_redirect_url()
         found = _resolved(path)
         if found and found.url_name in BUTTON_ON:
-            return reverse(BUTTON_ON[found.url_name], kwargs=found.kwargs)
+            page = BUTTON_ON[found.url_name]
+            where = {"job_id": found.kwargs["job_id"]} if page == "job" else found.kwargs
+            return reverse(page, kwargs=where)
         return path
 
     def get_context_data(self, **kwargs):

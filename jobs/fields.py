@@ -26,6 +26,8 @@ class MachinesField(ModelMultipleChoiceField):
 
     def clean(self, value):
         if not value:
+            if not self.required:
+                return []
             raise ValidationError(self.error_messages["required"], code="required")
         ids = [self._pk(item) for item in value]
         if len(set(ids)) < len(ids):

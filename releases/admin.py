@@ -18,11 +18,16 @@ MACHINE_RUNS_SHOWN = 100
 
 
 def shown_script(version):
-    """The text of a version with its lines numbered, closed until somebody opens it."""
-    lines = version.script.removesuffix("\n").split("\n")
+    """The text of a version, and of its check if it has one, closed until somebody opens it."""
+    shown = _numbered(version.script, _("Show the text (%(n)d lines)"))
+    return shown + _numbered(version.check_script, _("Show the check (%(n)d lines)")) if version.check_script else shown
+
+
+def _numbered(script, title):
+    lines = script.removesuffix("\n").split("\n")
     numbered = format_html_join("", "<li>{}</li>", ([inert(line)] for line in lines))
     shown = '<details><summary>{}</summary><ol class="script" tabindex="0">{}</ol></details>'
-    return format_html(shown, _("Show the text (%(n)d lines)") % {"n": len(lines)}, numbered)
+    return format_html(shown, title % {"n": len(lines)}, numbered)
 
 
 class ScriptField(forms.CharField):
@@ -44,12 +49,18 @@ class TaskForm(forms.ModelForm):
         label=_("Script"),
         help_text=_("For sh, or bash if it begins with #!/bin/bash. Saving a changed text makes a new version of it."),
     )
+    check_script = ScriptField(
+        label=_("Check"),
+        required=False,
+        help_text=_("Runs on a machine after the script succeeded there; the machine succeeded when both did."),
+    )
     based_on = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.instance.latest:
-            self.initial |= {"script": self.instance.latest.script, "based_on": self.instance.latest.number}
+            latest = self.instance.latest
+            self.initial |= {"script": latest.script, "check_script": latest.check_script, "based_on": latest.number}
 
     def clean(self):
         super().clean()
@@ -90,7 +101,7 @@ class TaskAdmin(admin.ModelAdmin):
     list_filter = ["in_use", "action", "business"]
     list_select_related = ["business", "latest__author"]
     search_fields = ["name"]
-    fields = ["name", "business", "action", "timeout", "in_use", "script", "based_on"]
+    fields = ["name", "business", "action", "timeout", "in_use", "script", "check_script", "based_on"]
 
     def get_inlines(self, request, obj):
         return self.inlines if obj else []
@@ -106,7 +117,7 @@ class TaskAdmin(admin.ModelAdmin):
     def save_model(self, request, obj, form, change):
         # `latest` is left to revise(), which locks the task first.
         obj.save(update_fields=["name", "business", "timeout", "in_use"] if change else None)
-        obj.revise(form.cleaned_data["script"], request.user)
+        obj.revise(form.cleaned_data["script"], request.user, form.cleaned_data["check_script"])
 
     @admin.display(description=_("business"), ordering="business__name")
     def of_business(self, task):
@@ -154,7 +165,10 @@ class ReleaseStageAdmin(NumberedAdmin):
     list_filter = ["kind", "status", "job__business"]
     list_select_related = ["job__business", "release_task__latest", "rollback_task__latest"]
     search_fields = ["job__id__exact", "job__title", "job__version"]
-    fields = ["job", "kind", "state", "release_task", "rollback_task", "machine_count", "batch_size", "remark"]
+    fields = [
+        *["job", "kind", "state", "release_task", "rollback_task", "machine_count", "batch_size", "canary"],
+        *["batch_pause", "failure_budget", "remark"],
+    ]
 
     def view_on_site(self, stage):
         return reverse("stage", args=[stage.job_id, stage.kind])
@@ -209,8 +223,8 @@ class RunAdmin(ShownRun, NumberedAdmin):
     date_hierarchy = "started_at"
     ordering = ["-pk"]
     fields = [
-        *["stage", "action", "state", "counts", "task", "timeout", "batch_size", "batch_progress"],
-        *["remark", "started_by", "started_at", "ended_at"],
+        *["stage", "action", "state", "counts", "retry_of", "task", "timeout", "batch_size", "canary", "batch_pause"],
+        *["batch_progress", "failure_budget", "remark", "started_by", "started_at", "ended_at"],
     ]
 
     def get_queryset(self, request):

@@ -4,19 +4,21 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from jobs.models import Listing, Machine
+from jobs.models import JobMachine, Listing, Machine
 from releases.models import MachineRun, ReleaseStage
 from releases.models.run import with_versions
 
 
 @dataclass
 class Candidate:
-    """`state` is "free", "held", "gone" or "released"; `by` is the machine run that holds or released it."""
+    """`state` is "free", "held", "gone", "released" or "excused"; `by` is the machine run that holds or released it."""
 
     machine: Machine
     state: str
     by: MachineRun | None = None
     gone_at: object = None
+    can_wait: bool = False
+    excuse: JobMachine | None = None
 
     @property
     def is_free(self):
@@ -26,6 +28,8 @@ class Candidate:
     def why_not(self):
         if self.state == "held":
             return _("%(machine)s is held by #%(job)s.") % {"machine": self.machine, "job": self.by.run.stage.job_id}
+        if self.state == "excused":
+            return _("%(machine)s is excused from this job.") % {"machine": self.machine}
         if self.state == "gone":
             return _("%(machine)s is gone from the config service.") % {"machine": self.machine}
         return _("%(machine)s is already released by this job.") % {"machine": self.machine}
@@ -42,11 +46,18 @@ def candidates(stage):
     )
     runs = MachineRun.objects.select_related("run__stage__job__business", "run__started_by")
     held = {run.machine_id: run for run in runs.holding().filter(machine__jobs=job)}
+    held |= {run.machine_id: run for run in runs.in_job(job).pending()}
     released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
+    excuses = job.job_machines.exclude(excused_at=None).select_related("excused_by")
+    excused = {job_machine.machine_id: job_machine for job_machine in excuses}
 
     def see(machine):
+        if machine.pk in excused:
+            return Candidate(machine, "excused", excuse=excused[machine.pk])
         if machine.pk in held:
-            return Candidate(machine, "held", held[machine.pk])
+            by = held[machine.pk]
+            can_wait = by.run.stage.job_id != job.pk and machine.pk not in gone and machine.pk not in released
+            return Candidate(machine, "held", by, can_wait=can_wait)
         if machine.pk in released:
             return Candidate(machine, "released", released[machine.pk])
         if machine.pk in gone:
@@ -56,13 +67,21 @@ def candidates(stage):
     return [see(machine) for machine in machines]
 
 
+def left_to_do(job):
+    """The machines that keep `job` from being done and that nothing of it is about to touch, as Candidates."""
+    busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
+    done = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
+    seen = candidates(ReleaseStage.objects.of(job)[0])
+    return [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in busy | done]
+
+
 class Rollback:
     """What can be rolled back of one stage (`what` is its kind) or of all ("job"), and what cannot just now."""
 
     def __init__(self, job, what):
         self.job, self.what = job, what
         self.stages = [stage for stage in ReleaseStage.objects.of(job) if what in (stage.kind, "job")]
-        self.changed = [machine_run for stage in self.stages for machine_run in stage.changed_machines()]
+        self.changed = [machine_run for stage in self.stages for machine_run in stage.rollback_candidates()]
         self.out_of_reach = self._out_of_reach()
 
     @property

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from django.core.management.base import CommandError
 
 from deploy_portal.models import User
-from jobs.commands import CONFLICT, FAILED, PortalCommand
+from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
 from jobs.models import JobMoved
-from releases.models import MachinesHeld, Run, StageMoved
+from releases.access import get_run
+from releases.forms import RemarkForm
+from releases.models import MachinesHeld, Run, RunMoved, StageMoved
 
 POLL = 0.2
 
@@ -24,7 +26,7 @@ class Acting:
 class RunCommand(PortalCommand):
     """A command that starts runs and can wait for their end."""
 
-    conflicts = (JobMoved, StageMoved, MachinesHeld)
+    conflicts = (JobMoved, StageMoved, RunMoved, MachinesHeld)
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
@@ -34,7 +36,7 @@ class RunCommand(PortalCommand):
     def finish(self, runs, wait, wait_limit, as_json):
         """Tells what was started; with `wait`, what became of it."""
         deadline = time.monotonic() + wait_limit
-        while wait and any(run.status == Run.Status.RUNNING for run in runs):
+        while wait and any(run.is_active for run in runs):
             if time.monotonic() > deadline:
                 raise CommandError("Still running; look at the job.", returncode=CONFLICT)
             time.sleep(POLL)
@@ -43,5 +45,29 @@ class RunCommand(PortalCommand):
         facts = [{"id": run.pk, "action": run.action, "status": run.status} for run in runs]
         words = "\n".join(f"Run {run.pk} ({run.action}) of {run.stage}: {run.status}" for run in runs)
         self.say(words, as_json, runs=facts)
-        if any(run.status == Run.Status.FAILED for run in runs):
+        self.require_success(runs)
+
+    def require_success(self, runs):
+        if any(run.status in (Run.Status.FAILED, Run.Status.CANCELLED) for run in runs):
             raise CommandError("Not every machine succeeded.", returncode=FAILED)
+
+
+class TurnCommand(RunCommand):
+    """A command that takes one step with a run: the method of Run that `step` names."""
+
+    step = ""
+
+    def add_arguments(self, parser):
+        super().add_arguments(parser)
+        parser.add_argument("run", type=int, help="the run's number, as run_stage and job_status tell it")
+        parser.add_argument("--reason", default="", help="why; kept in the job's history")
+
+    def act(self, user, *, run, reason, **options):
+        run = get_run(user, run)
+        reason = checked(RemarkForm({"reason": reason})).cleaned_data["reason"]
+        getattr(run, self.step)(user, reason)
+        run.refresh_from_db(fields=["status"])
+        self.finish([run], options["wait"], options["wait_limit"], options["json"])
+
+    def require_success(self, runs):
+        """That a run ended as it was told to is no failure."""

@@ -1,38 +1,69 @@
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from jobs.fields import MachinesField
+from jobs.forms import ReasonForm, StepForm
 from jobs.models import Machine
 from jobs.rights import Right
 from jobs.validators import printable_text
 from releases.candidates import why_not
-from releases.models import Action, ReleaseStage, Task
+from releases.models import Action, Kind, MachineRun, ReleaseStage, Task
 
 # From this many machines on, their number is typed before they start.
 TYPED_FROM = 20
+PACE = ["batch_size", "canary", "batch_pause", "failure_budget"]
+MACHINES = ["machines", "when_free"]
+
+
+class RemarkForm(StepForm):
+    """A step that may be given a reason."""
+
+    reason = forms.CharField(label=_("Why"), required=False, max_length=2000, validators=[printable_text])
 
 
 class ReleaseStageForm(forms.ModelForm):
     """What a publisher chooses for a stage: out of the machines of the job that the session names, and no others."""
 
-    machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"))
+    machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"), required=False)
+    # Machines that other jobs hold; each one is named to wait for the end of what holds it.
+    when_free = MachinesField(queryset=Machine.objects.none(), label=_("start when free"), required=False)
 
     class Meta:
         model = ReleaseStage
-        fields = ["release_task", "rollback_task", "machines", "remark", "batch_size"]
+        fields = ["release_task", "rollback_task", "machines", "remark", *PACE]
         widgets = {"remark": forms.Textarea(attrs={"rows": 2})}
 
     def __init__(self, *args, request, **kwargs):
         super().__init__(*args, **kwargs)
         stage = self.instance
-        self.fields["machines"].queryset = stage.offered_machines().filter(jobs=request.session["job_id"])
-        self.fields["machines"].why_not = lambda ids: why_not(stage, ids)
+        offered = stage.offered_machines().filter(jobs=request.session["job_id"])
+        waiting = stage.offered_machines(when_free=True).filter(jobs=request.session["job_id"])
+        for name, queryset in (("machines", offered), ("when_free", waiting)):
+            self.fields[name].queryset = queryset
+            self.fields[name].why_not = lambda ids: why_not(stage, ids)
+        self.fields["batch_pause"].required = False
+        if stage.kind == Kind.RELEASE and not stage.version:
+            self.initial["canary"] = True
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
             self.fields[name].queryset = Task.objects.offered_to(stage.job.business, action)
             self.fields[name].required = True
             self.fields[name].empty_label = None
         # Ops may step in, but never without saying why.
         self.fields["remark"].required = Right.PUBLISH not in stage.job.business.rights_by_role(request.user)
+
+    def clean_batch_pause(self):
+        return self.cleaned_data["batch_pause"] or 0
+
+    def clean(self):
+        super().clean()
+        if not self.has_error("machines") and not self.has_error("when_free") and not self.chosen:
+            self.add_error("machines", ValidationError(MachinesField.default_error_messages["required"], "required"))
+
+    @property
+    def chosen(self):
+        """The machines that are to be released, at once or when they are free."""
+        return list({machine.pk: machine for name in MACHINES for machine in self.cleaned_data.get(name, [])}.values())
 
 
 class StartForm(forms.Form):
@@ -61,19 +92,44 @@ class StartForm(forms.Form):
         return typed
 
 
-class RollbackForm(forms.Form):
-    """Which of the machines that were changed go back, and why."""
+class ChosenForm(ReasonForm):
+    """Some machines out of a list that the page showed, and why."""
 
     machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"))
-    reason = forms.CharField(
-        label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 2})
-    )
+
+    def __init__(self, *args, listed, why_not, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["machines"].queryset = Machine.objects.filter(pk__in=[machine.pk for machine in listed])
+        self.fields["machines"].why_not = why_not
+        self.fields["reason"].widget.attrs["rows"] = 2
+
+
+class ExcuseForm(ChosenForm):
+    """Which of a job's machines it is done without, and why."""
+
+    def __init__(self, *args, left, **kwargs):
+        listed = [candidate.machine for candidate in left]
+        super().__init__(
+            *args, listed=listed, why_not=lambda ids: [_("Some of these cannot be excused now.")], **kwargs
+        )
+
+
+class RollbackForm(ChosenForm):
+    """Which of the machines that were changed go back, and why."""
+
+    looked = forms.BooleanField(label=_("I have looked: nothing of this job still runs there"), required=False)
 
     def __init__(self, *args, rollback, **kwargs):
-        super().__init__(*args, **kwargs)
-        changed = [machine_run.machine_id for machine_run in rollback.changed]
-        self.fields["machines"].queryset = Machine.objects.filter(pk__in=changed)
-        self.fields["machines"].why_not = rollback.why_not
+        listed = [machine_run.machine for machine_run in rollback.changed]
+        super().__init__(*args, listed=listed, why_not=rollback.why_not, **kwargs)
+        self.unknown = {run.machine_id for run in rollback.changed if run.status == MachineRun.Status.UNKNOWN}
+
+    def clean(self):
+        super().clean()
+        unknown = [machine for machine in self.cleaned_data.get("machines", []) if machine.pk in self.unknown]
+        if unknown and not self.cleaned_data["looked"]:
+            names = ", ".join(machine.hostname for machine in unknown[:20])
+            self.add_error("looked", _("Look first: a command may still be running on %(names)s.") % {"names": names})
 
 
 class ResolveForm(forms.Form):

@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import logging
+import queue
+import threading
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
 
-from releases.models import LogBlock, MachineRun, Run
+from releases.models import LogBlock, MachineRun, Run, Worker
 
 log = logging.getLogger(__name__)
 
 TICK = 0.02
 LOG_TICK = 0.2
 RETRY_AFTER = 0.5
+CLOSE_WITHIN = 2
 LOG_BYTES_AHEAD = 4_000_000
 
 
@@ -24,15 +26,21 @@ class Ledger:
 
     def __init__(self, worker):
         self.worker = worker
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self.calls = queue.SimpleQueue()
+        # A daemon: whoever is told to end does not wait for a database that may never come back.
+        self.thread = threading.Thread(target=_serve, args=(self.calls,), name="ledger", daemon=True)
+        self.thread.start()
         self.begins, self.ends, self.keepers = {}, {}, set()
         self.unwritten = 0
+        self.is_given_up = False
         self.due = asyncio.Event()
         self.written = asyncio.Event()
 
     async def ask(self, function, *args):
         """Calls `function` in the database thread, again and again while the database is away."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, _persistently, function, *args)
+        promise = asyncio.get_running_loop().create_future()
+        self.calls.put((promise, function, args))
+        return await promise
 
     async def begin(self, machine_run_id):
         """Whether the machine run is now `running`, and still this worker's: only then may its command be sent."""
@@ -40,7 +48,8 @@ class Ledger:
 
     async def end(self, machine_run, keeper, ending):
         """Records `ending` (status, exit status, reason) together with the last of the log."""
-        await self._promise(self.ends, machine_run.pk, (machine_run, keeper, ending))
+        if not self.is_given_up:
+            await self._promise(self.ends, machine_run.pk, (machine_run, keeper, ending))
 
     async def keep(self, keeper, data, stream):
         """Adds output to a log; waits while too much of it is not yet written."""
@@ -90,13 +99,33 @@ class Ledger:
             LogBlock.objects.bulk_create(blocks, batch_size=500, ignore_conflicts=True)
             for (status, exit_status, reason), ids in by_ending.items():
                 MachineRun.objects.end(self.worker, ids, status, exit_status, reason)
-        for run in Run.objects.stuck().filter(pk__in={machine_run.run_id for machine_run, *_ in ends}):
-            run.advance()
+        if ends:
+            move_on({machine_run.run_id for machine_run, *_ in ends})
         return begun
 
     def close(self):
-        self.thread.submit(connections.close_all)
-        self.thread.shutdown()
+        self.calls.put(None)
+        self.thread.join(CLOSE_WITHIN)
+
+
+def move_on(run_ids=None):
+    """Moves on the runs whose batch has ended or whose budget is spent, and those that waited for a machine."""
+    MachineRun.objects.admit()
+    due = Run.objects.due().select_related("stage__job")
+    for run in due if run_ids is None else due.filter(pk__in=run_ids):
+        run.advance()
+
+
+def tidy():
+    """Recovers what dead workers held, and moves on the runs whose last recorder died before it could."""
+    Worker.objects.bury_dead()
+    move_on()
+
+
+def tidy_if_alone():
+    """What pages that show runs do while no worker is alive to do it."""
+    if not Worker.objects.alive().exists() and Run.objects.active().exists():
+        tidy()
 
 
 async def pause(event, seconds):
@@ -104,6 +133,19 @@ async def pause(event, seconds):
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+def _serve(calls):
+    """The life of the database thread: answers one call after the other."""
+    while call := calls.get():
+        promise, function, args = call
+        try:
+            tell, value = _answer, _persistently(function, *args)
+        except Exception as error:
+            tell, value = _fail, error
+        with contextlib.suppress(RuntimeError):  # its loop has ended
+            promise.get_loop().call_soon_threadsafe(tell, promise, value)
+    connections.close_all()
 
 
 def _persistently(function, *args):
@@ -120,3 +162,8 @@ def _persistently(function, *args):
 def _answer(promise, value):
     if not promise.done():
         promise.set_result(value)
+
+
+def _fail(promise, error):
+    if not promise.done():
+        promise.set_exception(error)

@@ -9,8 +9,8 @@ from django.db.models import OuterRef, Subquery
 
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
-from releases.models import LogBlock, MachineRun, ReleaseStage, Run
-from releases.models.machine_run import BAD, PENDING
+from releases.models import LogBlock, MachineRun, ReleaseStage
+from releases.models.machine_run import FAILURES, PENDING
 from releases.models.run import with_versions
 
 Status = MachineRun.Status
@@ -25,9 +25,10 @@ BAR = {
     Status.UNREACHABLE: "bad",
     Status.UNKNOWN: "unk",
     Status.RUNNING: "run",
+    "excused": "muted",
 }
 # The order in which counts and bars name the states: good news first, what waits last.
-ORDER = [*BAR, Status.CLAIMED, Status.QUEUED, Status.NOT_RUN, "waiting", "gone"]
+ORDER = [*BAR, Status.CLAIMED, Status.QUEUED, Status.HELD, Status.CANCELLED, Status.NOT_RUN, "waiting", "gone"]
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Site:
 
     @property
     def done(self):
-        return sum(tile.status in (Status.SUCCEEDED, "rolled_back") for tile in self.tiles)
+        return sum(tile.status in (Status.SUCCEEDED, "rolled_back", "excused") for tile in self.tiles)
 
 
 def ordered(counts):
@@ -138,9 +139,12 @@ class JobPicture:
         machines = with_versions(Machine.objects.filter(jobs=self.job), self.job.business).order_by("site", "hostname")
         listings = Listing.objects.filter(business=self.job.business, gone_at__isnull=False)
         gone = set(listings.values_list("machine", flat=True))
+        excused = set(self.job.job_machines.exclude(excused_at=None).values_list("machine", flat=True))
 
         def tile(machine):
             machine_run = self.latest.get(machine.pk)
+            if machine.pk in excused:
+                return Tile(machine, "excused", machine_run, version=machine.now_on)
             if machine_run is None:
                 return Tile(machine, "gone" if machine.pk in gone else "waiting", version=machine.now_on)
             stage = stage_of[machine_run.run.stage_id]
@@ -186,7 +190,18 @@ class RunPicture:
 
     @property
     def is_running(self):
-        return self.run.status == Run.Status.RUNNING
+        return self.run.is_active
+
+    @property
+    def opens_in(self):
+        """How long the pause before the open batch still lasts, in seconds; 0 when it does not."""
+        opens_at = self.run.batch_opens_at
+        return max(0, round((opens_at - database_now()).total_seconds())) if self.is_running and opens_at else 0
+
+    @property
+    def left_to_cancel(self):
+        """What has begun since somebody cancelled, and is being ended."""
+        return self.counter[Status.RUNNING] if self.run.cancelled_at and self.is_running else 0
 
     @property
     def counts(self):
@@ -202,12 +217,16 @@ class RunPicture:
 
     @property
     def wrong_total(self):
-        return sum(self.counter[status] for status in BAD if status != Status.NOT_RUN)
+        return sum(self.counter[status] for status in FAILURES)
+
+    @property
+    def not_run_total(self):
+        return self.counter[Status.NOT_RUN] + self.counter[Status.CANCELLED]
 
     @property
     def wrong(self):
         """The machine runs that went wrong, each with `last_words`: the end of what it said."""
-        bad = self.run.machine_runs.filter(status__in=BAD).exclude(status=Status.NOT_RUN).select_related("machine")
+        bad = self.run.machine_runs.failures().select_related("machine")
         blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
         bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1])).order_by("ended_at")
         for machine_run in (rows := list(bad[: self.WRONG_SHOWN])):

@@ -1,6 +1,7 @@
 from django.urls import path, register_converter
 
 from releases.converters import KindConverter
+from releases.views.excuse import excuse_machines
 from releases.views.home import home
 from releases.views.job import job_page
 from releases.views.machine_run import (
@@ -10,6 +11,7 @@ from releases.views.machine_run import (
     resolve_machine_run,
 )
 from releases.views.rollback import roll_back_job, roll_back_stage
+from releases.views.run import cancel_run, pause_run, resume_run
 from releases.views.stage import skip_stage, stage_live, stage_page
 
 register_converter(KindConverter, "kind")
@@ -18,6 +20,10 @@ urlpatterns = [
     path("", home, name="home"),
     path("jobs/<pk:job_id>/", job_page, name="job"),
     path("jobs/<pk:job_id>/rollback/", roll_back_job, name="roll_back_job"),
+    path("jobs/<pk:job_id>/excuse/", excuse_machines, name="excuse_machines"),
+    path("jobs/<pk:job_id>/runs/<pk:run_id>/pause/", pause_run, name="pause_run"),
+    path("jobs/<pk:job_id>/runs/<pk:run_id>/resume/", resume_run, name="resume_run"),
+    path("jobs/<pk:job_id>/runs/<pk:run_id>/cancel/", cancel_run, name="cancel_run"),
     path("jobs/<pk:job_id>/stages/<kind:kind>/", stage_page, name="stage"),
     path("jobs/<pk:job_id>/stages/<kind:kind>/live/", stage_live, name="stage_live"),
     path("jobs/<pk:job_id>/stages/<kind:kind>/skip/", skip_stage, name="skip_stage"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jobs.models import Business, Job, Machine
 from jobs.rights import Right
 from releases.models import MachineRun, ReleaseStage, Run
-from releases.models.run import with_versions
+from releases.models.run import ACTIVE, with_versions
 from releases.pictures import bar, ordered
 
 SHOWN = 20
@@ -44,10 +44,11 @@ def _to_publish(user):
     jobs = Job.objects.under_way().filter(business__in=Business.objects.where(user, Right.PUBLISH))
     jobs = jobs.select_related("business", "approver").order_by("-pk")[:SHOWN]
     stages = [stage for job in jobs if (stage := ReleaseStage.objects.next_of(job))]
-    failed = [Waiting("failed", stage.job, stage) for stage in stages if stage.status == ReleaseStage.Status.FAILED]
+    failed = [Waiting("failed", stage.job, stage) for stage in stages if stage.status in _STOPPED]
     return failed + [Waiting("to_publish", stage.job, stage) for stage in stages if stage.status in _NOT_BEGUN]
 
 
+_STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
 _NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 
 
@@ -65,7 +66,7 @@ def _with_people(jobs):
 
 
 def running_now(user):
-    runs = _runs_seen_by(user).running()[:SHOWN]
+    runs = _runs_seen_by(user).active()[:SHOWN]
     for run in runs:
         counts = Counter(run.machine_runs.counts())
         run.bar, run.ordered_counts, run.total = bar(counts), ordered(counts), counts.total()
@@ -73,7 +74,7 @@ def running_now(user):
 
 
 def ended_lately(user):
-    return _runs_seen_by(user).exclude(status=Run.Status.RUNNING).order_by("-ended_at")[:10]
+    return _runs_seen_by(user).exclude(status__in=ACTIVE).order_by("-ended_at")[:10]
 
 
 def _runs_seen_by(user):

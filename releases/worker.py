@@ -2,21 +2,24 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from django.conf import settings
 from django.utils.translation import gettext_noop
 
-from releases.executors.base import ExecutorError, Order
-from releases.ledger import Ledger, pause
+from releases.executors.base import Ending, ExecutorError, Order, Outcome
+from releases.ledger import Ledger, pause, tidy
 from releases.log import LogKeeper, inert
-from releases.models import MachineRun, Run, Worker
+from releases.models import MachineRun, Worker
 
 log = logging.getLogger(__name__)
 
 POLL = 0.2
 CANCEL_GRACE = 15
-TIDY = 3
+LEAVE_WITHIN = 5
 BROKEN = gettext_noop("The portal itself failed here; its log has the details.")
+NOT_CHECKED = gettext_noop("The task succeeded, but its check could not be run: %(reason)s")
+CHECK_FAILED = gettext_noop("The task succeeded, but its check did not.")
 
 
 class ReleaseWorker:
@@ -28,15 +31,18 @@ class ReleaseWorker:
         self.at_once = at_once or settings.WORKER_MACHINES_AT_ONCE
         self.grace = grace
         self.tasks = {}
+        self.cancelled = set()
         self.room_made = asyncio.Event()
         self.draining = asyncio.Event()
-        self.given_up = self.hurried = False
+        self.given_up = self.hurried = self.stopping = False
 
     async def work(self):
         """Claims and executes; returns False when it was given up and what it held is no longer its own."""
         self.ledger = Ledger(worker=None)
-        self.worker = self.ledger.worker = await self.ledger.ask(Worker.objects.enlist, self.sites)
-        parts = (self.ledger.write_for_ever, self._claim_for_ever, self._tidy_for_ever, self._beat, self._drained)
+        if not await self._enlisted():
+            self.ledger.close()
+            return True
+        parts = (self.ledger.write_for_ever, self._look_for_ever, self._tidy_for_ever, self._beat, self._drained)
         parts = [asyncio.create_task(part()) for part in parts]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -46,6 +52,19 @@ class ReleaseWorker:
             part.result()
         return not self.given_up
 
+    async def _enlisted(self):
+        """Whether it is in the ledger; False when it was told to end before the database could be reached."""
+        enlisting = asyncio.ensure_future(self.ledger.ask(Worker.objects.enlist, self.sites))
+        told_to_end = asyncio.ensure_future(self.draining.wait())
+        await asyncio.wait([enlisting, told_to_end], return_when=asyncio.FIRST_COMPLETED)
+        told_to_end.cancel()
+        await asyncio.gather(told_to_end, return_exceptions=True)
+        if not enlisting.done():
+            enlisting.cancel()
+            return False
+        self.worker = self.ledger.worker = enlisting.result()
+        return True
+
     def drain(self):
         """Claims nothing more and ends once what runs has ended; called again, ends at once."""
         if self.draining.is_set():
@@ -54,17 +73,25 @@ class ReleaseWorker:
         self.draining.set()
 
     async def claim(self):
-        """Claims what there is room for and starts on it; whether there was any."""
-        room = self.at_once - len(self.tasks)
-        claimed = await self.ledger.ask(self._claim, room, list(self.tasks)) if room > 0 else []
+        """Claims what there is room for and starts on it; whether there was any. Ends what somebody cancelled."""
+        room = 0 if self.draining.is_set() else self.at_once - len(self.tasks)
+        claimed, unwanted = await self.ledger.ask(self._look, room, list(self.tasks))
         for machine_run in claimed:
             task = asyncio.create_task(self._execute(machine_run))
             self.tasks[machine_run.pk] = task
             task.add_done_callback(lambda _, pk=machine_run.pk: self._done(pk))
+        for pk in (unwanted & self.tasks.keys()) - self.cancelled:
+            self.cancelled.add(pk)
+            self.tasks[pk].cancel()
         return bool(claimed)
 
+    def _look(self, room, known):
+        """What was claimed now, and the ids of what is to be cancelled."""
+        unwanted = set(MachineRun.objects.to_cancel(self.worker).values_list("pk", flat=True)) if known else set()
+        return self._claim(room, known), unwanted
+
     def _claim(self, room, known):
-        if not MachineRun.objects.claimable(self.sites).exists():
+        if room < 1 or not MachineRun.objects.claimable(self.sites).exists():
             return []
         MachineRun.objects.claim(self.worker, room)
         mine = MachineRun.objects.claimed_by(self.worker).exclude(pk__in=known)
@@ -72,6 +99,7 @@ class ReleaseWorker:
 
     def _done(self, pk):
         del self.tasks[pk]
+        self.cancelled.discard(pk)
         self.room_made.set()
 
     async def _execute(self, machine_run):
@@ -84,28 +112,51 @@ class ReleaseWorker:
             return begun
 
         try:
-            outcome = await self.executor.execute(
-                _order(machine_run), started, lambda data, stream: self.ledger.keep(keeper, data, stream)
-            )
+            outcome = await self._released_and_checked(machine_run, keeper, started)
             ending = (str(outcome.ending), _storable(outcome.exit_status), inert(outcome.reason))
         except ExecutorError as error:
             ending = (_unseen(begun), None, inert(str(error)))
+        except asyncio.CancelledError:
+            if self.stopping or machine_run.pk not in self.cancelled:
+                raise
+            # Cancelled by a person, before anything was sent.
+            asyncio.current_task().uncancel()
+            ending = (MachineRun.Status.CANCELLED, None, "")
         except Exception:
             log.exception("Machine run %s failed in the portal itself", machine_run.pk)
             ending = (_unseen(begun), None, BROKEN)
         await self.ledger.end(machine_run, keeper, ending)
 
-    async def _claim_for_ever(self):
+    async def _released_and_checked(self, machine_run, keeper, started):
+        """How the task ended or, when it succeeded and has a check, how that did."""
+
+        async def output(data, stream):
+            await self.ledger.keep(keeper, data, stream)
+
+        async def still_running():
+            return True
+
+        version = machine_run.run.task_version
+        outcome = await self.executor.execute(_order(machine_run, version.script), started, output)
+        if outcome.ending != Ending.SUCCEEDED or not version.check_script:
+            return outcome
+        try:
+            order = _order(machine_run, version.check_script)
+            check = await self.executor.execute(order, still_running, output)
+        except ExecutorError as error:
+            return Outcome(Ending.FAILED, reason=str(NOT_CHECKED % {"reason": error}))
+        return replace(check, reason=CHECK_FAILED) if check.ending == Ending.FAILED and not check.reason else check
+
+    async def _look_for_ever(self):
         while True:
-            if not self.draining.is_set():
-                await self.claim()
+            await self.claim()
             await pause(self.room_made, POLL)
             self.room_made.clear()
 
     async def _tidy_for_ever(self):
         while True:
             await self.ledger.ask(tidy)
-            await asyncio.sleep(TIDY)
+            await asyncio.sleep(settings.WORKER_DEAD_AFTER / 5)
 
     async def _beat(self):
         """Ends only when this worker was given up."""
@@ -125,17 +176,30 @@ class ReleaseWorker:
 
     async def _stop(self, parts):
         """What still runs by now becomes unknown, is then cancelled, and leaves a note of how that ended."""
-        await self.ledger.ask(self.worker.leave)
+        self.stopping = True
+        ledger_writer, *others = parts
+        for part in others:
+            part.cancel()
+        await self._leave()
         executions = list(self.tasks.values())
         for task in executions:
             task.cancel()
         await self._see_out(executions)
         # An executor ends a first cancellation itself; a second one goes on.
-        for task in [*parts, *executions]:
+        for task in [ledger_writer, *executions]:
             task.cancel()
         await asyncio.gather(*parts, *executions, return_exceptions=True)
         await self.executor.close()
         self.ledger.close()
+
+    async def _leave(self):
+        """Hands back what it holds; while the database is away, others will find that it is gone."""
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self.ledger.ask(self.worker.leave)
+        except TimeoutError:
+            self.ledger.is_given_up = True
+            log.warning("The database is away; other workers recover what this one held")
 
     async def _see_out(self, executions):
         """Gives cancelled executions time to say how they ended, unless ending at once was asked for."""
@@ -157,21 +221,14 @@ def _storable(exit_status):
     return exit_status if exit_status is None else min(exit_status, 2**31 - 1)
 
 
-def tidy():
-    """Recovers what dead workers held, and moves on the runs whose last recorder died before it could."""
-    Worker.objects.bury_dead()
-    for run in Run.objects.stuck():
-        run.advance()
-
-
-def _order(machine_run):
-    machine, run = machine_run.machine, machine_run.run
+def _order(machine_run, script):
+    machine = machine_run.machine
     return Order(
         hostname=machine.hostname,
         address=machine.address,
         port=machine.port,
         user=machine.user,
-        script=run.task_version.script,
-        timeout=run.timeout,
+        script=script,
+        timeout=machine_run.run.timeout,
         env=machine_run.environment,
     )

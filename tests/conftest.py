@@ -1,6 +1,7 @@
 """The people, businesses and machines of the tests."""
 
 import pytest
+from django.utils import translation
 
 from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
@@ -9,6 +10,12 @@ from jobs.rights import Role
 from releases.models import Action, ReleaseStage, Task
 
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _english():
+    """A page in Chinese leaves its language behind in this thread."""
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +148,7 @@ def start(publisher, release_task, rollback_task):
         stage = ReleaseStage.objects.of_kind(job, kind)
         stage.release_task, stage.rollback_task = release_task, rollback_task
         for name, value in fields.items():
-            setattr(stage, name, value)
+            setattr(stage, name, "" if value is None else value)
         return stage.start(publisher, machines, key or f"{job.pk}-{kind}-{stage.version}")
 
     return start
@@ -163,7 +170,7 @@ def finish():
             marked_ids = list(marked.values_list("pk", flat=True))
             MachineRun.objects.end(worker, marked_ids, status, exit_status)
             MachineRun.objects.end(worker, [pk for pk in ids if pk not in marked_ids], "succeeded", 0)
-            for run in Run.objects.stuck():
+            for run in Run.objects.due():
                 run.advance()
         return worker
 

@@ -59,6 +59,7 @@ def stage_fields(job, user, machines, kind="pre-release", /, **changed):
         "machines": ids(machines),
         "remark": "as planned",
         "batch_size": "",
+        "failure_budget": "1",
     }
     return without_nones(fields | changed)
 

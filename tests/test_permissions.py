@@ -66,8 +66,10 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
     addresses = {name: reverse(name) for name in NOT_OF_A_JOB} | {"new_job": reverse("new_job") + "?business=payment"}
     addresses |= {name: page(name, waiting) for name in ("job", "edit_job", "withdraw_job", "approve_job")}
     addresses |= {name: page(name, approved) for name in ("stage", "skip_stage")}
-    addresses |= {name: page(name, run) for name in ("stage_live", "roll_back_stage", "roll_back_job", "excuse_machines")}
-    addresses |= {name: page(name, run, run_id=machine_run.run_id) for name in ("pause_run", "resume_run", "cancel_run")}
+    for name in ("stage_live", "roll_back_stage", "roll_back_job", "excuse_machines"):
+        addresses[name] = page(name, run)
+    for name in ("pause_run", "resume_run", "cancel_run"):
+        addresses[name] = page(name, run, run_id=machine_run.run_id)
     for name in ("machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"):
         addresses[name] = page(name, run, machine_run_id=machine_run.pk)
     return addresses

@@ -29,6 +29,7 @@ STATUS_WORDS = {
     "not_run": _("Not run"),
     "rolled_back": _("Rolled back"),
     "held": _("Held"),
+    "excused": _("Excused"),
     "gone": _("Gone"),
     "changed": _("Changed"),
     "waiting": _("Waiting"),

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -41,6 +42,12 @@ class Business(models.Model):
     source = models.CharField(_("source of its machines"), max_length=30, default="http_json")
     source_options = models.JSONField(
         _("options of the source"), default=dict, blank=True, help_text=_("See docs/config-service.md.")
+    )
+    soak_minutes = models.PositiveIntegerField(
+        _("soak time"),
+        default=0,
+        validators=[MaxValueValidator(10_080)],
+        help_text=_("In minutes: how long a stage must have succeeded before the next one opens."),
     )
     asked_at = models.DateTimeField(_("config service asked"), null=True, editable=False)
     synced_at = models.DateTimeField(_("config service answered"), null=True, editable=False)

@@ -18,6 +18,10 @@ class Event(models.Model):
         ENDED = "ended", _("ended")
         LOST = "lost", _("lost sight of")
         RESOLVED = "resolved", _("resolved")
+        PAUSED = "paused", _("paused")
+        RESUMED = "resumed", _("resumed")
+        CANCELLED = "cancelled", _("cancelled")
+        EXCUSED = "excused", _("excused")
 
     job = models.ForeignKey("jobs.Job", models.PROTECT, related_name="events", verbose_name=_("job"))
     at = models.DateTimeField(_("when"), db_default=Now(), editable=False)

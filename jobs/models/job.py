@@ -44,7 +44,9 @@ class Job(models.Model):
     business = models.ForeignKey(Business, models.PROTECT, related_name="jobs", verbose_name=_("business"))
     title = models.CharField(_("title"), max_length=200, validators=[printable_line])
     version = models.CharField(_("version"), max_length=64, validators=[release_version])
-    machines = models.ManyToManyField("jobs.Machine", related_name="jobs", verbose_name=_("machines"))
+    machines = models.ManyToManyField(
+        "jobs.Machine", through="JobMachine", related_name="jobs", verbose_name=_("machines")
+    )
     remark = models.TextField(_("remark"), blank=True, max_length=2000, validators=[printable_text])
     revision = models.PositiveIntegerField(_("revision"), default=1, editable=False)
     requester = models.ForeignKey(
@@ -129,6 +131,13 @@ class Job(models.Model):
             was = self._move([self.Status.WAITING], self.Status.APPROVED, approver=by, approved_at=Now())
             self.record(Event.Verb.APPROVED, by, reason, was, self.Status.APPROVED)
 
+    def excuse(self, by, machines, reason):
+        """Lets the job be done without `machines`; their rollback stays possible. Called under the job's lock."""
+        rows = self.job_machines.filter(machine__in=machines, excused_at=None)
+        if rows.update(excused_at=Now(), excused_by=by, excuse=reason) != len(machines):
+            raise JobMoved(_("Some of these machines were excused meanwhile, or are not of this job."))
+        self.record(Event.Verb.EXCUSED, by, reason, **named(machines))
+
     def begin(self):
         """Marks that a stage runs; from here on the job can no longer be edited or withdrawn."""
         self._move(self.RELEASABLE, self.Status.IN_PROGRESS)
@@ -149,6 +158,10 @@ class Job(models.Model):
             origin=origin.current(),
         )
 
+    def lock(self):
+        """Inside a transaction: whatever changes this job's runs goes one after the other from here on."""
+        return Job.objects.select_for_update(of=("self",)).select_related("business").get(pk=self.pk)
+
     def _move(self, old, new, **values):
         """Takes this revision from one of the states `old` to `new`; returns from which."""
         for was in old:
@@ -156,3 +169,39 @@ class Job(models.Model):
                 self.refresh_from_db(fields=["status", *values])
                 return was
         raise JobMoved(_("This job was changed meanwhile: it is no longer in the state this step begins from."))
+
+
+class JobMachine(models.Model):
+    """That a job is for a machine; no longer, once it was excused with a reason."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="job_machines", verbose_name=_("job"))
+    machine = models.ForeignKey("jobs.Machine", models.PROTECT, related_name="job_machines", verbose_name=_("machine"))
+    excused_at = models.DateTimeField(_("excused"), null=True, editable=False)
+    excused_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        verbose_name=_("excused by"),
+        editable=False,
+    )
+    excuse = models.TextField(_("excuse"), blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("machine of a job")
+        verbose_name_plural = _("machines of jobs")
+        constraints = [
+            models.UniqueConstraint(fields=["job", "machine"], name="one_row_per_machine_of_a_job"),
+            models.CheckConstraint(
+                condition=Q(excused_at=None) | (Q(excused_by__isnull=False) & ~Q(excuse="")),
+                name="job_machine_excused_with_reason",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.machine} of #{self.job_id}"
+
+
+def named(machines):
+    """What an event keeps of machines: how many, and the first names."""
+    return {"machines": len(machines), "hostnames": [machine.hostname for machine in machines[:20]]}

@@ -1,5 +1,5 @@
 from releases.models.machine_run import LogBlock, MachineRun, NotUnknown
-from releases.models.run import MachinesHeld, Run
+from releases.models.run import MachinesHeld, Run, RunMoved
 from releases.models.stage import Kind, ReleaseStage, StageMoved
 from releases.models.task import Action, Task, TaskVersion
 from releases.models.worker import Worker
@@ -13,6 +13,7 @@ __all__ = [
     "NotUnknown",
     "ReleaseStage",
     "Run",
+    "RunMoved",
     "StageMoved",
     "Task",
     "TaskVersion",

@@ -1,17 +1,18 @@
 from collections import defaultdict
 
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Job
+from jobs.models import Event, Machine
 from releases.models.task import Action
 from releases.models.worker import Worker
 
 
 class Status(models.TextChoices):
+    HELD = "held", _("Waits for its machine")
     QUEUED = "queued", _("Waiting")
     CLAIMED = "claimed", _("Claimed")
     RUNNING = "running", _("Running")
@@ -20,13 +21,16 @@ class Status(models.TextChoices):
     TIMED_OUT = "timed_out", _("Timed out")
     UNREACHABLE = "unreachable", _("Unreachable")
     UNKNOWN = "unknown", _("Unknown")
+    CANCELLED = "cancelled", _("Cancelled")
     NOT_RUN = "not_run", _("Not run")
 
 
-PENDING = [Status.QUEUED, Status.CLAIMED, Status.RUNNING]
+NOT_BEGUN = [Status.HELD, Status.QUEUED, Status.CLAIMED]
+PENDING = [*NOT_BEGUN, Status.RUNNING]
 # An unknown machine is held: something may still be running there.
-HOLDING = [*PENDING, Status.UNKNOWN]
-BAD = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN, Status.NOT_RUN]
+HOLDING = [Status.QUEUED, Status.CLAIMED, Status.RUNNING, Status.UNKNOWN]
+FAILURES = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN]
+BAD = [*FAILURES, Status.NOT_RUN]
 
 
 class MachineRunQuerySet(models.QuerySet):
@@ -35,6 +39,10 @@ class MachineRunQuerySet(models.QuerySet):
 
     def pending(self):
         return self.filter(status__in=PENDING)
+
+    def failures(self):
+        """What counts against a run's failure budget."""
+        return self.filter(status__in=FAILURES)
 
     def in_job(self, job):
         return self.filter(run__stage__job=job)
@@ -53,6 +61,11 @@ class MachineRunQuerySet(models.QuerySet):
     def rolled_back(self):
         return self.filter(run__action=Action.ROLLBACK, status=Status.SUCCEEDED)
 
+    def version_on(self, machine, business):
+        """What the ledger last saw put on `machine` for `business`; empty when nothing."""
+        latest = self.filter(machine=machine, run__stage__job__business=business, status=Status.SUCCEEDED)
+        return latest.order_by("-ended_at", "-pk").values_list("version_after", flat=True).first() or ""
+
     def counts(self):
         """How many are in each status, as {status: number}."""
         return dict(self.order_by().values_list("status").annotate(models.Count("pk")))
@@ -60,6 +73,7 @@ class MachineRunQuerySet(models.QuerySet):
     def claimable(self, sites=()):
         """Queued machine runs whose batch is open, for these sites (none named: all), rollbacks first."""
         due = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
+        due = due.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
         if sites:
             due = due.filter(machine__site__in=sites)
         return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
@@ -75,6 +89,22 @@ class MachineRunQuerySet(models.QuerySet):
 
     def claimed_by(self, worker):
         return self.filter(worker=worker, status=Status.CLAIMED)
+
+    def to_cancel(self, worker):
+        """What `worker` runs and somebody wants ended."""
+        return self.filter(worker=worker, status=Status.RUNNING, run__cancelled_at__isnull=False)
+
+    def call_off(self, status):
+        """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
+        return self.filter(status__in=NOT_BEGUN).update(status=status, ended_at=Now())
+
+    def admit(self):
+        """Queues machine runs that waited for their machine and now can have it, the oldest of each machine."""
+        waiting = self.filter(status=Status.HELD, run__status__in=["running", "paused"])
+        free = waiting.exclude(machine__in=self.model.objects.holding().values("machine"))
+        oldest = free.order_by().values("machine").annotate(oldest=models.Min("pk")).values("oldest")
+        admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")
+        return sum(machine_run.take_machine() for machine_run in list(admitted))
 
     def begin(self, worker, ids):
         """Marks these as running before their commands are sent; returns the ids that `worker` still held."""
@@ -199,17 +229,37 @@ class MachineRun(models.Model):
             return "", self.version_after
         return self.version_after if self.status == Status.SUCCEEDED else "", self.version_before
 
+    def take_machine(self):
+        """Queues this one, whose machine has come free, unless it left the business meanwhile; whether it did."""
+        held = MachineRun.objects.filter(pk=self.pk, status=Status.HELD)
+        job = self.run.stage.job
+        if not Machine.objects.live_in(job.business).filter(pk=self.machine_id).exists():
+            gone = gettext_noop("It left the business line while it waited for its machine.")
+            held.update(status=Status.NOT_RUN, reason=gone, ended_at=Now())
+            return False
+        before = MachineRun.objects.version_on(self.machine, job.business)
+        try:
+            with transaction.atomic():
+                return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))
+        except IntegrityError:  # another run was faster
+            return False
+
     def resolve(self, by, status, reason):
         """Says how an unknown machine really ended, as a person found it; frees the machine."""
         if status not in (Status.SUCCEEDED, Status.FAILED):
             raise ValueError(f"An unknown machine is resolved as succeeded or failed, not {status}.")
-        hostname, stage = self.machine.hostname, self.run.stage
         with transaction.atomic():
-            Job.objects.select_for_update().get(pk=stage.job_id)
-            if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
-                raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": hostname})
-            stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, run=self.run_id, hostnames=[hostname])
-            stage.conclude()
+            self.run.stage.job.lock()
+            self.settle(by, status, reason)
+            self.run.stage.conclude()
+
+    def settle(self, by, status, reason):
+        """The transition of `resolve`, for those who hold the job's lock and conclude the stage themselves."""
+        hostname = self.machine.hostname
+        if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
+            raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": hostname})
+        facts = {"run": self.run_id, "hostnames": [hostname]}
+        self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **facts)
 
 
 class LogBlock(models.Model):

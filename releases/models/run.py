@@ -1,12 +1,15 @@
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from jobs.models import Event, Job
-from releases.models.machine_run import BAD, MachineRun, Status
+from jobs.models import Event
+from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
 from releases.models.task import Action, TaskVersion
+from releases.shares import batches
 
 
 class MachinesHeld(Exception):
@@ -17,14 +20,25 @@ class MachinesHeld(Exception):
         super().__init__(_("Not to be had now: %(names)s") % {"names": ", ".join(str(m) for m in self.machines[:20])})
 
 
-class RunQuerySet(models.QuerySet):
-    def running(self):
-        return self.filter(status=Run.Status.RUNNING)
+class RunMoved(Exception):
+    """The run is no longer in the state that this step begins from; nothing was changed."""
 
-    def stuck(self):
-        """Running runs whose open batch has nothing pending: whoever ended it could not move them on."""
-        pending = MachineRun.objects.pending().filter(run=OuterRef("pk"), batch=OuterRef("open_batch"))
-        return self.running().filter(~models.Exists(pending))
+
+class RunQuerySet(models.QuerySet):
+    def active(self):
+        return self.filter(status__in=ACTIVE)
+
+    def due(self):
+        """Active runs that somebody must move on: the open batch has ended, or the failure budget is spent."""
+        pending = MachineRun.objects.pending().filter(run=OuterRef("pk"))
+        has_ended = ~models.Exists(pending.filter(batch=OuterRef("open_batch")))
+        is_spent = Q(failure_budget__lte=_failures_of(OuterRef("pk")))
+        return self.active().filter(has_ended | (is_spent & models.Exists(pending.filter(status__in=NOT_BEGUN))))
+
+
+def _failures_of(run):
+    failures = MachineRun.objects.failures().filter(run=run).order_by().values("run")
+    return Subquery(failures.annotate(number=models.Count("pk")).values("number"))
 
 
 class Run(models.Model):
@@ -32,20 +46,30 @@ class Run(models.Model):
 
     class Status(models.TextChoices):
         RUNNING = "running", _("Running")
+        PAUSED = "paused", _("Paused")
         SUCCEEDED = "succeeded", _("Succeeded")
         FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
 
     stage = models.ForeignKey("ReleaseStage", models.PROTECT, related_name="runs", verbose_name=_("stage"))
     action = models.CharField(_("action"), max_length=10, choices=Action)
+    retry_of = models.ForeignKey(
+        "self", models.PROTECT, null=True, related_name="retries", verbose_name=_("tries again")
+    )
     task_version = models.ForeignKey(TaskVersion, models.PROTECT, verbose_name=_("task"))
     timeout = models.PositiveIntegerField(_("time limit"))
     status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.RUNNING)
     batch_size = models.PositiveIntegerField(_("batch size"), null=True)
+    canary = models.BooleanField(_("first batch is one machine"), default=False)
+    batch_pause = models.PositiveIntegerField(_("pause between batches"), default=0)
+    failure_budget = models.PositiveIntegerField(_("failure budget"), null=True)
     open_batch = models.PositiveIntegerField(_("open batch"), default=1)
     batches = models.PositiveIntegerField(_("batches"), default=1)
+    batch_opens_at = models.DateTimeField(_("open batch begins"), null=True)
     remark = models.TextField(_("remark"), blank=True)
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, verbose_name=_("started by"))
     started_at = models.DateTimeField(_("started"), db_default=Now())
+    cancelled_at = models.DateTimeField(_("cancelled"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
     submit_key = models.CharField(max_length=64, unique=True, editable=False)
 
@@ -57,7 +81,9 @@ class Run(models.Model):
         ordering = ["pk"]
         indexes = [models.Index(fields=["status"], name="run_by_status")]
         constraints = [
-            models.UniqueConstraint(fields=["stage"], condition=Q(status="running"), name="one_running_run_per_stage"),
+            models.UniqueConstraint(
+                fields=["stage"], condition=Q(status__in=["running", "paused"]), name="one_active_run_per_stage"
+            ),
             models.CheckConstraint(
                 condition=Q(open_batch__gte=1, open_batch__lte=F("batches")), name="run_batch_in_range"
             ),
@@ -65,6 +91,10 @@ class Run(models.Model):
 
     def __str__(self):
         return _("run %(id)s") % {"id": self.pk}
+
+    @property
+    def is_active(self):
+        return self.status in ACTIVE
 
     @property
     def is_rollback(self):
@@ -75,55 +105,94 @@ class Run(models.Model):
         """How long it ran, None while it runs."""
         return self.ended_at and self.ended_at - self.started_at
 
-    def queue(self, versions):
-        """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order."""
-        size = self.batch_size or len(versions)
+    def queue(self, versions, held=()):
+        """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order.
+
+        Those in `held` wait for their machine, and come last: two runs must not wait for each other.
+        """
+        ids = sorted(versions, key=lambda machine_id: machine_id in held)
+        sizes = batches(len(ids), self.batch_size, self.canary)
+        numbers = [number for number, size in enumerate(sizes, 1) for _ in range(size)]
         MachineRun.objects.bulk_create(
             [
                 MachineRun(
                     run=self,
                     machine_id=machine_id,
-                    batch=1 + index // size,
-                    version_before=before,
-                    version_after=after,
+                    batch=number,
+                    status=Status.HELD if machine_id in held else Status.QUEUED,
+                    version_before=versions[machine_id][0],
+                    version_after=versions[machine_id][1],
                 )
-                for index, (machine_id, (before, after)) in enumerate(versions.items())
+                for machine_id, number in zip(ids, numbers, strict=True)
             ],
             batch_size=1000,
         )
 
+    def pause(self, by, reason=""):
+        """Begins nothing more; what runs goes on."""
+        self._turn(Event.Verb.PAUSED, by, reason, self.Status.RUNNING, self.Status.PAUSED)
+
+    def resume(self, by, reason=""):
+        self._turn(Event.Verb.RESUMED, by, reason, self.Status.PAUSED, self.Status.RUNNING)
+
+    def cancel(self, by, reason=""):
+        """Calls off what has not begun, and asks the workers to end what runs."""
+        with transaction.atomic():
+            self.stage.job.lock()
+            row = Run.objects.active().filter(pk=self.pk, cancelled_at=None)
+            self._require(row.update(cancelled_at=Now()))
+            called_off = self.machine_runs.call_off(Status.CANCELLED)
+            facts = {"run": self.pk, "machines": called_off, "running": self.machine_runs.pending().count()}
+            self.stage.record(Event.Verb.CANCELLED, by, reason, self.status, Status.CANCELLED, **facts)
+            self.advance()
+
     def advance(self):
         """Once the open batch has ended, opens the next one or ends the run. Safe at any time, from anyone."""
         with transaction.atomic():
-            Job.objects.select_for_update().get(pk=self.stage.job_id)
-            self.refresh_from_db(fields=["open_batch", "status"])
-            batch = self.machine_runs.filter(batch=self.open_batch)
-            if self.status != self.Status.RUNNING or batch.pending().exists():
+            self.stage.job.lock()
+            self.refresh_from_db(fields=["open_batch", "status", "cancelled_at"])
+            if not self.is_active:
                 return
-            if self.open_batch < self.batches and not batch.filter(status__in=BAD).exists():
-                self._still().update(open_batch=F("open_batch") + 1)
+            if self.failure_budget and self.machine_runs.failures().count() >= self.failure_budget:
+                self.machine_runs.call_off(Status.NOT_RUN)
+            pending = self.machine_runs.pending()
+            if pending.filter(batch=self.open_batch).exists():
+                return
+            if pending.exists():
+                opens_at = Now() + timedelta(seconds=self.batch_pause) if self.batch_pause else None
+                self._still().update(open_batch=F("open_batch") + 1, batch_opens_at=opens_at)
             else:
                 self._end()
 
+    def _turn(self, verb, by, reason, old, new):
+        with transaction.atomic():
+            self.stage.job.lock()
+            self._require(Run.objects.filter(pk=self.pk, status=old, cancelled_at=None).update(status=new))
+            self.status = new
+            self.stage.record(verb, by, reason, old, new, run=self.pk)
+
+    def _require(self, changed):
+        if not changed:
+            raise RunMoved(_("This run is no longer in the state this step begins from. Look at what it shows now."))
+
     def _still(self):
-        return Run.objects.filter(pk=self.pk, status=self.Status.RUNNING, open_batch=self.open_batch)
+        return Run.objects.active().filter(pk=self.pk, open_batch=self.open_batch)
 
     def _end(self):
-        """Ends the run; batches after one with a failure are not run."""
-        bad = self.machine_runs.filter(status__in=BAD).exists()
-        self.status = self.Status.FAILED if bad else self.Status.SUCCEEDED
+        counts = self.machine_runs.counts()
+        self.status = self._outcome(counts)
         if self._still().update(status=self.status, ended_at=Now()):
-            self.machine_runs.filter(status=Status.QUEUED).update(status=Status.NOT_RUN, ended_at=Now())
             self.stage.conclude()
-            self.stage.record(
-                Event.Verb.ENDED,
-                None,
-                was=self.Status.RUNNING,
-                became=self.status,
-                run=self.pk,
-                action=self.action,
-                counts=self.machine_runs.counts(),
-            )
+            facts = {"run": self.pk, "action": self.action, "counts": counts}
+            self.stage.record(Event.Verb.ENDED, None, was=self.Status.RUNNING, became=self.status, **facts)
+
+    def _outcome(self, counts):
+        if self.cancelled_at and Status.CANCELLED in counts:
+            return self.Status.CANCELLED
+        return self.Status.FAILED if counts.keys() & set(BAD) else self.Status.SUCCEEDED
+
+
+ACTIVE = [Run.Status.RUNNING, Run.Status.PAUSED]
 
 
 def with_versions(machines, business):

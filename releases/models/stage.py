@@ -1,21 +1,29 @@
-from django.core.validators import MaxValueValidator, MinValueValidator
+from datetime import timedelta
+
+from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.clock import database_now
 from jobs.models import Event, Job, Machine
 from jobs.rights import Right
 from jobs.validators import printable_text
-from releases.models.machine_run import BAD, MachineRun
+from releases.models.machine_run import BAD, FAILURES, MachineRun
 from releases.models.run import MachinesHeld, with_versions
 from releases.models.task import Action
+from releases.shares import batches, share, share_of
 
 
 class Kind(models.TextChoices):
     PRE_RELEASE = "pre-release", _("Pre-release")
     GRAY_RELEASE = "gray-release", _("Gray release")
     RELEASE = "release", _("Release")
+
+
+TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, MachineRun.Status.CANCELLED]}
 
 
 class StageMoved(Exception):
@@ -43,10 +51,23 @@ class ReleaseStageQuerySet(models.QuerySet):
         runs = []
         with transaction.atomic():
             for stage in stages:
-                changed = [run.machine for run in stage.changed_machines() if run.machine_id in machine_ids]
+                changed = [run.machine for run in stage.rollback_candidates() if run.machine_id in machine_ids]
                 if changed:
                     runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}"))
         return runs
+
+    def excuse(self, job, machines, by, reason):
+        """Lets the job be done without `machines`: none that it released or that a run of it is about to touch."""
+        with transaction.atomic():
+            job.lock()
+            runs = MachineRun.objects.in_job(job)
+            busy = runs.pending().filter(machine__in=machines).select_related("machine")
+            released = runs.latest_touched().released().filter(machine__in=machines).select_related("machine")
+            if refused := [machine_run.machine for machine_run in [*busy, *released]]:
+                raise MachinesHeld(refused)
+            job.excuse(by, machines, reason)
+            for stage in self.of(job):
+                stage.conclude()
 
     def of_kind(self, job, kind):
         return next(stage for stage in self.of(job) if stage.kind == kind)
@@ -60,6 +81,7 @@ class ReleaseStage(models.Model):
         RUNNING = "running", _("Running")
         SUCCEEDED = "succeeded", _("Succeeded")
         FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
         ROLLED_BACK = "rolled_back", _("Rolled back")
         SKIPPED = "skipped", _("Skipped")
 
@@ -73,15 +95,31 @@ class ReleaseStage(models.Model):
     )
     machines = models.ManyToManyField(Machine, related_name="+", verbose_name=_("machines"))
     remark = models.TextField(_("remark"), blank=True, max_length=2000, validators=[printable_text])
-    batch_size = models.PositiveIntegerField(
+    batch_size = models.CharField(
         _("batch size"),
-        null=True,
+        max_length=8,
         blank=True,
-        validators=[MinValueValidator(1), MaxValueValidator(100_000)],
-        help_text=_("Machines at a time; empty: all at once."),
+        validators=[share],
+        help_text=_("Machines at a time, such as 10 or 10 %; empty: all at once."),
+    )
+    canary = models.BooleanField(_("first batch is one machine"), default=False)
+    batch_pause = models.PositiveIntegerField(
+        _("pause between batches"),
+        default=0,
+        validators=[MaxValueValidator(86_400)],
+        help_text=_("In seconds."),
+    )
+    failure_budget = models.CharField(
+        _("stop after failures"),
+        max_length=8,
+        blank=True,
+        default="1",
+        validators=[share],
+        help_text=_("Such as 2 or 5 %: what has not begun by then is not run. Empty: never stops by itself."),
     )
     status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.WAITING, editable=False)
     version = models.PositiveIntegerField(_("version"), default=0, editable=False)
+    done_at = models.DateTimeField(_("done"), null=True, editable=False)
 
     objects = ReleaseStageQuerySet.as_manager()
 
@@ -91,9 +129,6 @@ class ReleaseStage(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["job", "kind"], name="one_stage_per_kind"),
             models.CheckConstraint(condition=Q(kind__in=Kind.values), name="stage_kind_known"),
-            models.CheckConstraint(
-                condition=Q(batch_size=None) | Q(batch_size__gte=1), name="stage_batch_size_positive"
-            ),
         ]
 
     def __str__(self):
@@ -118,21 +153,43 @@ class ReleaseStage(models.Model):
 
     @property
     def is_open(self):
-        return self.job.is_releasable and not self.is_running and (self.previous is None or self.previous.is_done)
+        is_next = self.previous is None or self.previous.is_done
+        return self.job.is_releasable and not self.is_running and is_next and not self.is_soaking
+
+    @cached_property
+    def opens_at(self):
+        """Until when the stage before this one must have done well; None when there is nothing to wait for."""
+        before, soak = self.previous, self.job.business.soak_minutes
+        if not soak or before is None or before.status != self.Status.SUCCEEDED or self.status != self.Status.WAITING:
+            return None
+        return before.done_at + timedelta(minutes=soak)
+
+    @property
+    def is_soaking(self):
+        return self.opens_at is not None and self.opens_at > database_now()
 
     @property
     def can_be_skipped(self):
         return self.is_open and self.kind != Kind.RELEASE and not self.is_done
 
-    def offered_machines(self):
-        """What may be released now: the job's machines, live in its business, free, and not yet released by the job."""
-        touched = MachineRun.objects.in_job(self.job).latest_touched()
+    def offered_machines(self, when_free=False):
+        """What may be released now: the job's machines, live in its business, free, neither released nor excused.
+
+        `when_free` adds those that runs of other jobs hold.
+        """
+        in_job = MachineRun.objects.in_job(self.job)
+        holding = in_job.pending() | in_job.holding() if when_free else MachineRun.objects.holding()
         return (
             Machine.objects.live_in(self.job.business)
-            .filter(jobs=self.job)
-            .exclude(pk__in=MachineRun.objects.holding().values("machine"))
-            .exclude(pk__in=touched.released().values("machine"))
+            .filter(job_machines__job=self.job, job_machines__excused_at=None)
+            .exclude(pk__in=holding.values("machine"))
+            .exclude(pk__in=in_job.latest_touched().released().values("machine"))
         )
+
+    def to_try_again(self, what):
+        """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run")."""
+        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine()
+        return list(latest.filter(status__in=TO_TRY_AGAIN.get(what, [])).values_list("machine", flat=True))
 
     def changed_machines(self):
         """The newest touched machine run of each machine that this stage changed and that can be rolled back now.
@@ -145,45 +202,66 @@ class ReleaseStage(models.Model):
             .exclude(machine__in=MachineRun.objects.holding().values("machine"))
         )
 
-    def changed_out_of_reach(self):
-        """Those of the other machines that this stage changed: held, or gone from the config service."""
-        return self._changed_here().exclude(pk__in=self.changed_machines().order_by().values("pk"))
+    def unknown_machines(self):
+        """Those that this stage left unknown: they can go back once a person says that nothing runs there any more."""
+        unknown = self._changed_here().filter(status=MachineRun.Status.UNKNOWN)
+        return unknown.filter(machine__in=Machine.objects.live_in(self.job.business))
 
-    def start(self, by, machines, submit_key):
+    def rollback_candidates(self):
+        """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
+        return [*self.changed_machines(), *self.unknown_machines()]
+
+    def changed_out_of_reach(self):
+        """The other machines that this stage changed: held by another run, or gone from the config service."""
+        return self._changed_here().exclude(pk__in=[machine_run.pk for machine_run in self.rollback_candidates()])
+
+    def start(self, by, machines, submit_key, when_free=()):
         """Starts the release task on `machines` and keeps what was chosen on this stage; returns the run.
 
-        The same `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
+        Those in `when_free` may be held by other jobs: they wait for the end of what holds them. The same
+        `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
         """
 
         def release():
             self._require(self.is_open, _("This stage is not open now."))
-            offered = with_versions(self.offered_machines(), self.job.business)
+            offered = with_versions(self.offered_machines(bool(when_free)), self.job.business)
             now_on = dict(offered.values_list("pk", "now_on"))
-            self._hold_to(machines, now_on)
+            may_wait = {machine.pk for machine in when_free}
+            held = self._held_now() - may_wait
+            self._hold_to(machines, now_on.keys() - held)
             was = self._move(
                 self.Status.RUNNING,
                 release_task=self.release_task,
                 rollback_task=self.rollback_task,
                 remark=self.remark,
-                batch_size=self.batch_size,
+                **self._pace(),
             )
             self.machines.set(machines)
             before = now_on | {changed.machine_id: changed.rollback_versions[1] for changed in self._changed_by_job()}
             versions = {machine.pk: (before[machine.pk] or "", self.job.version) for machine in machines}
-            return self._open_run(
-                by, Action.RELEASE, was, versions, submit_key, remark=self.remark, batch_size=self.batch_size
-            )
+            pace = self._pace() | {
+                "batch_size": share_of(len(versions), self.batch_size),
+                "failure_budget": share_of(len(versions), self.failure_budget),
+                "retry_of": self._tried_before(),
+            }
+            return self._open_run(by, Action.RELEASE, was, versions, submit_key, remark=self.remark, **pace)
 
         return self._once(submit_key, release)
 
     def roll_back(self, by, machines, reason, submit_key):
-        """Starts the rollback task on `machines`, each to the version it had before this job; as `start` otherwise."""
+        """Starts the rollback task on `machines`, each to the version it had before this job; as `start` otherwise.
+
+        Naming an unknown machine says that nothing of its run goes on there: it is settled as failed first.
+        """
 
         def roll_back():
-            changed = {machine_run.machine_id: machine_run for machine_run in self.changed_machines()}
+            changed = {machine_run.machine_id: machine_run for machine_run in self.rollback_candidates()}
             self._require(not self.is_running, _("A run of this stage is still going on."))
             self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
             self._hold_to(machines, changed)
+            for machine in machines:
+                if changed[machine.pk].status == MachineRun.Status.UNKNOWN:
+                    changed[machine.pk].settle(by, MachineRun.Status.FAILED, reason)
             was = self._move(self.Status.RUNNING)
             versions = {machine.pk: changed[machine.pk].rollback_versions for machine in machines}
             return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, remark=reason)
@@ -194,34 +272,40 @@ class ReleaseStage(models.Model):
         with transaction.atomic():
             self._lock()
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
-            was = self._move(self.Status.SKIPPED)
+            was = self._move(self.Status.SKIPPED, done_at=Now())
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
 
     def conclude(self):
         """Takes the state that the newest machine runs of this stage amount to, and gives the job its own."""
-        if self.runs.running().exists():
+        if self.runs.active().exists() or not self.runs.exists():
             return
-        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine()
-        if latest.filter(status__in=BAD).exists():
-            status = self.Status.FAILED
-        elif latest.released().exists():
-            status = self.Status.SUCCEEDED
-        else:
-            status = self.Status.ROLLED_BACK
+        status = self._outcome()
         # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
         row = ReleaseStage.objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
-        row.update(status=status, version=F("version") + 1)
+        row.update(status=status, version=F("version") + 1, done_at=Now())
         self.job.conclude(self._job_status())
 
     def record(self, verb, by, reason="", was="", became="", **detail):
         return self.job.record(verb, by, reason, was, became, stage=self.kind, **detail)
 
+    def _outcome(self):
+        """What the newest runs of its machines come to, those left aside that were excused."""
+        excused = self.job.job_machines.exclude(excused_at=None).values("machine")
+        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().exclude(machine__in=excused)
+        if latest.filter(status__in=BAD).exists():
+            return self.Status.FAILED
+        if latest.filter(status=MachineRun.Status.CANCELLED).exists():
+            return self.Status.CANCELLED
+        if latest.released().exists():
+            return self.Status.SUCCEEDED
+        return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
+
     def _job_status(self):
-        """Released when every machine that is still there was; rolled back when nothing of the job is left anywhere."""
+        """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left."""
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         back = touched.rolled_back().values("machine")
-        left = Machine.objects.live_in(self.job.business).filter(jobs=self.job)
-        left = left.exclude(pk__in=touched.released().values("machine")).exclude(pk__in=back)
+        left = self.job.job_machines.filter(excused_at=None)
+        left = left.exclude(machine__in=touched.released().values("machine")).exclude(machine__in=back)
         if touched.exists() and not touched.exclude(pk__in=touched.rolled_back().values("pk")).exists():
             return Job.Status.ROLLED_BACK
         if left.exists() or not touched.released().exists():
@@ -240,8 +324,9 @@ class ReleaseStage(models.Model):
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""
         seen = self.job.revision
-        self.job = Job.objects.select_for_update(of=("self",)).select_related("business").get(pk=self.job_id)
-        self.__dict__.pop("previous", None)
+        self.job = self.job.lock()
+        for read_before in ("previous", "opens_at"):
+            self.__dict__.pop(read_before, None)
         self._require(self.job.revision == seen, _("This job was edited meanwhile."))
 
     def _require(self, condition, words):
@@ -252,6 +337,11 @@ class ReleaseStage(models.Model):
         self._require(machines, _("No machine was chosen."))
         if refused := [machine for machine in machines if machine.pk not in allowed]:
             raise MachinesHeld(refused)
+
+    def _held_now(self):
+        """The ids of this job's machines that any run holds now."""
+        holding = MachineRun.objects.holding().filter(machine__jobs=self.job)
+        return set(holding.values_list("machine", flat=True))
 
     def _taken_meanwhile(self):
         return Machine.objects.filter(jobs=self.job, pk__in=MachineRun.objects.holding().values("machine"))
@@ -264,6 +354,16 @@ class ReleaseStage(models.Model):
         self.refresh_from_db(fields=["status", "version"])
         return was
 
+    def _pace(self):
+        """How the publisher wants the machines to follow each other."""
+        names = ("batch_size", "canary", "batch_pause", "failure_budget")
+        return {name: getattr(self, name) for name in names}
+
+    def _tried_before(self):
+        """The first run here that had some of the machines chosen now, which a new one tries again."""
+        before = self.runs.filter(action=Action.RELEASE, machine_runs__machine__in=self.machines.values("pk"))
+        return before.order_by("pk").first()
+
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run")
@@ -272,7 +372,7 @@ class ReleaseStage(models.Model):
         changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")
         return changed.order_by("machine__site", "machine__hostname")
 
-    def _open_run(self, by, action, was, versions, submit_key, *, remark, batch_size=None):
+    def _open_run(self, by, action, was, versions, submit_key, *, remark, **pace):
         break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)
         self._require(remark or not break_glass, _("Ops who step in say why."))
         self.job.begin()
@@ -284,11 +384,13 @@ class ReleaseStage(models.Model):
             started_by=by,
             submit_key=submit_key,
             remark=remark,
-            batch_size=batch_size,
-            batches=-(-len(versions) // (batch_size or len(versions))),
+            batches=len(batches(len(versions), pace.get("batch_size"), pace.get("canary", False))),
+            **pace,
         )
-        run.queue(versions)
+        run.queue(versions, self._held_now())
         verb = Event.Verb.STARTED if action == Action.RELEASE else Event.Verb.ROLLED_BACK
         facts = {"run": run.pk, "machines": len(versions), "break_glass": break_glass}
+        if run.retry_of_id:
+            facts["retry_of"] = run.retry_of_id
         self.record(verb, by, remark, was, self.status, **facts)
         return run

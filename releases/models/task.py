@@ -69,15 +69,16 @@ class Task(models.Model):
     def __str__(self):
         return f"{self.name} · v{self.latest.number}" if self.latest else self.name
 
-    def revise(self, script, by):
-        """Makes `script` the newest version; the same text again makes none."""
-        script = script.replace("\r\n", "\n")
+    def revise(self, script, by, check_script=""):
+        """Makes `script` and its check the newest version; the same texts again make none."""
+        script, check_script = script.replace("\r\n", "\n"), check_script.replace("\r\n", "\n")
         with transaction.atomic():
             # The newest version is read after the lock: PostgreSQL would join what it saw before it waited.
             task = Task.objects.select_for_update().get(pk=self.pk)
-            if task.latest is None or task.latest.script != script:
+            if task.latest is None or (task.latest.script, task.latest.check_script) != (script, check_script):
                 number = task.latest.number + 1 if task.latest else 1
-                task.latest = task.versions.create(number=number, script=script, author=by)
+                texts = {"script": script, "check_script": check_script}
+                task.latest = task.versions.create(number=number, author=by, **texts)
                 task.save(update_fields=["latest"])
             self.latest = task.latest
         return self.latest
@@ -89,6 +90,7 @@ class TaskVersion(models.Model):
     task = models.ForeignKey(Task, models.PROTECT, related_name="versions", verbose_name=_("task"))
     number = models.PositiveIntegerField(_("version"))
     script = models.TextField(_("script"), validators=[shell_script])
+    check_script = models.TextField(_("check"), blank=True, validators=[shell_script])
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, verbose_name=_("author"))
     created_at = models.DateTimeField(_("written"), db_default=Now(), editable=False)
 

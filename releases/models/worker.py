@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import models, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -13,18 +14,28 @@ class WorkerQuerySet(models.QuerySet):
         return self.filter(stopped_at=None, heartbeat_at__gte=Now() - timedelta(seconds=settings.WORKER_DEAD_AFTER))
 
     def given_up(self):
-        """Workers that stopped, or that stopped beating: what they still hold is nobody's."""
-        return self.exclude(pk__in=self.model.objects.alive().values("pk"))
+        """Workers that stopped, or were fenced off: what they still hold is nobody's."""
+        return self.exclude(stopped_at=None)
+
+    def silent(self):
+        return self.filter(stopped_at=None, heartbeat_at__lt=Now() - timedelta(seconds=settings.WORKER_DEAD_AFTER))
 
     def enlist(self, sites):
         return self.create(name=f"{socket.gethostname()[:80]}-{os.getpid()}", sites=sites)
 
     def bury_dead(self):
-        """Fences off the workers that no longer beat and puts what they held where it belongs."""
+        """Fences off the workers that no longer beat and puts what they held where it belongs.
+
+        A silent worker is suspected first and given up only when it still is a while later: after the database was
+        away, everybody has been silent, and has to be given the time to beat.
+        """
         from releases.models.machine_run import MachineRun
 
+        grace = timedelta(seconds=settings.WORKER_DEAD_AFTER)
         with transaction.atomic():
-            self.given_up().filter(stopped_at=None).update(stopped_at=Now())
+            silent = self.silent()
+            silent.filter(suspected_at__range=(Now() - grace, Now() - grace / 3)).update(stopped_at=Now())
+            silent.filter(Q(suspected_at=None) | Q(suspected_at__lt=Now() - grace)).update(suspected_at=Now())
             return MachineRun.objects.recover()
 
 
@@ -35,6 +46,7 @@ class Worker(models.Model):
     sites = models.JSONField(_("sites"), default=list, blank=True)
     started_at = models.DateTimeField(_("started"), db_default=Now())
     heartbeat_at = models.DateTimeField(_("last heartbeat"), db_default=Now())
+    suspected_at = models.DateTimeField(_("suspected to be dead"), null=True)
     stopped_at = models.DateTimeField(_("stopped"), null=True)
 
     objects = WorkerQuerySet.as_manager()
@@ -49,7 +61,8 @@ class Worker(models.Model):
 
     def beat(self):
         """Says that this worker lives; False when it has been given up, and must end itself."""
-        return bool(Worker.objects.filter(pk=self.pk, stopped_at=None).update(heartbeat_at=Now()))
+        beating = Worker.objects.filter(pk=self.pk, stopped_at=None)
+        return bool(beating.update(heartbeat_at=Now(), suspected_at=None))
 
     def leave(self):
         """Ends this worker's service; what it still held is recovered as that of a dead one."""

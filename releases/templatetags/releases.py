@@ -22,6 +22,9 @@ TONES = {
     Verb.SKIPPED: "skipped",
     Verb.ROLLED_BACK: "rolled_back",
     Verb.LOST: "unknown",
+    Verb.PAUSED: "paused",
+    Verb.RESUMED: "running",
+    Verb.EXCUSED: "excused",
 }
 
 
@@ -70,7 +73,7 @@ def _sentence(event, number):
         ),
         Verb.WITHDRAWN: _("{who} withdrew the job"),
         Verb.APPROVED: _("{who} approved"),
-        Verb.STARTED: ngettext("{who} started {stage} on {n} machine", "{who} started {stage} on {n} machines", number),
+        Verb.STARTED: _started(event, number),
         Verb.SKIPPED: _("{who} skipped {stage}"),
         Verb.ROLLED_BACK: ngettext(
             "{who} started to roll back {n} machine of {stage}",
@@ -82,9 +85,23 @@ def _sentence(event, number):
         else _("{stage} {state}: {counts}"),
         Verb.LOST: _("{stage}: a worker was lost while {names} ran; how that ended is unknown"),
         Verb.RESOLVED: _("{who} resolved {names} as {state}"),
+        Verb.PAUSED: _("{who} paused {stage}"),
+        Verb.RESUMED: _("{who} resumed {stage}"),
+        Verb.CANCELLED: ngettext(
+            "{who} cancelled {stage}: {n} machine had not begun",
+            "{who} cancelled {stage}: {n} machines had not begun",
+            number,
+        ),
+        Verb.EXCUSED: ngettext("{who} excused {names}", "{who} excused {n} machines: {names}", number),
     }
     words = sentences[event.verb]
     return words + _(", as break-glass") if event.detail.get("break_glass") else words
+
+
+def _started(event, number):
+    if event.detail.get("retry_of"):
+        return ngettext("{who} tried {stage} again on {n} machine", "{who} tried {stage} again on {n} machines", number)
+    return ngettext("{who} started {stage} on {n} machine", "{who} started {stage} on {n} machines", number)
 
 
 def _counts(counts):

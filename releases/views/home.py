@@ -2,12 +2,14 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from releases.ledger import tidy_if_alone
 from releases.waiting import ended_lately, out_yet, running_now, waiting_for
 
 
 @login_required
 @require_GET
 def home(request):
+    tidy_if_alone()
     context = {
         "waiting": waiting_for(request.user),
         "running": running_now(request.user),

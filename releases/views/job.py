@@ -5,6 +5,8 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from jobs.access import get_job
+from releases.candidates import left_to_do
+from releases.ledger import tidy_if_alone
 from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
 
@@ -12,6 +14,7 @@ from releases.pictures import JobPicture, bar, ordered, tile_size
 @login_required
 @require_GET
 def job_page(request, job_id):
+    tidy_if_alone()
     job = get_job(request.user, job_id)
     picture = JobPicture(job)
     sites = picture.tiles()
@@ -28,7 +31,9 @@ def job_page(request, job_id):
         "total": counts.total(),
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
-        "changed": sum(stage.changed_machines().count() for stage in picture.stages),
+        "changed": sum(len(stage.rollback_candidates()) for stage in picture.stages),
+        "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
+        "left": job.status in job.RELEASABLE and bool(left_to_do(job)),
         "approvers": job.business.members_with("approve").exclude(pk=job.requester_id),
     }
     return render(request, "releases/job.html", context)

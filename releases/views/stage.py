@@ -13,8 +13,10 @@ from jobs.rights import Right
 from releases import tokens
 from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
+from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
 from releases.pictures import JobPicture, RunPicture
+from releases.shares import batches, share_of
 
 
 @login_required
@@ -26,7 +28,8 @@ def stage_page(request, job_id, kind):
     job.business.refresh_machines()
     stage = ReleaseStage.objects.of_kind(job, kind)
     if request.method == "GET":
-        return _show(request, stage, ReleaseStageForm(request=request, instance=stage))
+        initial = {"machines": stage.to_try_again(request.GET.get("retry"))}
+        return _show(request, stage, ReleaseStageForm(request=request, instance=stage, initial=initial))
     form = ReleaseStageForm(request.POST, request=request, instance=stage)
     try:
         return _submit(request, stage, form)
@@ -51,12 +54,11 @@ def _submit(request, stage, form):
         raise StageMoved(_("This stage is not open now."))
     if not is_valid:
         return _show(request, stage, form)
-    machines = form.cleaned_data["machines"]
     tasks = [stage.release_task, stage.rollback_task]
-    counted = StartForm(request.POST if step == "start" else None, machines=machines, tasks=tasks)
+    counted = StartForm(request.POST if step == "start" else None, machines=form.chosen, tasks=tasks)
     if step == "check" or not counted.is_valid():
         return _show_check(request, stage, form, counted)
-    stage.start(request.user, machines, key)
+    stage.start(request.user, form.chosen, key, form.cleaned_data["when_free"])
     return redirect("stage", stage.job_id, stage.kind)
 
 
@@ -77,17 +79,18 @@ def _show(request, stage, form, conflict="", status=200):
         "candidates": seen,
         "candidates_left": any(candidate.state != "released" for candidate in seen),
         "candidates_blocked": sum(not candidate.is_free for candidate in seen),
-        "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else set(),
+        "chosen": set(map(str, form["machines"].value() or [])),
+        "waiting": set(map(str, form["when_free"].value() or [])),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
-        "changed": stage.changed_machines().count(),
+        "changed": len(stage.rollback_candidates()),
         "conflict": conflict,
     }
     return render(request, "releases/stage.html", context, status=status)
 
 
 def _show_check(request, stage, form, counted):
-    machines = sorted(form.cleaned_data["machines"], key=lambda machine: (machine.site, machine.hostname))
-    size = form.cleaned_data["batch_size"] or len(machines)
+    machines = sorted(form.chosen, key=lambda machine: (machine.site, machine.hostname))
+    size = share_of(len(machines), stage.batch_size)
     context = {
         "job": stage.job,
         "stage": stage,
@@ -97,7 +100,9 @@ def _show_check(request, stage, form, counted):
         "counted": counted,
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
-        "batches": [len(machines[start : start + size]) for start in range(0, len(machines), size)],
+        "batches": batches(len(machines), size, stage.canary),
+        "budget": share_of(len(machines), stage.failure_budget),
+        "waiting": form.cleaned_data["when_free"],
         "workers": Worker.objects.alive().count(),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
     }
@@ -108,6 +113,7 @@ def _show_check(request, stage, form, counted):
 @require_GET
 def stage_live(request, job_id, kind):
     """What a stage page swaps in while its run goes on."""
+    tidy_if_alone()
     stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
     run = stage.runs.last()
     if run is None:
@@ -118,7 +124,7 @@ def stage_live(request, job_id, kind):
         "rights": stage.job.rights_of(request.user),
         "run": RunPicture(run),
         "pipeline": JobPicture(stage.job).pipeline(stage),
-        "changed": stage.changed_machines().count(),
+        "changed": len(stage.rollback_candidates()),
     }
     return render(request, "releases/_run_live.html", context)
 

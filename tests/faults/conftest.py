@@ -94,6 +94,7 @@ def release(make_job, start, machines):
         chosen = machines if on is None else [machine for machine in machines if machine.hostname in on]
         task = make_task(f"script-{len(made)}", script=script, timeout=timeout)
         made.append(task)
+        fields = {"failure_budget": ""} | fields
         return start(make_job(version, on=chosen), chosen, release_task=task, **fields)
 
     return release

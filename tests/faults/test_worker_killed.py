@@ -12,6 +12,7 @@ from tests.faults.seen import ended, events, is_so, row, statuses, text
 from tests.fleet import Fault
 from tests.pages import page, words
 from tests.waiting import wait_until
+from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,8 +102,9 @@ def test_many_who_find_a_dead_worker_at_the_same_moment(worker, release, fleet):
     first = worker()
     run = release(TELL + UNTIL_GO)
     is_so(run, pay_1="running", pay_2="running", pay_3="running")
-    Worker.objects.filter(pk=first.row.pk).update(heartbeat_at="2020-01-01T00:00Z")
+    gone = first.row
     first.kill()
+    fall_silent(gone)
     found, together = [], Barrier(8)
 
     def find():

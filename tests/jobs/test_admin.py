@@ -30,6 +30,7 @@ def fields(business, *memberships, **changed):
     form = {
         "name": business.name,
         "slug": business.slug,
+        "soak_minutes": getattr(business, "soak_minutes", 0),
         "source": business.source,
         "source_options": json.dumps(business.source_options),
         "membership_set-TOTAL_FORMS": len(memberships),

@@ -5,6 +5,7 @@ from jobs.models import Machine
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
 from releases.models.machine_run import HOLDING
 from tests.parallel import at_once
+from tests.workers import fall_silent
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def get(pk):
 
 
 def give_up(worker):
-    Worker.objects.filter(pk=worker.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
+    fall_silent(worker)
     return Worker.objects.bury_dead()
 
 
@@ -209,7 +210,7 @@ def test_a_machine_that_another_worker_has_by_now_gets_no_note(start, job, machi
 def test_an_end_and_a_reaper_at_once_leave_one_of_both(start, job, machines, worker):
     start(job, machines)
     ids = begin(worker)
-    Worker.objects.filter(pk=worker.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
+    fall_silent(worker)
     at_once(
         lambda: MachineRun.objects.end(worker, ids, "succeeded", 0),
         Worker.objects.bury_dead,

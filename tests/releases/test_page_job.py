@@ -73,7 +73,7 @@ def test_it_says_what_is_next(as_user, publisher, make_job, requester, start, fi
     start(job, machines[:1])
     assert "Pre-release is running" in words(client.get(page("job", job)))
     finish("failed")
-    assert "Some of its machines went wrong." in words(client.get(page("job", job)))
+    assert "Some of its machines are not released." in words(client.get(page("job", job)))
     start(job, machines[:1])
     finish()
     assert "Next: gray release" in words(client.get(page("job", job)))

@@ -226,7 +226,7 @@ class TestStarting:
         publish(job, machines[1:2])
         assert [machines_of(run) for run in started(job)] == [{"pay-1", "pay-2"}, {"pay-2"}]
 
-    @pytest.mark.parametrize("size", ["0", "-1", "x", "1.5", "100001", "9" * 40, "1\0"])
+    @pytest.mark.parametrize("size", ["0", "-1", "x", "1.5", "101 %", "% 5", "1000001", "9" * 40, "1\0"])
     def test_a_bad_batch_size_starts_nothing(self, publish, job, machines, size):
         response = publish(job, machines, batch_size=size)
         assert response.status_code == 200

@@ -81,4 +81,4 @@ def test_only_who_may_is_offered_steps(as_user, request, job, start, finish, mac
     finish("unknown", on=["pay-1"])
     said = words(live(as_user(request.getfixturevalue(person)), job))
     assert ("Resolve" in said) == may
-    assert ("Roll back 1 machine" in said) == may
+    assert ("Roll back 2 machines" in said) == may

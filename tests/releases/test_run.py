@@ -28,7 +28,10 @@ def now(run):
     return run.status, run.open_batch
 
 
-@pytest.mark.parametrize(("size", "batches"), [(None, [6]), (1, [1] * 6), (4, [4, 2]), (6, [6]), (100, [6])])
+@pytest.mark.parametrize(
+    ("size", "batches"),
+    [(None, [6]), (1, [1] * 6), (4, [4, 2]), (6, [6]), (100, [6]), ("34 %", [3, 3]), ("1%", [1] * 6)],
+)
 def test_machines_are_parted_into_batches(start, job, machines, size, batches):
     run = start(job, machines, batch_size=size)
     found = [run.machine_runs.filter(batch=number).count() for number in range(1, run.batches + 1)]
@@ -138,17 +141,17 @@ def test_two_who_record_the_last_two_ends_at_once_leave_no_run_behind(start, job
 
 def test_a_run_is_stuck_when_nothing_is_pending_in_its_open_batch(start, job, machines, worker):
     run = start(job, machines, batch_size=2)
-    assert not Run.objects.stuck().exists()
+    assert not Run.objects.due().exists()
     end(worker, claim(worker))
-    assert list(Run.objects.stuck()) == [run]
+    assert list(Run.objects.due()) == [run]
     run.advance()
-    assert not Run.objects.stuck().exists()
+    assert not Run.objects.due().exists()
 
 
 def test_a_run_that_has_ended_is_not_stuck(start, job, machines, finish):
     start(job, machines)
     finish()
-    assert not Run.objects.stuck().exists()
+    assert not Run.objects.due().exists()
 
 
 def test_a_stage_has_one_running_run(start, job, machines):

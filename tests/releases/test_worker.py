@@ -12,6 +12,7 @@ from releases.executors.base import Ending, Executor, ExecutorError, Outcome
 from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.worker import ReleaseWorker
 from tests.waiting import PATIENCE, wait_until
+from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -441,11 +442,11 @@ def test_a_command_whose_claim_was_lost_while_connecting_is_not_sent(at_work, st
 
 def test_a_worker_recovers_what_a_dead_one_held(at_work, start, job, machines):
     dead = Worker.objects.enlist([])
-    run = start(job, machines[:2])
+    run = start(job, machines[:2], failure_budget="2")
     MachineRun.objects.claim(dead, 2)
     begun = run.machine_runs.first()
     MachineRun.objects.begin(dead, [begun.pk])
-    Worker.objects.filter(pk=dead.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
+    fall_silent(dead)
     working = at_work()
     ended(run)
     assert counts(run) == {"unknown": 1, "succeeded": 1}

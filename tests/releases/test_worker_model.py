@@ -6,18 +6,15 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from jobs.models import Event
+from releases.ledger import tidy
 from releases.models import MachineRun, Run, Worker
-from releases.worker import tidy
 from tests.parallel import at_once
+from tests.workers import fall_silent
 
 
 @pytest.fixture
 def worker(db):
     return Worker.objects.enlist([])
-
-
-def fall_silent(worker):
-    Worker.objects.filter(pk=worker.pk).update(heartbeat_at="2020-01-01T00:00:00Z")
 
 
 def hold(worker, begun):
@@ -57,6 +54,27 @@ def test_a_worker_that_falls_silent_is_fenced_off(worker):
     assert worker.beat() is False
     worker.refresh_from_db()
     assert worker.stopped_at is not None
+
+
+def test_a_silent_worker_is_suspected_first_and_may_still_beat(worker):
+    """As after the database was away: everybody has been silent then."""
+    fall_silent(worker, suspected=False)
+    Worker.objects.bury_dead()
+    worker.refresh_from_db()
+    assert (worker.stopped_at, worker.suspected_at is None) == (None, False)
+    assert worker.beat()
+    worker.refresh_from_db()
+    assert worker.suspected_at is None
+
+
+def test_a_suspicion_that_has_grown_old_itself_is_renewed(worker, settings):
+    """It may be from before the database was away."""
+    fall_silent(worker, suspected=False)
+    Worker.objects.filter(pk=worker.pk).update(suspected_at="2020-01-01T00:00:00Z")
+    Worker.objects.bury_dead()
+    worker.refresh_from_db()
+    assert worker.stopped_at is None
+    assert (database_now() - worker.suspected_at).total_seconds() < settings.WORKER_DEAD_AFTER
 
 
 def test_a_worker_that_beats_is_left_alone(worker):
@@ -178,4 +196,4 @@ def test_a_worker_is_alive_for_as_long_as_the_settings_say(worker, settings):
     assert Worker.objects.alive().exists()
     settings.WORKER_DEAD_AFTER = 15
     assert not Worker.objects.alive().exists()
-    assert Worker.objects.given_up().exists()
+    assert Worker.objects.silent().exists()

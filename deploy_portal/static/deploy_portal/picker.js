@@ -43,6 +43,7 @@
     return {
       row, hostname, address, site, blocked, labels: values,
       box: row.querySelector("input[type=checkbox]"),
+      wait: row.querySelector("input[name=when_free]"), // held: may be started when it is free
       is: new Set((row.dataset.is ?? "").split(" ")),
       text: [hostname, address, site, ...Object.values(values), ...Object.entries(values).map(([key, value]) => `${key}=${value}`)]
         .join("\n").toLowerCase(),
@@ -63,7 +64,7 @@
     let lastRow = null;
     let pasted = [];
 
-    const chosen = (machine) => machine.box.checked && !machine.box.disabled;
+    const chosen = (machine) => (machine.box.checked && !machine.box.disabled) || machine.wait?.checked;
     const passes = (machine) => filter === ""
       || (filter === "selected" ? chosen(machine) : filter === "blocked" ? machine.box.disabled : machine.is.has(filter));
 
@@ -143,7 +144,10 @@
     }
 
     function choose(some, on) {
-      for (const machine of some) if (!machine.box.disabled) machine.box.checked = on;
+      for (const machine of some) {
+        if (!machine.box.disabled) machine.box.checked = on;
+        if (machine.wait && !on) machine.wait.checked = false;
+      }
       count();
     }
 

@@ -21,15 +21,19 @@ class Command(RunCommand):
         parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("stage", choices=[*Kind.values, "all"], help="which stage, or all of them")
         parser.add_argument("machines", nargs="*", metavar="HOSTNAME", help="which machines (default: all it changed)")
+        parser.add_argument(
+            "--looked", action="store_true", help="also unknown machines: you looked, and nothing runs there any more"
+        )
         parser.add_argument("--reason", required=True, help="why; kept in the job's history")
 
-    def act(self, user, *, job, stage, machines, reason, **options):
+    def act(self, user, *, job, stage, machines, looked, reason, **options):
         job = get_job(user, job, Right.PUBLISH)
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]
-        chosen = {run.machine_id for stage in stages for run in stage.changed_machines()}
+        changed = ReleaseStage.rollback_candidates if looked else ReleaseStage.changed_machines
+        chosen = {machine_run.machine_id for stage in stages for machine_run in changed(stage)}
         if machines:
             chosen = {machine.pk for machine in named_machines(Machine.objects.filter(pk__in=chosen), machines)}
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16))

@@ -21,23 +21,41 @@ class Command(RunCommand):
         parser.add_argument("--all", action="store_true", help="every machine that the stage offers")
         parser.add_argument("--release-task", metavar="NAME", help="needed when there is more than one")
         parser.add_argument("--rollback-task", metavar="NAME", help="needed when there is more than one")
-        parser.add_argument("--batch-size", type=int, help="machines at a time (default: all)")
+        parser.add_argument("--retry", choices=["failed", "not_run"], help="the machines that failed, or were not run")
+        parser.add_argument("--batch-size", default="", help="machines at a time, as 10 or 10%% (default: all)")
+        parser.add_argument("--canary", action="store_true", help="the first batch is one machine")
+        parser.add_argument("--batch-pause", type=int, default=0, help="seconds between batches (default %(default)s)")
+        parser.add_argument(
+            "--stop-after", default="1", help="failures, as 2 or 5%%; '' never stops by itself (default %(default)s)"
+        )
+        parser.add_argument("--when-free", action="store_true", help="machines that other jobs hold wait for their end")
         parser.add_argument("--remark", default="", help="why now; ops who step in must say it")
 
-    def act(self, user, *, job, stage, machines, all, batch_size, remark, **options):
-        if bool(machines) == all:
-            raise CommandError("Name the machines, or say --all; not both.", returncode=MISTAKE)
+    def act(self, user, *, job, stage, **options):
         job = get_job(user, job, Right.PUBLISH)
         job.business.refresh_machines()
         stage = ReleaseStage.objects.of_kind(job, stage)
-        offered = stage.offered_machines()
-        chosen = list(offered) if all else named_machines(offered, machines)
-        data = {"machines": [machine.pk for machine in chosen], "remark": remark, "batch_size": batch_size}
+        data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
+        data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
             data[name] = _task(job.business, action, options[name]).pk
         form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk})))
-        run = stage.start(user, form.cleaned_data["machines"], secrets.token_urlsafe(16))
+        run = stage.start(user, form.chosen, secrets.token_urlsafe(16), form.cleaned_data["when_free"])
         self.finish([run], options["wait"], options["wait_limit"], options["json"])
+
+
+def _machines(stage, *, machines, all, retry, when_free, **_):
+    """What the form is sent: the machines to release, and those of them that may wait."""
+    if sum(map(bool, (machines, all, retry))) != 1:
+        raise CommandError("Name the machines, or say --all or --retry; one of them.", returncode=MISTAKE)
+    free = stage.offered_machines()
+    offered = stage.offered_machines(when_free=True) if when_free else free
+    chosen = named_machines(offered, machines) if machines else list(offered)
+    if retry:
+        chosen = [machine for machine in chosen if machine.pk in stage.to_try_again(retry)]
+    free = set(free.values_list("pk", flat=True))
+    ids = [machine.pk for machine in chosen]
+    return {"machines": [pk for pk in ids if pk in free], "when_free": [pk for pk in ids if pk not in free]}
 
 
 def _task(business, action, name):

@@ -1,0 +1,31 @@
+"""A number of machines as a publisher writes it: `10`, or `10 %` of those chosen."""
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+SHARE = re.compile(r"([1-9][0-9]{0,5}) ?(%?)", re.ASCII)
+
+
+def share(value):
+    """Refuses what is neither a number of machines nor a percentage of them."""
+    written = SHARE.fullmatch(str(value))
+    if not written or (written[2] and int(written[1]) > 100):
+        raise ValidationError(_("Write a number such as 10, or a share such as 10 %."), code="share")
+
+
+def share_of(total, value):
+    """How many of `total` machines `value` is: at least one; None when nothing is written."""
+    if not value:
+        return None
+    number, percent = SHARE.fullmatch(str(value)).groups()
+    return max(1, -(-total * int(number) // 100)) if percent else int(number)
+
+
+def batches(total, size=None, canary=False):
+    """The sizes of the batches in which `total` machines run; `canary`: one machine alone goes first."""
+    first = [1] if canary and total > 1 else []
+    left = total - len(first)
+    size = min(size or left, left)
+    return first + [min(size, left - start) for start in range(0, left, size)]

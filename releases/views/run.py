@@ -1,0 +1,55 @@
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from releases.access import get_run
+from releases.forms import RemarkForm
+from releases.models import RunMoved
+from releases.pictures import JobPicture
+
+
+@login_required
+@require_POST
+def pause_run(request, job_id, run_id):
+    run = get_run(request.user, run_id, job_id)
+    return _turn(request, run, run.pause, _("Paused: nothing more begins until it is resumed."))
+
+
+@login_required
+@require_POST
+def resume_run(request, job_id, run_id):
+    run = get_run(request.user, run_id, job_id)
+    return _turn(request, run, run.resume, _("Resumed."))
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def cancel_run(request, job_id, run_id):
+    """Asks once more, saying what would be ended; a POST cancels."""
+    run = get_run(request.user, run_id, job_id)
+    if request.method == "POST":
+        return _turn(request, run, run.cancel, _("Cancelled: what has not begun stays so, what runs is being ended."))
+    context = {
+        "job": run.stage.job,
+        "stage": run.stage,
+        "run": run,
+        "counts": run.machine_runs.counts(),
+        "pipeline": JobPicture(run.stage.job).pipeline(run.stage),
+        "form": RemarkForm(),
+    }
+    return render(request, "releases/cancel.html", context)
+
+
+def _turn(request, run, step, done):
+    form = RemarkForm(request.POST)
+    try:
+        if form.is_valid():
+            step(request.user, form.cleaned_data["reason"])
+            messages.success(request, done)
+        else:
+            messages.error(request, form.problem)
+    except RunMoved as conflict:
+        messages.error(request, str(conflict))
+    return redirect("stage", run.stage.job_id, run.stage.kind)
