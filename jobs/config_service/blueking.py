@@ -45,9 +45,9 @@ class BlueKingSource(Source):
 
     def _read_list(self, reading, body, secrets):
         """All hosts, page by page until one is empty; `body` is sent with every question."""
-        url, hosts, page = self.filled(self.options["url"]), [], True
+        hosts, page = [], True
         while page:
-            answer = reading.page(url, {**body, **self._question(len(hosts))})
+            answer = reading.page(self.options["url"], {**body, **self._question(len(hosts))})
             _refuse_failure(answer, secrets)
             page = list_at(answer, "data.info")
             hosts += page

@@ -1,7 +1,7 @@
 import pytest
 from django.utils import translation
 
-from jobs.config_service.rows import MachineRow, Refused, clean_rows
+from jobs.config_service.rows import MachineRow, Refused, UnusableRow, clean_rows
 
 ODD_CHARACTER = "A host name has only a-z, 0-9, “.”, “-” and “_”; this one has the character U+{}."
 MALFORMED = "The host name is malformed: a part is empty, too long, or begins or ends with “-”."
@@ -324,6 +324,17 @@ def test_duplicates_name_the_first():
         Refused(4, "web3", "Row 1 (web1) has the same address and port."),
         Refused(7, "web6", "Row 6 (web5) has the same address and port."),
     ]
+
+
+@pytest.mark.parametrize(("name", "known_by"), [("web1", "web1"), ("a\nb", "a�b"), (None, ""), (7, "")])
+def test_row_that_its_source_cannot_use(name, known_by):
+    machines, refused = clean_rows([UnusableRow(name, "It has no address there."), WEB0], False)
+    assert [machine.hostname for machine in machines] == ["web0"]
+    assert refused == [Refused(1, known_by, "It has no address there.")]
+
+
+def test_no_answer_can_make_a_row_unusable():
+    assert only({"hostname": "web1", "reason": "x"}).hostname == "web1"
 
 
 def test_refused_row_takes_no_name():
