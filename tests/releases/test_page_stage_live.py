@@ -1,5 +1,7 @@
 """What a stage page swaps in while its run goes on."""
 
+import re
+
 import pytest
 
 from releases.models import LogBlock
@@ -43,6 +45,18 @@ def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publishe
     response = live(client, job)
     assert page("stage_live", job) not in response.content.decode()
     assert "Go on" in words(response)
+
+
+def test_the_head_of_the_page_tells_the_job_anew(as_user, publisher, job, start, finish, machines):
+    start(job, machines)
+    client = as_user(publisher)
+    finish()
+    swapped = client.get(page("stage_live", job), headers={"HX-Request": "true"}).content.decode()
+    head = re.search(r'<span id="job-status" hx-swap-oob="true">(.+?)</span>', swapped, re.DOTALL)[1]
+    assert "Released" in head
+    whole = client.get(page("stage", job)).content.decode()
+    assert whole.count('id="job-status"') == 1
+    assert "hx-swap-oob" not in whole
 
 
 def test_it_counts(as_user, publisher, job, start, finish, machines):
