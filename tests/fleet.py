@@ -57,6 +57,9 @@ class FaultyFleet(Fleet):
         for relay in self._relays.values():
             relay.cut()
         await super().stop()
+        serving = [task for relay in self._relays.values() for task in relay.serving]
+        if serving:
+            await asyncio.wait(serving, timeout=1)
 
     def known_key(self, hostname):
         if self.fault(hostname).kind == "stranger":
@@ -68,8 +71,9 @@ class FaultyFleet(Fleet):
 
     def command_began(self, hostname):
         super().command_began(hostname)
-        if self.fault(hostname).seconds is not None and hostname in self._relays:
-            self.loop.call_later(self.fault(hostname).seconds, self._relays[hostname].strike)
+        fault = self.fault(hostname)
+        if fault.kind in ("cuts", "freezes") and fault.seconds is not None:
+            self.loop.call_later(fault.seconds, self._relays[hostname].strike)
 
     def strike(self, hostname):
         """Cuts or freezes a machine now, from any thread."""
@@ -82,11 +86,15 @@ class _Relay:
     def __init__(self, fault, port):
         self._fault = fault
         self._port = port
+        self.serving = set()
         self._writers = set()
         self._frozen = []
         self._flows = _set_event()
 
     async def serve(self, reader, writer):
+        task = asyncio.current_task()
+        self.serving.add(task)
+        task.add_done_callback(self.serving.discard)
         self._writers.add(writer)
         if self._fault.kind == "banner":
             writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")

@@ -23,6 +23,7 @@ class Client(asyncssh.SSHClient):
         self._pool = pool
         self.peer = peer
         self.trusted = None
+        self._connection = None
 
     def connection_made(self, conn):
         self._connection = conn

@@ -69,6 +69,7 @@ def test_a_secret_key_that_is_given_twice_is_refused(tmp_path):
         ("TIME_ZONE", "Mars/Olympus"),
         ("SESSION_HOURS", "0"),
         ("SSH_CONNECT_TIMEOUT", "soon"),
+        ("SSH_KEEP_SECONDS", "0"),
         ("WORKER_DEAD_AFTER", "-5"),
         ("DATABASE_URL", "mysql://db.example/portal"),
         ("LOG_LEVEL", "loud"),

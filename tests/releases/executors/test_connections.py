@@ -499,7 +499,7 @@ def test_closing_closes_what_is_kept_frozen_or_not(warm, ordered, fleet, sockets
         fleet.strike("freezing-01")
         await warm.close()
         await becomes(lambda: not any(map(sockets, names)))
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await becomes(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
     asyncio.run(closed())
 
