@@ -55,10 +55,9 @@ def status(value, word):
 
 
 def pairs(values):
-    """A JSON object as names and values, one pair a line."""
-    return format_html_join(
-        "", '<div class="pair"><span>{}</span> {}</div>', [(k, inert(v)) for k, v in values.items()]
-    )
+    """Names and values, from a JSON object or as pairs, one pair a line."""
+    rows = values.items() if isinstance(values, dict) else values
+    return format_html_join("", '<div class="pair"><span>{}</span> {}</div>', [(k, inert(v)) for k, v in rows])
 
 
 class ReadOnly:

@@ -7,11 +7,10 @@ from django.db.models import Count, Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, link_to_list, pairs, status
 from jobs.config_service import SourceError
-from jobs.models import Business, Event, Job, Listing, Machine, Membership
+from jobs.models import Business, Event, Job, Listing, Machine, Membership, Sync
 
 # Each source may take its whole time limit before it answers, and the page waits for all of them.
 SYNCED_AT_ONCE = 5
@@ -124,10 +123,32 @@ class BusinessAdmin(admin.ModelAdmin):
         except SourceError as error:
             self.message_user(request, f"{business}: {error}", messages.ERROR)
             return
-        counts = {"added": len(sync.added), "gone": len(sync.gone), "refused": len(sync.refused)}
-        changes = _("%(added)d new, %(gone)d gone, refused rows: %(refused)d") % counts
-        listed = ngettext("%(n)d machine", "%(n)d machines", sync.listed) % {"n": sync.listed}
-        self.message_user(request, f"{business}: {listed}; {changes}.")
+        self.message_user(request, f"{business}: {sync.in_words}.")
+
+
+@admin.register(Sync)
+class SyncAdmin(ReadOnlyAdmin):
+    """What the config services answered: each answer that changed something, had rows refused, or was not taken."""
+
+    COUNTS = ["listed", "added_count", "gone_count", "moved_count", "refused_count"]
+    list_display = ["at", "business", "outcome", *COUNTS]
+    list_filter = ["business"]
+    list_select_related = ["business"]
+    date_hierarchy = "at"
+    fields = ["at", "business", "outcome", "error", "origin", *COUNTS, "changes"]
+
+    @admin.display(description=_("last answer"))
+    def outcome(self, sync):
+        return status("failed", _("Not taken")) if sync.error else status("succeeded", _("Taken"))
+
+    @admin.display(description=_("changes"))
+    def changes(self, sync):
+        """The first names of each kind, one a line."""
+        moved = [(one["hostname"], f"{one['was']} → {one['now']}") for one in sync.moved]
+        refused = [(f"{row['row']} {row['name']}", row["reason"]) for row in sync.refused]
+        kinds = [(_("new"), [(name, "") for name in sync.added]), (_("gone"), [(name, "") for name in sync.gone])]
+        kinds += [(_("moved"), moved), (_("refused"), refused)]
+        return pairs([(f"{kind} {name}", words) for kind, rows in kinds for name, words in rows])
 
 
 @admin.register(Membership)

@@ -2,5 +2,6 @@ from jobs.models.business import Business, Membership
 from jobs.models.event import Event
 from jobs.models.job import Job, JobMachine, JobMoved, named
 from jobs.models.machine import Listing, Machine
+from jobs.models.sync import Sync
 
-__all__ = ["Business", "Event", "Job", "JobMachine", "JobMoved", "Listing", "Machine", "Membership", "named"]
+__all__ = ["Business", "Event", "Job", "JobMachine", "JobMoved", "Listing", "Machine", "Membership", "Sync", "named"]

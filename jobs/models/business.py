@@ -1,5 +1,4 @@
 import contextlib
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
@@ -11,19 +10,11 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from deploy_portal import origin
 from jobs import config_service
 from jobs.models.machine import Listing, Machine
+from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Role
-
-
-@dataclass
-class Sync:
-    """What one answer of the config service changed."""
-
-    listed: int
-    added: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    refused: list = field(default_factory=list)
 
 
 class BusinessQuerySet(models.QuerySet):
@@ -96,29 +87,43 @@ class Business(models.Model):
                 self.sync_machines()
         self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "refused_rows"])
 
-    def sync_machines(self, accept_loss=False):
-        """Takes the whole list of the config service, or raises SourceError and leaves the last good one."""
+    def listed_places(self):
+        """{hostname: (address, port, user, site)} of the machines that are live here."""
+        live = Machine.objects.live_in(self).values_list("hostname", "address", "port", "user", "site")
+        return {hostname: tuple(place) for hostname, *place in live}
+
+    def sync_machines(self, accept_loss=False, dry_run=False, progress=None):
+        """Takes the whole list of the config service, or raises SourceError and leaves the last good one.
+
+        Returns the Sync. `dry_run` changes nothing; `progress` is called with each row as it comes.
+        """
         try:
-            machines, refused = config_service.read(self)
-            sync = self._take(machines, refused, accept_loss)
+            machines, refused = config_service.read(self, progress)
+            return self._take(machines, refused, accept_loss, dry_run)
         except config_service.SourceError as error:
-            Business.objects.filter(pk=self.pk).update(asked_at=Now(), sync_error=str(error))
+            if not dry_run:
+                self._keep_error(str(error))
             raise
-        return sync
+
+    def _keep_error(self, error):
+        Business.objects.filter(pk=self.pk).update(asked_at=Now(), sync_error=error)
+        Sync.objects.keep(Sync(business=self, origin=origin.current(), error=error))
 
     @transaction.atomic
-    def _take(self, machines, refused, accept_loss):
+    def _take(self, machines, refused, accept_loss, dry_run):
         machines, claimed = self._claimed_elsewhere(machines)
-        refused = refused + claimed
-        known = set(self.listings.live().values_list("machine__hostname", flat=True))
-        listed = {machine.hostname for machine in machines}
+        sync = Sync.of(self, machines, refused + claimed)
+        sync.origin = origin.current()
         if not accept_loss:
-            self._refuse_sudden_loss(len(known), len(known - listed), len(listed))
+            self._refuse_sudden_loss(sync)
+        if dry_run:
+            return sync
         Listing.objects.take(self, machines)
         Business.objects.filter(pk=self.pk).update(
-            asked_at=Now(), synced_at=Now(), sync_error="", refused_rows=len(refused)
+            asked_at=Now(), synced_at=Now(), sync_error="", refused_rows=sync.refused_count
         )
-        return Sync(len(listed), sorted(listed - known), sorted(known - listed), refused)
+        Sync.objects.keep(sync)
+        return sync
 
     def _claimed_elsewhere(self, machines):
         """Takes out the rows that would move a machine which another business lists."""
@@ -133,9 +138,10 @@ class Business(models.Model):
                 refused.append(config_service.Refused(number, row.hostname, str(reason)))
         return kept, refused
 
-    def _refuse_sudden_loss(self, known, lost, listed):
+    def _refuse_sudden_loss(self, sync):
+        lost, known = sync.gone_count, sync.listed - sync.added_count + sync.gone_count
         sudden = lost > 1 and lost * 100 > known * settings.CONFIG_SERVICE_MAX_LOSS_PERCENT
-        if lost and (sudden or not listed):
+        if lost and (sudden or not sync.listed):
             raise config_service.SourceError(
                 ngettext(
                     "The only machine is suddenly missing from the answer; it was not taken.",

@@ -145,7 +145,7 @@ def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machi
 def test_asks_the_config_service_now(page, settings, payment, orders):
     write_list(settings, payment, "pay-1", "pay-2", "-oProxyCommand=x")
     text = ask(page, payment, orders)
-    assert "Payment: 2 machines; 2 new, 0 gone, refused rows: 1." in text
+    assert "Payment: 2 machines; 2 new, 0 gone, 0 moved, refused rows: 1." in text
     assert "Orders: " in text
     assert 'class="error"' in text
     assert Machine.objects.live_in(payment).count() == 2

@@ -107,7 +107,7 @@ def test_no_business_moves_a_machine_that_another_one_lists(payment, orders, wri
     address = Machine.objects.get(hostname="shared-1").address
     write_list("pay-1", "shared-1")
     sync = payment.sync_machines()
-    assert [row.name for row in sync.refused] == ["shared-1"]
+    assert [row["name"] for row in sync.refused] == ["shared-1"]
     assert Machine.objects.get(hostname="shared-1").address == address
     assert live(payment) == ["pay-1"]
 

@@ -1,8 +1,10 @@
 import json
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
-from jobs.models import Machine
+from jobs.models import Machine, Sync
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 
 
@@ -21,13 +23,14 @@ def write_list(payment, orders, settings):
 def test_all_businesses_are_synced(write_list, payment):
     write_list("payment", "pay-1", "pay-2")
     write_list("orders", "ord-1")
-    assert say("sync_machines").splitlines() == ["orders: 1 machines; 1 added", "payment: 2 machines; 2 added"]
+    said = ["orders: 1 machines; 1 added", "  + ord-1", "payment: 2 machines; 2 added", "  + pay-1", "  + pay-2"]
+    assert say("sync_machines").splitlines() == said
     assert Machine.objects.live_in(payment).count() == 2
 
 
 def test_only_those_that_are_named_are_synced(write_list):
     write_list("payment", "pay-1")
-    assert say("sync_machines", "payment") == "payment: 1 machines; 1 added\n"
+    assert say("sync_machines", "payment") == "payment: 1 machines; 1 added\n  + pay-1\n"
     assert say("sync_machines", "payment") == "payment: 1 machines\n"
 
 
@@ -41,6 +44,7 @@ def test_json_tells_what_changed(write_list):
         "machines": 1,
         "added": ["pay-1"],
         "gone": [],
+        "moved": [],
         "refused": [{"row": 2, "name": "-oProxyCommand=id"}],
     }
 
@@ -62,7 +66,42 @@ def test_a_sudden_loss_is_an_error_unless_it_is_accepted(write_list, payment):
     write_list("payment", "pay-1")
     assert fail("sync_machines", "payment", code=MISTAKE) == "Not synced: payment"
     assert Machine.objects.live_in(payment).count() == 10
-    assert say("sync_machines", "payment", "--accept-loss") == "payment: 1 machines; 9 gone\n"
+    said = say("sync_machines", "payment", "--accept-loss").splitlines()
+    assert said[0] == "payment: 1 machines; 9 gone, 1 moved"
+    assert said[1:10] == [f"  - pay-{number}" for number in [0, *range(2, 10)]]
+
+
+def test_a_dry_run_tells_the_difference_and_changes_nothing(write_list, payment):
+    write_list("payment", "pay-1", "pay-2", "pay-3", "pay-4")
+    say("sync_machines", "payment")
+    write_list("payment", "pay-0", "pay-2", "pay-4", "pay-3", "a;b")
+    said = say("sync_machines", "payment", "--dry-run").splitlines()
+    assert said[:4] == [
+        "payment: 4 machines; 1 added, 1 gone, 2 moved, 1 refused",
+        "  + pay-0",
+        "  - pay-1",
+        "  ~ pay-3: 10.0.1.3:22 -> 10.0.1.4:22",
+    ]
+    assert said[4:] == ["  ~ pay-4: 10.0.1.4:22 -> 10.0.1.3:22", said[5]]
+    assert "row 5 (a;b) refused: " in said[5]
+    assert {machine.hostname for machine in Machine.objects.live_in(payment)} == {f"pay-{n}" for n in range(1, 5)}
+    assert Sync.objects.count() == 1
+
+
+def test_a_dry_run_of_a_source_that_fails_leaves_no_trace(payment):
+    fail("sync_machines", "payment", "--dry-run", code=MISTAKE)
+    payment.refresh_from_db()
+    assert (payment.sync_error, Sync.objects.count()) == ("", 0)
+
+
+def test_a_terminal_sees_how_many_rows_have_come(write_list, payment, monkeypatch):
+    write_list("payment", "pay-1", "pay-2")
+    terminal = StringIO()
+    terminal.isatty = lambda: True
+    out = StringIO()
+    call_command("sync_machines", "payment", stdout=out, stderr=terminal)
+    assert "\rpayment: 1 rows" in terminal.getvalue().replace("\x1b[K", "")
+    assert "rows" not in out.getvalue()
 
 
 def test_a_business_that_is_not_there_is_an_error(payment):

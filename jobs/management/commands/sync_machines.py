@@ -1,9 +1,11 @@
 import json
+import time
 
 from django.core.management.base import BaseCommand, CommandError
 
 from jobs.config_service import SourceError
 from jobs.models import Business
+from jobs.models.sync import LISTS
 
 
 class Command(BaseCommand):
@@ -17,25 +19,27 @@ class Command(BaseCommand):
         parser.add_argument(
             "--accept-loss", action="store_true", help="take the list even though many machines are missing from it"
         )
+        parser.add_argument("--dry-run", action="store_true", help="change nothing; tell what would change")
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
-    def handle(self, *args, businesses, accept_loss, json, **options):
+    def handle(self, *args, businesses, accept_loss, dry_run, json, **options):
         known = {business.slug: business for business in Business.objects.all()}
         if unknown := set(businesses) - set(known):
             raise CommandError(f"No such business: {', '.join(sorted(unknown))}")
-        results = [self._sync(known[slug], accept_loss) for slug in businesses or known]
+        results = [self._sync(known[slug], accept_loss, dry_run) for slug in businesses or known]
         self._print(results, json)
         if failed := [result["business"] for result in results if "error" in result]:
             raise CommandError(f"Not synced: {', '.join(failed)}")
 
-    def _sync(self, business, accept_loss):
+    def _sync(self, business, accept_loss, dry_run):
+        shown = Progress(business.slug, self.stderr)
         try:
-            sync = business.sync_machines(accept_loss)
+            sync = business.sync_machines(accept_loss, dry_run, shown.tell)
         except SourceError as error:
             return {"business": business.slug, "error": str(error)}
-        refused = [{"row": row.row_number, "name": row.name, "reason": str(row.reason)} for row in sync.refused]
-        facts = {"machines": sync.listed, "added": sync.added, "gone": sync.gone, "refused": refused}
-        return {"business": business.slug, **facts}
+        finally:
+            shown.clear()
+        return {"business": business.slug, "machines": sync.listed} | {what: getattr(sync, what) for what in LISTS}
 
     def _print(self, results, as_json):
         if as_json:
@@ -43,12 +47,41 @@ class Command(BaseCommand):
             return
         for result in results:
             self.stdout.write(f"{result['business']}: {_in_words(result)}")
-            for row in result.get("refused", []):
-                self.stdout.write(f"  row {row['row']} ({row['name']}) refused: {row['reason']}")
+            for line in _lines(result):
+                self.stdout.write(f"  {line}")
 
 
 def _in_words(result):
     if "error" in result:
         return result["error"]
-    changes = ", ".join(f"{len(result[what])} {what}" for what in ("added", "gone", "refused") if result[what])
+    changes = ", ".join(f"{len(result[what])} {what}" for what in LISTS if result[what])
     return f"{result['machines']} machines" + (f"; {changes}" if changes else "")
+
+
+def _lines(result):
+    """What changed, a line each, as a difference shows it."""
+    yield from (f"+ {hostname}" for hostname in result.get("added", []))
+    yield from (f"- {hostname}" for hostname in result.get("gone", []))
+    yield from (f"~ {one['hostname']}: {one['was']} -> {one['now']}" for one in result.get("moved", []))
+    yield from (f"! row {row['row']} ({row['name']}) refused: {row['reason']}" for row in result.get("refused", []))
+
+
+class Progress:
+    """How many rows have come, in one line of a terminal; nothing where none is there to look."""
+
+    EVERY = 0.1  # seconds
+
+    def __init__(self, name, out):
+        self.name, self.out = name, out
+        self.is_shown = out.isatty()
+        self.due = 0
+
+    def tell(self, number):
+        if self.is_shown and time.monotonic() > self.due:
+            self.due = time.monotonic() + self.EVERY
+            self.out.write(f"\r\x1b[K{self.name}: {number} rows", ending="")
+            self.out.flush()
+
+    def clear(self):
+        if self.is_shown and self.due:
+            self.out.write("\r\x1b[K", ending="")
