@@ -1,9 +1,11 @@
 """A release on many loopback machines through the whole portal, beside bare asyncssh, in one run:
 
-    .venv/bin/python -m tests.benchmarks.release [--machines 200] [--rounds 3]
+    .venv/bin/python -m tests.benchmarks.release [--machines 200] [--rounds 3] [--warm]
 
 The portal is timed from the click (the POST that starts the stage) to the last row recorded. Web server, worker,
-database and fleet are those of `manage.py demo`. Prints medians and their ratio; machines are noisy: read the ratio.
+database and fleet are those of `manage.py demo`. Both sides connect anew to each machine, unless `--warm` lets the
+portal keep its connections from round to round, as it does by default. Prints medians and their ratio; machines are
+noisy: read the ratio.
 """
 
 import argparse
@@ -25,7 +27,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm", action="store_true", help="the portal keeps its connections")
     options = parser.parse_args()
+    if not options.warm:
+        os.environ["SSH_KEEP_CONNECTIONS"] = "0"
     with tempfile.TemporaryDirectory() as folder:
         enter(Path(folder).resolve())
         rounds = _measure(Path(folder).resolve(), options.machines, options.rounds)
