@@ -20,7 +20,7 @@ JOBS_PER_PAGE = 50
 def job_list(request):
     jobs = Job.objects.seen_by(request.user).select_related("business", "requester")
     businesses = Business.objects.where(request.user, Right.VIEW)
-    business = _named(businesses, request.GET.get("business"))
+    business = named_business(businesses, request.GET.get("business"))
     if business:
         jobs = jobs.filter(business=business)
     if (status := request.GET.get("status", "")) in Job.Status:
@@ -91,13 +91,13 @@ def page_of(request, rows, size):
 
 def _chosen_business(request, businesses):
     chosen = request.POST.get("business") or request.GET.get("business")
-    business = _named(businesses, chosen) if chosen else businesses[0]
+    business = named_business(businesses, chosen) if chosen else businesses[0]
     if business is None:
         raise Http404
     return business
 
 
-def _named(businesses, name):
+def named_business(businesses, name):
     """The one of `businesses` with this id or short name; compared here, for no database is asked for just any text."""
     return next((business for business in businesses if name in (str(business.pk), business.slug)), None)
 

@@ -4,6 +4,7 @@ from releases.converters import KindConverter
 from releases.views.excuse import excuse_machines
 from releases.views.home import home
 from releases.views.job import job_page
+from releases.views.machine import machine_list, machine_page
 from releases.views.machine_run import (
     machine_run_download,
     machine_run_log,
@@ -18,6 +19,8 @@ register_converter(KindConverter, "kind")
 
 urlpatterns = [
     path("", home, name="home"),
+    path("machines/", machine_list, name="machines"),
+    path("machines/<pk:machine_id>/", machine_page, name="machine"),
     path("jobs/<pk:job_id>/", job_page, name="job"),
     path("jobs/<pk:job_id>/rollback/", roll_back_job, name="roll_back_job"),
     path("jobs/<pk:job_id>/excuse/", excuse_machines, name="excuse_machines"),

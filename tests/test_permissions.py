@@ -16,6 +16,8 @@ TABLE = {
     #                                  anonymous  requester  publisher  approver  ops  another business
     ("home", "get"):                    [LOGIN, 200, 200, 200, 200, 200],
     ("jobs", "get"):                    [LOGIN, 200, 200, 200, 200, 200],
+    ("machines", "get"):                [LOGIN, 200, 200, 200, 200, 200],
+    ("machine", "get"):                 [LOGIN, 200, 200, 200, 200, 404],
     ("new_job", "get"):                 [LOGIN, 200, 200, 403, 200, 404],
     ("new_job", "post"):                [LOGIN, 200, 200, 403, 200, 404],
     ("job", "get"):                     [LOGIN, 200, 200, 200, 200, 404],
@@ -54,7 +56,7 @@ TABLE = {
     ("set_language", "delete"):         [302, 302, 302, 302, 302, 302],
 }  # fmt: skip
 NAMES = sorted({name for name, _ in TABLE})
-NOT_OF_A_JOB = {"home", "jobs", "new_job", "login", "logout", "health", "set_language"}
+NOT_OF_A_JOB = {"home", "jobs", "machines", "new_job", "login", "logout", "health", "set_language"}
 
 
 @pytest.fixture
@@ -72,6 +74,7 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
         addresses[name] = page(name, run, run_id=machine_run.run_id)
     for name in ("machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"):
         addresses[name] = page(name, run, machine_run_id=machine_run.pk)
+    addresses["machine"] = reverse("machine", args=[machines[0].pk])
     return addresses
 
 

@@ -1,0 +1,49 @@
+from django.contrib.auth.decorators import login_required
+from django.db.models import Q
+from django.http import Http404
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from jobs.models import Business, Job, Listing, Machine
+from jobs.rights import Right
+from jobs.views import named_business, page_of
+from releases.models import MachineRun
+from releases.models.run import with_versions
+
+PER_PAGE = 100
+RUNS_PER_PAGE = 50
+
+
+@login_required
+@require_GET
+def machine_list(request):
+    """The machines that a business has now, and what is on them."""
+    businesses = Business.objects.where(request.user, Right.VIEW)
+    wanted = request.GET.get("business")
+    business = named_business(businesses, wanted) if wanted else businesses.first()
+    if wanted and business is None:
+        raise Http404
+    search = request.GET.get("q", "").replace("\0", "").strip()[:100]
+    machines = with_versions(Machine.objects.live_in(business), business) if business else Machine.objects.none()
+    found = machines.filter(Q(hostname__icontains=search) | Q(address__icontains=search) | Q(site__iexact=search))
+    context = {"businesses": businesses, "business": business, "search": search}
+    return render(request, "releases/machine_list.html", context | {"page": page_of(request, found, PER_PAGE)})
+
+
+@login_required
+@require_GET
+def machine_page(request, machine_id):
+    """What is on one machine, who holds it, and which jobs have touched it; as far as this person may see them."""
+    businesses = Business.objects.where(request.user, Right.VIEW)
+    listings = Listing.objects.filter(business__in=businesses, machine=machine_id).select_related("business")
+    machine = get_object_or_404(Machine, pk=machine_id, listings__in=listings)
+    runs = MachineRun.objects.filter(machine=machine).select_related("run__stage__job__business", "run__started_by")
+    holder = runs.holding().first()
+    context = {
+        "machine": machine,
+        "listings": [(one, MachineRun.objects.version_on(machine, one.business)) for one in listings],
+        "holder": holder,
+        "holder_is_seen": holder and holder.run.stage.job in Job.objects.seen_by(request.user),
+        "page": page_of(request, runs.filter(run__stage__job__business__in=businesses).order_by("-pk"), RUNS_PER_PAGE),
+    }
+    return render(request, "releases/machine.html", context)
