@@ -1,0 +1,66 @@
+"""Which machines a stage offers, and which of them it has changed."""
+
+from jobs.models import Machine
+from releases.models.machine_run import FAILURES, MachineRun
+
+TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, MachineRun.Status.CANCELLED]}
+
+
+class StageMachines:
+    """What a ReleaseStage asks the ledger about its machines."""
+
+    def offered_machines(self, when_free=False):
+        """What may be released now: the job's machines, live in its business, free, neither released nor excused.
+
+        `when_free` adds those that runs of other jobs hold.
+        """
+        in_job = MachineRun.objects.in_job(self.job)
+        holding = in_job.pending() | in_job.holding() if when_free else MachineRun.objects.holding()
+        return (
+            Machine.objects.live_in(self.job.business)
+            .filter(job_machines__job=self.job, job_machines__excused_at=None)
+            .exclude(pk__in=holding.values("machine"))
+            .exclude(pk__in=in_job.latest_touched().released().values("machine"))
+        )
+
+    def to_try_again(self, what):
+        """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run")."""
+        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine()
+        return list(latest.filter(status__in=TO_TRY_AGAIN.get(what, [])).values_list("machine", flat=True))
+
+    def changed_machines(self):
+        """The newest touched machine run of each machine that this stage changed and that can be rolled back now.
+
+        Such a machine is not yet rolled back, free, and still in this business: another's is not touched.
+        """
+        return (
+            self._changed_here()
+            .filter(machine__in=Machine.objects.live_in(self.job.business))
+            .exclude(machine__in=MachineRun.objects.holding().values("machine"))
+        )
+
+    def unknown_machines(self):
+        """Those that this stage left unknown: they can go back once a person says that nothing runs there any more."""
+        unknown = self._changed_here().filter(status=MachineRun.Status.UNKNOWN)
+        return unknown.filter(machine__in=Machine.objects.live_in(self.job.business))
+
+    def rollback_candidates(self):
+        """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
+        return [*self.changed_machines(), *self.unknown_machines()]
+
+    def changed_out_of_reach(self):
+        """The other machines that this stage changed: held by another run, or gone from the config service."""
+        return self._changed_here().exclude(pk__in=[machine_run.pk for machine_run in self.rollback_candidates()])
+
+    def _held_now(self):
+        """The ids of this job's machines that any run holds now."""
+        holding = MachineRun.objects.holding().filter(machine__jobs=self.job)
+        return set(holding.values_list("machine", flat=True))
+
+    def _changed_by_job(self):
+        touched = MachineRun.objects.in_job(self.job).latest_touched()
+        return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run")
+
+    def _changed_here(self):
+        changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")
+        return changed.order_by("machine__site", "machine__hostname")
