@@ -5,7 +5,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 import jobs.validators
 import releases.models.task
-import releases.shares
+import jobs.shares
 from django.conf import settings
 from django.db import migrations, models
 
@@ -59,10 +59,10 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('pre-release', 'Pre-release'), ('gray-release', 'Gray release'), ('release', 'Release')], max_length=20, verbose_name='stage')),
                 ('remark', models.TextField(blank=True, max_length=2000, validators=[jobs.validators.printable_text], verbose_name='remark')),
-                ('batch_size', models.CharField(blank=True, help_text='Machines at a time, such as 10 or 10 %; empty: all at once.', max_length=8, validators=[releases.shares.share], verbose_name='batch size')),
+                ('batch_size', models.CharField(blank=True, help_text='Machines at a time, such as 10 or 10 %; empty: all at once.', max_length=8, validators=[jobs.shares.share], verbose_name='batch size')),
                 ('canary', models.BooleanField(default=False, verbose_name='first batch is one machine')),
                 ('batch_pause', models.PositiveIntegerField(default=0, help_text='In seconds.', validators=[django.core.validators.MaxValueValidator(86400)], verbose_name='pause between batches')),
-                ('failure_budget', models.CharField(blank=True, default='1', help_text='Such as 2 or 5 %: what has not begun by then is not run. Empty: never stops by itself.', max_length=8, validators=[releases.shares.share], verbose_name='stop after failures')),
+                ('failure_budget', models.CharField(blank=True, default='1', help_text='Such as 2 or 5 %: what has not begun by then is not run. Empty: never stops by itself.', max_length=8, validators=[jobs.shares.share], verbose_name='stop after failures')),
                 ('status', models.CharField(choices=[('waiting', 'Waiting'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('rolled_back', 'Rolled back'), ('skipped', 'Skipped')], default='waiting', editable=False, max_length=12, verbose_name='status')),
                 ('version', models.PositiveIntegerField(default=0, editable=False, verbose_name='version')),
                 ('done_at', models.DateTimeField(editable=False, null=True, verbose_name='done')),

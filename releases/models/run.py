@@ -7,9 +7,9 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models import Event
+from releases.batches import batches
 from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
 from releases.models.task import Action, TaskVersion
-from releases.shares import batches
 
 
 class MachinesHeld(Exception):
@@ -141,6 +141,7 @@ class Run(models.Model):
             self.stage.job.lock()
             row = Run.objects.active().filter(pk=self.pk, cancelled_at=None)
             self._require(row.update(cancelled_at=Now()))
+            self.refresh_from_db(fields=["status"])
             called_off = self.machine_runs.call_off(Status.CANCELLED)
             facts = {"run": self.pk, "machines": called_off, "running": self.machine_runs.pending().count()}
             self.stage.record(Event.Verb.CANCELLED, by, reason, self.status, Status.CANCELLED, **facts)
@@ -180,11 +181,11 @@ class Run(models.Model):
 
     def _end(self):
         counts = self.machine_runs.counts()
-        self.status = self._outcome(counts)
+        was, self.status = self.status, self._outcome(counts)
         if self._still().update(status=self.status, ended_at=Now()):
             self.stage.conclude()
             facts = {"run": self.pk, "action": self.action, "counts": counts}
-            self.stage.record(Event.Verb.ENDED, None, was=self.Status.RUNNING, became=self.status, **facts)
+            self.stage.record(Event.Verb.ENDED, None, was=was, became=self.status, **facts)
 
     def _outcome(self, counts):
         if self.cancelled_at and Status.CANCELLED in counts:

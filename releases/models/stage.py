@@ -10,12 +10,13 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.clock import database_now
 from jobs.models import Event, Job, Machine
 from jobs.rights import Right
+from jobs.shares import share, share_of
 from jobs.validators import printable_text
+from releases.batches import batches
 from releases.models.machine_run import BAD, MachineRun
 from releases.models.run import MachinesHeld, with_versions
 from releases.models.stage_machines import StageMachines
 from releases.models.task import Action
-from releases.shares import batches, share, share_of
 
 
 class Kind(models.TextChoices):

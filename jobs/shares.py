@@ -1,11 +1,11 @@
-"""A number of machines as a publisher writes it: `10`, or `10 %` of those chosen."""
+"""A number of machines as people write it: `10`, or `10 %` of those chosen."""
 
 import re
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-SHARE = re.compile(r"([1-9][0-9]{0,5}) ?(%?)", re.ASCII)
+SHARE = re.compile(r"([1-9][0-9]{0,5})(?: ?(%))?", re.ASCII)
 
 
 def share(value):
@@ -21,11 +21,3 @@ def share_of(total, value):
         return None
     number, percent = SHARE.fullmatch(str(value)).groups()
     return max(1, -(-total * int(number) // 100)) if percent else int(number)
-
-
-def batches(total, size=None, canary=False):
-    """The sizes of the batches in which `total` machines run; `canary`: one machine alone goes first."""
-    first = [1] if canary and total > 1 else []
-    left = total - len(first)
-    size = min(size or left, left)
-    return first + [min(size, left - start) for start in range(0, left, size)]
