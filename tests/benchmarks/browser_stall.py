@@ -1,10 +1,11 @@
 """How long the browser's main thread is blocked by the pages of a stage, while many machines are released:
 
-    .venv/bin/python -m tests.benchmarks.browser_stall [--machines 200] [--rounds 3]
+    .venv/bin/python -m tests.benchmarks.browser_stall [--machines 200] [--rounds 3] [--lines 5000]
 
 Chromium goes through the stage as the publisher: choosing, checking, and watching the run to its end. Portal and
-machines are those of `manage.py demo`, at their usual pace. Prints, for each page, the longest task that its main
-thread was told of ("longtask": of 50 ms or more), and how many there were. All parts share the cores: read the least.
+machines are those of `manage.py demo`, at their usual pace; with `--lines`, each machine says so many. Prints, for
+each page, the longest task that its main thread was told of ("longtask": of 50 ms or more), and how many there were.
+All parts share the cores: read the least.
 """
 
 import argparse
@@ -27,13 +28,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lines", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         enter(Path(folder).resolve())
         with demo_with(options.machines, Path(folder).resolve()).running(port=0) as demo:
+            if options.lines:
+                _have_them_say(options.lines)
             for number in range(options.rounds):
                 job, _chosen = ask_for_job(demo, f"1.{number}", options.machines)
                 _tell(options.machines, _watch(demo, job, options.machines))
+
+
+def _have_them_say(lines):
+    from releases.models import Task
+
+    script = f"for part in $(seq 50); do seq {lines // 50}; sleep 0.1; done"
+    Task.objects.get(business__slug="payment", action="release").revise(script, None)
 
 
 def _watch(demo, job, machines):

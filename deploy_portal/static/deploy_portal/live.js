@@ -53,8 +53,11 @@
     lastTile.set(grid.id, tile.id);
   }
 
-  // Outlines the tile whose log is shown; at once after a swap, so that it does not flicker.
+  let marking = false; // htmx tells of every line that it appends: mark once
+
+  // Outlines the tile whose log is shown; before the swap is painted, so that it does not flicker.
   function markShown() {
+    marking = false;
     const shown = document.querySelector("[data-log-of]")?.dataset.logOf;
     for (const tile of document.querySelectorAll(`[data-tiles] > [aria-current], #${shown ?? "none"}`)) {
       if (tile.id === shown) tile.setAttribute("aria-current", "true");
@@ -195,7 +198,8 @@
 
   // ---- htmx ----
   document.addEventListener("htmx:afterSwap", (event) => {
-    markShown();
+    if (!marking) queueMicrotask(markShown);
+    marking = true;
     // The log that a tile opened may lie below the edge of a phone.
     if (event.detail.requestConfig.elt.matches("[data-tiles] > *")) event.detail.target.scrollIntoView({ block: "nearest" });
   });
