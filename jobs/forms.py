@@ -16,8 +16,12 @@ class JobForm(forms.ModelForm):
 
     class Meta:
         model = Job
-        fields = ["title", "business", "version", "machines", "remark"]
-        widgets = {"remark": forms.Textarea(attrs={"rows": 3})}
+        fields = ["title", "business", "version", "machines", "plan_pre_release", "plan_gray_release", "remark"]
+        widgets = {
+            "plan_pre_release": forms.Textarea(attrs={"rows": 1}),
+            "plan_gray_release": forms.Textarea(attrs={"rows": 1}),
+            "remark": forms.Textarea(attrs={"rows": 3}),
+        }
 
     def __init__(self, *args, user, business, **kwargs):
         super().__init__(*args, **kwargs)
@@ -35,6 +39,14 @@ class JobForm(forms.ModelForm):
                 _("This job was changed meanwhile; its page tells by whom. Save again to put what stands here over it.")
             )
         return self.cleaned_data["revision"]
+
+    def clean(self):
+        super().clean()
+        machines = self.cleaned_data.get("machines")
+        names = ("plan_pre_release", "plan_gray_release")
+        if machines and all(name in self.cleaned_data for name in names):
+            # ValidationError names the field that cannot be planned so.
+            Job(**{name: self.cleaned_data[name] for name in names}).plan(machines)
 
     def _why_not(self, ids):
         names = Machine.objects.filter(pk__in=ids[:20], businesses__in=self.fields["business"].queryset).distinct()

@@ -1,6 +1,7 @@
 from jobs.models.business import Business, Membership
 from jobs.models.event import Event
-from jobs.models.job import Job, JobMachine, JobMoved, named
+from jobs.models.job import Job, JobMoved, named
+from jobs.models.job_machine import JobMachine
 from jobs.models.machine import Listing, Machine
 from jobs.models.sync import Sync
 

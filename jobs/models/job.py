@@ -8,8 +8,12 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal import origin
 from jobs.models.business import Business
 from jobs.models.event import Event
+from jobs.models.job_machine import JobMachine
+from jobs.plan import plan
 from jobs.rights import Right
 from jobs.validators import printable_line, printable_text, release_version
+
+PLAN_HELP = _("A number such as 1, a share such as 10 %, or host names; spread over the sites. Empty: no plan.")
 
 
 class JobMoved(Exception):
@@ -46,6 +50,12 @@ class Job(models.Model):
     version = models.CharField(_("version"), max_length=64, validators=[release_version])
     machines = models.ManyToManyField(
         "jobs.Machine", through="JobMachine", related_name="jobs", verbose_name=_("machines")
+    )
+    plan_pre_release = models.TextField(
+        _("planned for pre-release"), blank=True, max_length=20_000, validators=[printable_text], help_text=PLAN_HELP
+    )
+    plan_gray_release = models.TextField(
+        _("planned for gray release"), blank=True, max_length=20_000, validators=[printable_text], help_text=PLAN_HELP
     )
     remark = models.TextField(_("remark"), blank=True, max_length=2000, validators=[printable_text])
     revision = models.PositiveIntegerField(_("revision"), default=1, editable=False)
@@ -102,12 +112,17 @@ class Job(models.Model):
         if right not in self.rights_of(user):
             raise PermissionDenied(_("You lack the right to %(right)s.") % {"right": Right(right).label})
 
+    def plan(self, machines):
+        """{machine id: stage} of what the requester wrote, for these machines; ValidationError when it cannot be."""
+        wishes = {"pre-release": self.plan_pre_release, "gray-release": self.plan_gray_release}
+        return plan(machines, wishes)
+
     def ask(self, by, machines):
         """Opens this unsaved job for `machines`, as `by`."""
         with transaction.atomic():
             self.requester = by
             self.save(force_insert=True)
-            self.machines.set(machines)
+            JobMachine.objects.choose(self, machines, self.plan(machines))
             self.record(Event.Verb.ASKED, by, became=self.Status.WAITING, version=self.version, machines=len(machines))
 
     def edit(self, by, machines):
@@ -115,8 +130,8 @@ class Job(models.Model):
         with transaction.atomic():
             changed = {"approver": None, "approved_at": None, "revision": models.F("revision") + 1}
             was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WAITING, **changed)
-            self.save(update_fields=["title", "version", "remark"])
-            self.machines.set(machines)
+            self.save(update_fields=["title", "version", "plan_pre_release", "plan_gray_release", "remark"])
+            JobMachine.objects.choose(self, machines, self.plan(machines))
             facts = {"version": self.version, "machines": len(machines)}
             self.record(Event.Verb.EDITED, by, "", was, self.Status.WAITING, **facts)
 
@@ -160,7 +175,9 @@ class Job(models.Model):
 
     def lock(self):
         """Inside a transaction: whatever changes this job's runs goes one after the other from here on."""
-        return Job.objects.select_for_update(of=("self",)).select_related("business").get(pk=self.pk)
+        # Not its key: whoever only writes an event of this job, as a reaper does, must not wait for it.
+        rows = Job.objects.select_for_update(of=("self",), no_key=True)
+        return rows.select_related("business").get(pk=self.pk)
 
     def _move(self, old, new, **values):
         """Takes this revision from one of the states `old` to `new`; returns from which."""
@@ -169,37 +186,6 @@ class Job(models.Model):
                 self.refresh_from_db(fields=["status", *values])
                 return was
         raise JobMoved(_("This job was changed meanwhile: it is no longer in the state this step begins from."))
-
-
-class JobMachine(models.Model):
-    """That a job is for a machine; no longer, once it was excused with a reason."""
-
-    job = models.ForeignKey(Job, models.CASCADE, related_name="job_machines", verbose_name=_("job"))
-    machine = models.ForeignKey("jobs.Machine", models.PROTECT, related_name="job_machines", verbose_name=_("machine"))
-    excused_at = models.DateTimeField(_("excused"), null=True, editable=False)
-    excused_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.PROTECT,
-        null=True,
-        related_name="+",
-        verbose_name=_("excused by"),
-        editable=False,
-    )
-    excuse = models.TextField(_("excuse"), blank=True, editable=False)
-
-    class Meta:
-        verbose_name = _("machine of a job")
-        verbose_name_plural = _("machines of jobs")
-        constraints = [
-            models.UniqueConstraint(fields=["job", "machine"], name="one_row_per_machine_of_a_job"),
-            models.CheckConstraint(
-                condition=Q(excused_at=None) | (Q(excused_by__isnull=False) & ~Q(excuse="")),
-                name="job_machine_excused_with_reason",
-            ),
-        ]
-
-    def __str__(self):
-        return f"{self.machine} of #{self.job_id}"
 
 
 def named(machines):

@@ -1,9 +1,14 @@
+from collections import namedtuple
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from jobs.models.job_machine import PLACE, place_of
+
+Place = namedtuple("Place", PLACE)
 LISTS = ("added", "gone", "moved", "refused")
 NAMES_KEPT = 200
 
@@ -86,8 +91,4 @@ class Sync(models.Model):
 
 
 def _moved(hostname, was, now):
-    return {"hostname": hostname, "was": _place(*was), "now": _place(*now)}
-
-
-def _place(address, port, user, site):
-    return f"{user}@{address}:{port} {site}".removeprefix("@").strip()
+    return {"hostname": hostname, "was": place_of(Place(*was)), "now": place_of(Place(*now))}

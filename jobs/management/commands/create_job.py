@@ -16,9 +16,12 @@ class Command(PortalCommand):
         parser.add_argument("machines", nargs="*", metavar="HOSTNAME", help="the machines, by host name")
         parser.add_argument("--all", action="store_true", help="every live machine of the business")
         parser.add_argument("--title", help="one line saying what this is (default: business and version)")
+        what = "planned for %s: a number, a share such as 10%%%%, or host names"
+        parser.add_argument("--plan-pre-release", default="", metavar="WHICH", help=what % "pre-release")
+        parser.add_argument("--plan-gray-release", default="", metavar="WHICH", help=what % "gray release")
         parser.add_argument("--remark", default="", help="what changes, risks, whom to call")
 
-    def act(self, user, *, business, version, machines, all, title, remark, json, **options):
+    def act(self, user, *, business, version, machines, all, title, remark, json, **plan):
         if bool(machines) == all:
             raise CommandError("Name the machines, or say --all; not both.", returncode=MISTAKE)
         business = business_named(user, business, Right.CREATE)
@@ -27,6 +30,7 @@ class Command(PortalCommand):
         chosen = list(live) if all else named_machines(live, machines)
         data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
         data |= {"machines": [machine.pk for machine in chosen], "remark": remark}
+        data |= {name: plan[name] for name in ("plan_pre_release", "plan_gray_release")}
         form = checked(JobForm(data, user=user, business=business))
         form.instance.ask(user, form.cleaned_data["machines"])
         job = form.instance

@@ -1,0 +1,91 @@
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from jobs.plan import PLANNED
+
+# What a job remembers of a machine, to tell when it has moved since.
+PLACE = ("address", "port", "user", "site")
+
+
+class JobMachineQuerySet(models.QuerySet):
+    def choose(self, job, machines, plan):
+        """Makes `machines` those of `job`, as they are now; `plan` is {machine id: the stage it is planned for}."""
+        self.filter(job=job).delete()
+        self.bulk_create(
+            [
+                JobMachine(
+                    job=job,
+                    machine=machine,
+                    planned=plan.get(machine.pk, ""),
+                    **{name: getattr(machine, name) for name in PLACE},
+                )
+                for machine in machines
+            ],
+            batch_size=2000,
+        )
+
+    def moved(self):
+        """Those whose machine is no longer where it was when it was chosen."""
+        same = Q(**{name: F(f"machine__{name}") for name in PLACE})
+        return self.exclude(same).select_related("machine")
+
+
+class JobMachine(models.Model):
+    """That a job is for a machine, where that was when it was chosen, and for which stage it is planned.
+
+    The job is no longer for it once it was excused, with a reason.
+    """
+
+    job = models.ForeignKey("jobs.Job", models.CASCADE, related_name="job_machines", verbose_name=_("job"))
+    machine = models.ForeignKey("jobs.Machine", models.PROTECT, related_name="job_machines", verbose_name=_("machine"))
+    address = models.CharField(_("address when chosen"), max_length=253)
+    port = models.PositiveIntegerField(_("SSH port when chosen"), default=22)
+    user = models.CharField(_("SSH user when chosen"), max_length=32, blank=True)
+    site = models.CharField(_("site when chosen"), max_length=255, blank=True)
+    planned = models.CharField(_("planned for"), max_length=20, blank=True, choices=[(kind, kind) for kind in PLANNED])
+    excused_at = models.DateTimeField(_("excused"), null=True, editable=False)
+    excused_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        verbose_name=_("excused by"),
+        editable=False,
+    )
+    excuse = models.TextField(_("excuse"), blank=True, editable=False)
+
+    objects = JobMachineQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("machine of a job")
+        verbose_name_plural = _("machines of jobs")
+        constraints = [
+            models.UniqueConstraint(fields=["job", "machine"], name="one_row_per_machine_of_a_job"),
+            models.CheckConstraint(
+                condition=Q(excused_at=None) | (Q(excused_by__isnull=False) & ~Q(excuse="")),
+                name="job_machine_excused_with_reason",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.machine} of #{self.job_id}"
+
+    @property
+    def was_at(self):
+        return place_of(self)
+
+    @property
+    def is_at(self):
+        return place_of(self.machine)
+
+    def accept_move(self):
+        """From here on, where the machine is now counts as where it was chosen."""
+        JobMachine.objects.filter(pk=self.pk).update(**{name: getattr(self.machine, name) for name in PLACE})
+
+
+def place_of(row):
+    """Where a machine is, as `user@address:port site`."""
+    user = f"{row.user}@" if row.user else ""
+    return f"{user}{row.address}:{row.port} {row.site}".strip()

@@ -1,0 +1,84 @@
+"""Which machines of a job are meant for which of its stages."""
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from jobs.shares import share, share_of
+
+PLANNED = ("pre-release", "gray-release", "release")
+RANGE = re.compile(r"(.*?)\[(\d{1,6})-(\d{1,6})\](.*)", re.DOTALL)
+NUMERIC = re.compile(r"[0-9]+ ?%?", re.ASCII)
+MOST_NAMES = 20_000
+
+
+def plan(machines, wishes):
+    """{machine id: stage} for `machines`, from what was written for the first stages; {} when nothing was.
+
+    A wish is a share, spread over the sites, or the host names themselves. What no wish names is for the last stage.
+    ValidationError tells which stage cannot be planned so, and why.
+    """
+    planned = {}
+    for stage in PLANNED[:-1]:
+        if wish := wishes.get(stage, "").strip():
+            left = [machine for machine in machines if machine.pk not in planned]
+            chosen = (
+                spread(left, share_of(len(machines), wish)) if _is_share(wish, stage) else _named(left, wish, stage)
+            )
+            planned |= dict.fromkeys((machine.pk for machine in chosen), stage)
+    return planned and {machine.pk: planned.get(machine.pk, PLANNED[-1]) for machine in machines}
+
+
+def spread(machines, count):
+    """`count` of `machines`, taken from their sites in turn."""
+    sites = {}
+    for machine in machines:
+        sites.setdefault(machine.site, []).append(machine)
+    turns = [(turn, site, machine) for site, there in sites.items() for turn, machine in enumerate(there)]
+    turns.sort(key=lambda one: (one[0], one[1]))
+    return [machine for _, _, machine in turns[:count]]
+
+
+def expanded(words):
+    """Host names out of a text: web-[001-120] stands for 120 of them."""
+    names = []
+    for word in re.split(r"[\s,;，；、]+", words):
+        names += _expand(word.lower())
+        if len(names) > MOST_NAMES:
+            raise ValidationError(_("These are more names than one list may have."), code="too_many")
+    return [name for name in names if name]
+
+
+def _expand(word):
+    found = RANGE.fullmatch(word)
+    if not found:
+        return [word]
+    before, first, last, after = found.groups()
+    if not 0 <= int(last) - int(first) < MOST_NAMES:
+        return [word]
+    return [f"{before}{number:0{len(first)}}{after}" for number in range(int(first), int(last) + 1)]
+
+
+def _is_share(wish, stage):
+    """Whether a wish is a number or a percentage; ValidationError when it is an impossible one."""
+    if not NUMERIC.fullmatch(wish):
+        return False
+    try:
+        share(wish)
+    except ValidationError as error:
+        raise ValidationError({_field(stage): error}) from error
+    return True
+
+
+def _named(machines, wish, stage):
+    by_name = {machine.hostname: machine for machine in machines}
+    names = list(dict.fromkeys(expanded(wish)))
+    if missing := [name for name in names if name not in by_name]:
+        words = _("Not among the chosen machines, or planned for an earlier stage: %(names)s")
+        raise ValidationError({_field(stage): words % {"names": ", ".join(missing[:20])}}, code="not_chosen")
+    return [by_name[name] for name in names]
+
+
+def _field(stage):
+    return f"plan_{stage.replace('-', '_')}"

@@ -1,0 +1,140 @@
+"""Which machines of a job are meant for which stage."""
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from jobs.models import JobMachine, Machine
+from jobs.plan import MOST_NAMES, PLANNED, expanded, plan, spread
+from releases.models import Kind
+from tests.pages import page
+
+
+def fleet(**sites):
+    """Unsaved machines, so many in each site: fleet(a=2) has a-1 and a-2."""
+    names = [(site, f"{site}-{number}") for site, count in sites.items() for number in range(1, count + 1)]
+    return [Machine(pk=pk, site=site, hostname=name) for pk, (site, name) in enumerate(names, 1)]
+
+
+def planned(machines, pre="", gray=""):
+    """{stage: host names} as they are planned."""
+    by_id = plan(machines, {"pre-release": pre, "gray-release": gray})
+    found = {stage: [machine.hostname for machine in machines if by_id.get(machine.pk) == stage] for stage in PLANNED}
+    return {stage: names for stage, names in found.items() if names}
+
+
+def test_the_stages_of_a_plan_are_those_of_a_job():
+    assert list(PLANNED) == Kind.values
+
+
+def test_without_a_wish_there_is_no_plan():
+    assert planned(fleet(a=3), " ", "") == {}
+
+
+def test_one_then_a_tenth_then_the_rest():
+    machines = fleet(a=10, b=10)
+    found = planned(machines, "1", "10 %")
+    assert {stage: len(names) for stage, names in found.items()} == {"pre-release": 1, "gray-release": 2, "release": 17}
+
+
+def test_shares_are_spread_over_the_sites():
+    machines = fleet(a=5, b=5, c=1)
+    assert planned(machines, "4")["pre-release"] == ["a-1", "a-2", "b-1", "c-1"]
+    assert [machine.hostname for machine in spread(machines, 2)] == ["a-1", "b-1"]
+    assert len(spread(machines, 100)) == 11
+
+
+def test_machines_can_be_named_in_any_form():
+    machines = fleet(web=12)
+    found = planned(machines, "WEB-1, web-3", "web-[10-12]")
+    assert found["pre-release"] == ["web-1", "web-3"]
+    assert found["gray-release"] == ["web-10", "web-11", "web-12"]
+
+
+def test_a_machine_is_planned_for_one_stage_only():
+    machines = fleet(a=4)
+    found = planned(machines, "a-1", "100%")
+    assert found == {"pre-release": ["a-1"], "gray-release": ["a-2", "a-3", "a-4"]}
+    with pytest.raises(ValidationError) as refused:
+        planned(machines, "a-1", "a-1")
+    assert "a-1" in str(refused.value.message_dict["plan_gray_release"])
+
+
+@pytest.mark.parametrize("wish", ["0", "101 %", "9999999", "b-1", "a-[1-9]", "a-[3-1]", "-1", "1.5", "../x"])
+def test_what_cannot_be_planned_names_its_field(wish):
+    with pytest.raises(ValidationError) as refused:
+        planned(fleet(a=3), wish)
+    assert list(refused.value.message_dict) == ["plan_pre_release"]
+
+
+def test_ranges_keep_the_width_of_their_numbers():
+    assert expanded("web-[008-010].x  db-1；db-2") == [
+        *["web-008.x", "web-009.x", "web-010.x", "db-1", "db-2"],
+    ]
+
+
+def test_ranges_without_end_are_refused():
+    assert expanded("web-[0-999999]") == ["web-[0-999999]"]
+    with pytest.raises(ValidationError):
+        expanded(f"a-[1-{MOST_NAMES}] b-[1-{MOST_NAMES}]")
+
+
+def kinds(job):
+    return dict(JobMachine.objects.filter(job=job).values_list("machine__hostname", "planned"))
+
+
+def test_a_job_keeps_its_plan_and_where_its_machines_were(make_job, machines):
+    job = make_job(plan_pre_release="1", plan_gray_release="pay-5")
+    assert kinds(job) == {
+        "pay-1": "pre-release",
+        "pay-5": "gray-release",
+        **dict.fromkeys(["pay-2", "pay-3", "pay-4", "pay-6"], "release"),
+    }
+    one = JobMachine.objects.get(job=job, machine=machines[1])
+    assert (one.address, one.port, one.site, one.was_at) == ("10.0.0.2", 22, "sh-1", "10.0.0.2:22 sh-1")
+    assert not JobMachine.objects.filter(job=job).moved().exists()
+
+
+def test_what_moved_is_found_until_it_is_accepted(make_job, machines):
+    job = make_job()
+    Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9", user="root")
+    Machine.objects.filter(hostname="pay-3").update(site="bj-1")
+    moved = {one.machine.hostname: one for one in JobMachine.objects.filter(job=job).moved()}
+    assert {name: (one.was_at, one.is_at) for name, one in moved.items()} == {
+        "pay-2": ("10.0.0.2:22 sh-1", "root@10.9.9.9:22 sh-1"),
+        "pay-3": ("10.0.0.3:22 sh-1", "10.0.0.3:22 bj-1"),
+    }
+    moved["pay-2"].accept_move()
+    assert [one.machine.hostname for one in JobMachine.objects.filter(job=job).moved()] == ["pay-3"]
+
+
+class TestForm:
+    @pytest.fixture
+    def ask(self, as_user, requester, payment, machines):
+        def ask(**plan):
+            data = {"title": "x", "business": payment.pk, "version": "2.0", "machines": [one.pk for one in machines]}
+            return as_user(requester).post("/jobs/new/", data | plan)
+
+        return ask
+
+    def test_a_plan_is_asked_for(self, ask):
+        assert ask(plan_pre_release="1", plan_gray_release="pay-[2-3]").status_code == 302
+        assert sorted(JobMachine.objects.values_list("planned", flat=True)) == [
+            *["gray-release"] * 2,
+            "pre-release",
+            *["release"] * 3,
+        ]
+
+    @pytest.mark.parametrize("wish", ["pay-9", "0", "a\0b", "x" * 20_001])
+    def test_an_impossible_plan_is_told_and_kept(self, ask, wish):
+        response = ask(plan_gray_release=wish)
+        assert response.status_code == 200
+        assert response.context["form"].errors.keys() == {"plan_gray_release"}
+        assert not JobMachine.objects.exists()
+
+    def test_editing_shows_the_plan_and_makes_a_new_one(self, as_user, requester, make_job, machines, payment):
+        job = make_job(plan_pre_release="pay-2")
+        client = as_user(requester)
+        assert ">\npay-2</textarea>" in client.get(page("edit_job", job)).text
+        data = {"title": "x", "version": "2.0", "machines": [machines[0].pk], "revision": job.revision}
+        assert client.post(page("edit_job", job), data | {"plan_pre_release": "1"}).status_code == 302
+        assert kinds(job) == {"pay-1": "pre-release"}
