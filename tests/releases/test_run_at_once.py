@@ -1,0 +1,116 @@
+"""What is done to a run at the same moment as its machines go on: each moment has one winner."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from jobs.models import Event
+from releases.ledger import move_on
+from releases.models import MachineRun, Run, RunMoved, Worker
+from tests.parallel import at_once
+from tests.waiting import PATIENCE
+from tests.workers import begin, claim, end, state
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def worker(db):
+    return Worker.objects.enlist([])
+
+
+def step(name, run, by):
+    """A person's step with a run, as a process of its own would take it."""
+    return lambda: getattr(Run.objects.get(pk=run.pk), name)(by)
+
+
+def test_between_a_cancel_and_a_natural_end_there_is_one_winner(start, make_job, machines, worker, publisher):
+    for number in range(12):
+        run = start(make_job(f"2.{number}"), machines[:2])
+        ids = begin(worker)
+        cancelled, ended = at_once(step("cancel", run, publisher), partial(end, worker, ids))
+        assert ended is None
+        assert isinstance(cancelled, RunMoved | None)
+        assert state(run) == ("succeeded", 1, {"succeeded": 2})
+        assert (run.cancelled_at is None) == (cancelled is not None)
+        assert MachineRun.objects.end(worker, ids, "cancelled", 143) == 0
+        assert state(run)[0] == "succeeded"
+        assert Event.objects.filter(verb="ended", detail__run=run.pk).count() == 1
+        assert Event.objects.filter(verb="cancelled", detail__run=run.pk).count() == (cancelled is None)
+
+
+def test_between_a_cancel_and_a_begin_a_command_is_sent_or_called_off(start, make_job, machines, worker, publisher):
+    for number in range(12):
+        run = start(make_job(f"2.{number}"), machines)
+        ids = claim(worker)
+        cancelled, begun = at_once(step("cancel", run, publisher), partial(MachineRun.objects.begin, worker, ids))
+        assert cancelled is None
+        counts = state(run)[2]
+        assert (counts.get("running", 0), counts.get("cancelled", 0)) == (len(begun), 6 - len(begun))
+        assert set(MachineRun.objects.to_cancel(worker).values_list("pk", flat=True)) == begun
+        end(worker, list(begun), "cancelled")
+        assert state(run) == ("cancelled", 1, {"cancelled": 6})
+
+
+def test_between_a_cancel_and_a_claim_nothing_is_left_behind(start, make_job, machines, publisher):
+    for number in range(8):
+        run = start(make_job(f"2.{number}"), machines)
+        workers = [Worker.objects.enlist([]) for _ in range(2)]
+        cancelled, *claimed = at_once(
+            step("cancel", run, publisher),
+            *[partial(MachineRun.objects.claim, worker, 3) for worker in workers],
+        )
+        assert cancelled is None
+        assert not [error for error in claimed if isinstance(error, Exception)]
+        assert state(run) == ("cancelled", 1, {"cancelled": 6})
+
+
+def test_a_cancel_and_a_reaper_at_once_do_not_wait_for_each_other(start, make_job, machines, publisher):
+    """Both change machine runs of one job and write an event of it."""
+    for number in range(8):
+        run = start(make_job(f"2.{number}"), machines, failure_budget=None)
+        lost = Worker.objects.enlist([])
+        begin(lost, 3)
+        claim(lost)
+        Worker.objects.filter(pk=lost.pk).update(stopped_at=Now())
+        found = at_once(step("cancel", run, publisher), Worker.objects.bury_dead)
+        assert not [error for error in found if isinstance(error, Exception)], found
+        move_on()
+        assert state(run) == ("cancelled", 1, {"unknown": 3, "cancelled": 3})
+        run.machine_runs.filter(status="unknown").update(status="failed")
+
+
+def test_a_pause_and_the_end_of_the_last_batch_at_once_leave_no_run_behind(
+    start, make_job, machines, worker, publisher
+):
+    for number in range(8):
+        run = start(make_job(f"2.{number}"), machines[:2])
+        ids = begin(worker)
+        paused, ended = at_once(step("pause", run, publisher), partial(end, worker, ids))
+        assert (isinstance(paused, RunMoved | None), ended) == (True, None)
+        assert state(run) == ("succeeded", 1, {"succeeded": 2})
+
+
+def test_two_who_spend_the_budget_at_once_call_off_the_rest_once(start, job, machines, worker):
+    run = start(job, machines, batch_size="2", failure_budget="2")
+    first, second = begin(worker)
+    at_once(*[partial(end, worker, [pk], "failed") for pk in (first, second)])
+    assert state(run) == ("failed", 1, {"failed": 2, "not_run": 4})
+    assert Event.objects.filter(verb="ended").count() == 1
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+def test_who_only_writes_an_event_of_a_job_does_not_wait_for_who_changes_its_runs(start, job, machines, worker):
+    """A reaper holds machine runs when it writes its event: waiting then for who waits for them is a deadlock."""
+    run = start(job, machines)
+    begin(worker, 2)
+    claim(worker)
+    Worker.objects.update(stopped_at=Now())
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        job.lock()
+        [lost] = pool.submit(at_once, Worker.objects.bury_dead).result(PATIENCE)
+        assert len(lost) == 2
+        assert run.machine_runs.call_off("cancelled") == 4
