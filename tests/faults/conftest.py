@@ -90,9 +90,10 @@ def release(make_job, start, machines):
     """Starts the pre-release of a new job with this script, on all machines unless told; returns the run."""
     made = []
 
-    def release(script=TELL, on=None, timeout=60, version="2.0", **fields):
+    def release(script=TELL, on=None, timeout=60, version="2.0", check="", **fields):
         chosen = machines if on is None else [machine for machine in machines if machine.hostname in on]
         task = make_task(f"script-{len(made)}", script=script, timeout=timeout)
+        task.revise(script, None, check)
         made.append(task)
         fields = {"failure_budget": ""} | fields
         return start(make_job(version, on=chosen), chosen, release_task=task, **fields)

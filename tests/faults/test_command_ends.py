@@ -1,0 +1,80 @@
+"""How a command ended is what the channel says, whatever the output says; what nobody saw is unknown."""
+
+import pytest
+
+from releases.models import MachinesHeld, Run
+from tests.faults.conftest import TELL
+from tests.faults.seen import ended, row, statuses, text
+from tests.fleet import Fault
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# What the script does on each machine. The wrapper around it is the parent of the `timeout` that is its own parent.
+SCRIPT = (
+    TELL
+    + r"""
+hang() { sleep 300 & sleep 301; }
+case $DEPLOY_MACHINE in
+says-one) echo "exit 1"; echo "DEPLOY_EXIT=1"; exit 0;;
+says-zero) echo "exit 0"; echo "succeeded"; exit 7;;
+killed) kill -SEGV $$;;
+unwrapped) read -r _ _ _ wrapper _ < /proc/$PPID/stat; kill -KILL $wrapper; hang;;
+hangs) echo so far; hang;;
+stubborn) trap "" TERM; echo so far; while :; do sleep 300; done;;
+reads) cat; echo "read nothing";;
+cut|frozen) echo so far; hang;;
+esac
+"""
+)
+CHECK = r"""
+echo checking
+case $DEPLOY_MACHINE in
+unhealthy) echo "not healthy" >&2; exit 3;;
+cut-while-checked) sleep 300;;
+esac
+"""
+ENDS = {
+    "says-one": ("succeeded", 0, ""),
+    "says-zero": ("failed", 7, ""),
+    "killed": ("failed", 139, "as after signal SEGV"),
+    "unwrapped": ("failed", None, "Killed by signal KILL."),
+    "hangs": ("timed_out", 124, "did not end in time and was killed"),
+    "stubborn": ("timed_out", 137, "did not end in time and was killed"),
+    "reads": ("succeeded", 0, ""),
+    "unhealthy": ("failed", 3, "The task succeeded, but its check did not."),
+    "cut": ("unknown", None, "The connection was lost; the command may still be running."),
+    "frozen": ("unknown", None, "The connection was lost; the command may still be running."),
+    "cut-while-checked": ("unknown", None, "The connection was lost; the command may still be running."),
+}
+UNKNOWN = [hostname for hostname, (status, *_) in ENDS.items() if status == "unknown"]
+
+
+@pytest.mark.fleet(
+    *(set(ENDS) - set(UNKNOWN)),
+    **{name.replace("-", "_"): Fault("freezes" if name == "frozen" else "cuts") for name in UNKNOWN},
+)
+def test_the_end_is_what_was_seen(worker, release, fleet, make_job, start, machines):
+    """Nothing is left running anywhere, and what is unknown stays held, with all that it said."""
+    worker(module="tests.faults.hasty")
+    run = release(SCRIPT, timeout=3, check=CHECK)
+    for hostname in UNKNOWN:
+        last_words = "checking" if hostname == "cut-while-checked" else "so far"
+        wait_until(lambda hostname=hostname, last_words=last_words: last_words in text(run, hostname))
+        fleet.strike(hostname)
+    assert ended(run).status == Run.Status.FAILED
+    assert statuses(run) == {hostname: status for hostname, (status, *_) in ENDS.items()}
+    for hostname, (_, exit_status, reason) in ENDS.items():
+        machine_run = row(run, hostname)
+        assert machine_run.exit_status == exit_status, hostname
+        assert machine_run.reason == reason or (reason and reason in machine_run.reason), hostname
+        assert fleet.executed(hostname) == [machine_run.pk]
+        fleet.is_quiet(hostname)
+    for hostname in ("hangs", "stubborn", "cut", "frozen"):
+        assert text(run, hostname) == f"on {hostname}\nso far\n"
+    assert text(run, "says-one") == "on says-one\nexit 1\nDEPLOY_EXIT=1\nchecking\n"
+    assert text(run, "reads") == "on reads\nread nothing\nchecking\n"
+    assert text(run, "unhealthy") == "on unhealthy\nchecking\nnot healthy\n"
+    with pytest.raises(MachinesHeld) as held:
+        start(make_job("3.0"), machines)
+    assert {machine.hostname for machine in held.value.machines} == set(UNKNOWN)
