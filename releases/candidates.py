@@ -68,7 +68,9 @@ def candidates(stage):
 
 
 def left_to_do(job):
-    """The machines that keep `job` from being done and that nothing of it is about to touch, as Candidates."""
+    """The machines that keep a job that has begun from being done, and that nothing of it is about to touch."""
+    if job.is_before_first_stage or not job.is_releasable:
+        return []
     busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
     done = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
     seen = candidates(ReleaseStage.objects.of(job)[0])

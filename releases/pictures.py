@@ -157,24 +157,24 @@ class RunPicture:
     """One run as it is now: its counts, its machines by site, and what went wrong with its last words."""
 
     WRONG_SHOWN = 100
+    SQUARES_SHOWN = 10
 
     def __init__(self, run):
         self.run = run
         machine_runs = run.machine_runs.select_related("machine").order_by("machine__site", "machine__hostname")
-        tiles = []
+        self.tiles = []
         for machine_run in machine_runs:
             machine_run.run = run
-            tiles.append(
-                Tile(machine_run.machine, shown_status(machine_run), machine_run, version=machine_run.version_now)
-            )
+            version = machine_run.version_now
+            self.tiles.append(Tile(machine_run.machine, shown_status(machine_run), machine_run, version=version))
         if self.is_running:
-            self._estimate(tiles)
-        self.sites = by_site(tiles)
-        self.total = len(tiles)
-        self.counter = Counter(tile.status for tile in tiles)
+            self._estimate()
+        self.sites = by_site(self.tiles)
+        self.total = len(self.tiles)
+        self.counter = Counter(tile.status for tile in self.tiles)
         self.tile_size = tile_size(self.total)
 
-    def _estimate(self, tiles):
+    def _estimate(self):
         """Fills running tiles by elapsed time against the median of this task, in tenths; never more than nine."""
         like_this = MachineRun.objects.filter(
             run__task_version__task=self.run.task_version.task, status=Status.SUCCEEDED
@@ -184,7 +184,7 @@ class RunPicture:
         ]
         usual = median(took) if took else None
         now = database_now()
-        for tile in tiles:
+        for tile in self.tiles:
             if usual and tile.status == Status.RUNNING:
                 tile.fill = 10 * min(9, int(10 * ((now - tile.machine_run.started_at) / usual)))
 
@@ -197,6 +197,30 @@ class RunPicture:
         """How long the pause before the open batch still lasts, in seconds; 0 when it does not."""
         opens_at = self.run.batch_opens_at
         return max(0, round((opens_at - database_now()).total_seconds())) if self.is_running and opens_at else 0
+
+    @property
+    def touched(self):
+        """On how many machines a command was sent, so that they may have changed."""
+        return sum(tile.machine_run.started_at is not None for tile in self.tiles)
+
+    @property
+    def untouched(self):
+        return self.total - self.touched
+
+    @property
+    def is_spent(self):
+        """Whether so many machines went wrong that nothing more begins."""
+        return bool(self.run.failure_budget) and self.wrong_total >= self.run.failure_budget
+
+    @property
+    def stopped_itself(self):
+        return self.is_spent and not self.is_running and bool(self.counter[Status.NOT_RUN])
+
+    @property
+    def budget_squares(self):
+        """The failure budget, one after the other: True where it is used up; none when it is too long to draw."""
+        budget = self.run.failure_budget or 0
+        return [number < self.wrong_total for number in range(budget)] if budget <= self.SQUARES_SHOWN else []
 
     @property
     def left_to_cancel(self):
@@ -218,10 +242,6 @@ class RunPicture:
     @property
     def wrong_total(self):
         return sum(self.counter[status] for status in FAILURES)
-
-    @property
-    def not_run_total(self):
-        return self.counter[Status.NOT_RUN] + self.counter[Status.CANCELLED]
 
     @property
     def wrong(self):

@@ -33,7 +33,7 @@ def job_page(request, job_id):
         "events": job.events.select_related("actor"),
         "changed": sum(len(stage.rollback_candidates()) for stage in picture.stages),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
-        "left": job.status in job.RELEASABLE and bool(left_to_do(job)),
+        "left": bool(left_to_do(job)),
         "approvers": job.business.members_with("approve").exclude(pk=job.requester_id),
     }
     return render(request, "releases/job.html", context)

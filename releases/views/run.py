@@ -1,3 +1,5 @@
+from collections import Counter
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
@@ -7,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved
-from releases.pictures import JobPicture
+from releases.pictures import JobPicture, ordered
 
 
 @login_required
@@ -31,11 +33,13 @@ def cancel_run(request, job_id, run_id):
     run = get_run(request.user, run_id, job_id)
     if request.method == "POST":
         return _turn(request, run, run.cancel, _("Cancelled: what has not begun stays so, what runs is being ended."))
+    counts = Counter(run.machine_runs.counts())
     context = {
         "job": run.stage.job,
         "stage": run.stage,
         "run": run,
-        "counts": run.machine_runs.counts(),
+        "counts": ordered(counts),
+        "running": counts["running"],
         "pipeline": JobPicture(run.stage.job).pipeline(run.stage),
         "form": RemarkForm(),
     }

@@ -10,13 +10,15 @@ from jobs.access import get_job
 from jobs.forms import ReasonForm
 from jobs.models import JobMoved
 from jobs.rights import Right
+from jobs.shares import share_of
 from releases import tokens
+from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
+from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.pictures import JobPicture, RunPicture
-from releases.shares import batches, share_of
 
 
 @login_required
@@ -63,29 +65,46 @@ def _submit(request, stage, form):
 
 
 def _show(request, stage, form, conflict="", status=200):
-    picture = JobPicture(stage.job)
-    run = stage.runs.last()
-    rights = stage.job.rights_of(request.user)
+    context = _told_of(request, stage)
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
-    may_choose = Right.PUBLISH in rights and (stage.is_open or conflict)
+    may_choose = Right.PUBLISH in context["rights"] and (stage.is_open or conflict)
     seen = candidates(stage) if may_choose else []
-    context = {
-        "job": stage.job,
-        "stage": stage,
-        "rights": rights,
-        "pipeline": picture.pipeline(stage),
-        "run": run and RunPicture(run),
+    waiting = set(map(str, form["when_free"].value() or []))
+    context |= {
         "form": form if may_choose else None,
         "candidates": seen,
-        "candidates_left": any(candidate.state != "released" for candidate in seen),
+        "candidates_left": any(candidate.state not in ("released", "excused") for candidate in seen),
         "candidates_blocked": sum(not candidate.is_free for candidate in seen),
-        "chosen": set(map(str, form["machines"].value() or [])),
-        "waiting": set(map(str, form["when_free"].value() or [])),
+        # Whoever would have waited for a machine that came free meanwhile still wants it.
+        "chosen": set(map(str, form["machines"].value() or [])) | waiting,
+        "waiting": waiting,
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
-        "changed": len(stage.rollback_candidates()),
         "conflict": conflict,
     }
     return render(request, "releases/stage.html", context, status=status)
+
+
+def _told_of(request, stage):
+    """What the page of a stage and its live part tell alike: its newest run, and how one can go on from there."""
+    run = stage.runs.last()
+    rights = stage.job.rights_of(request.user)
+    may_turn = run and run.is_active and not run.cancelled_at and Right.PUBLISH in rights
+    return {
+        "job": stage.job,
+        "stage": stage,
+        "rights": rights,
+        "pipeline": JobPicture(stage.job).pipeline(stage),
+        "run": run and RunPicture(run),
+        "controls": run.status if may_turn else "",
+        "changed": len(stage.rollback_candidates()),
+        "retry": _to_try_again(stage) if run and stage.is_open and not stage.is_done else {},
+    }
+
+
+def _to_try_again(stage):
+    """How many of the machines that failed, or were not run, can be had now."""
+    offered = stage.offered_machines()
+    return {what: offered.filter(pk__in=stage.to_try_again(what)).count() for what in TO_TRY_AGAIN}
 
 
 def _show_check(request, stage, form, counted):
@@ -115,17 +134,9 @@ def stage_live(request, job_id, kind):
     """What a stage page swaps in while its run goes on."""
     tidy_if_alone()
     stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
-    run = stage.runs.last()
-    if run is None:
+    context = _told_of(request, stage)
+    if context["run"] is None:
         raise Http404
-    context = {
-        "job": stage.job,
-        "stage": stage,
-        "rights": stage.job.rights_of(request.user),
-        "run": RunPicture(run),
-        "pipeline": JobPicture(stage.job).pipeline(stage),
-        "changed": len(stage.rollback_candidates()),
-    }
     return render(request, "releases/_run_live.html", context)
 
 

@@ -40,7 +40,7 @@ def test_it_is_a_part_of_a_page(as_user, publisher, job, start, machines):
 def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publisher, job, start, finish, machines):
     start(job, machines[:2])
     client = as_user(publisher)
-    assert f'hx-get="{page("stage_live", job)}"' in live(client, job).content.decode()
+    assert f'hx-get="{page("stage_live", job)}?controls=running"' in live(client, job).content.decode()
     finish()
     response = live(client, job)
     assert page("stage_live", job) not in response.content.decode()
