@@ -1,5 +1,7 @@
 """The people, businesses and machines of the tests."""
 
+import re
+
 import pytest
 from django.utils import translation
 
@@ -37,10 +39,11 @@ def make_business(slug, **fields):
 
 
 def rows(*hostnames, site="sh-1", port=22):
-    """What a config service gives for these host names."""
+    """What a config service gives for these host names; their number is in their address too."""
+    numbers = [re.sub(r"\D", "", name) or "250" for name in hostnames]
     return [
         MachineRow(hostname=name, address=f"10.0.0.{number}", port=port, user="", labels={"site": site}, site=site)
-        for number, name in enumerate(hostnames, 1)
+        for name, number in zip(hostnames, numbers, strict=True)
     ]
 
 

@@ -171,20 +171,21 @@ class ReleaseStage(StageMachines, models.Model):
     def can_be_skipped(self):
         return self.is_open and self.kind != Kind.RELEASE and not self.is_done
 
-    def start(self, by, machines, submit_key, when_free=()):
+    def start(self, by, machines, submit_key, when_free=(), moved=(), **facts):
         """Starts the release task on `machines` and keeps what was chosen on this stage; returns the run.
 
-        Those in `when_free` may be held by other jobs: they wait for the end of what holds them. The same
-        `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
+        Those in `when_free` may be held by other jobs: they wait for the end of what holds them. Those in `moved` may
+        be elsewhere than when they were chosen; from here on, that is where they are meant. `facts` are kept in the
+        event. The same `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
         """
 
         def release():
             self._require(self.is_open, _("This stage is not open now."))
-            offered = with_versions(self.offered_machines(bool(when_free)), self.job.business)
+            offered = with_versions(self.offered_machines(bool(when_free), bool(moved)), self.job.business)
             now_on = dict(offered.values_list("pk", "now_on"))
-            may_wait = {machine.pk for machine in when_free}
-            held = self._held_now() - may_wait
-            self._hold_to(machines, now_on.keys() - held)
+            held = self._held_now() - {machine.pk for machine in when_free}
+            elsewhere = set(self._moved().values_list("machine", flat=True)) - {machine.pk for machine in moved}
+            self._hold_to(machines, now_on.keys() - held - elsewhere)
             was = self._move(
                 self.Status.RUNNING,
                 release_task=self.release_task,
@@ -200,7 +201,8 @@ class ReleaseStage(StageMachines, models.Model):
                 "failure_budget": share_of(len(versions), self.failure_budget),
                 "retry_of": self._tried_before(),
             }
-            return self._open_run(by, Action.RELEASE, was, versions, submit_key, remark=self.remark, **pace)
+            chosen = facts | self._departures(machines) | self._accept_moves(moved)
+            return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, remark=self.remark, **pace)
 
         return self._once(submit_key, release)
 
@@ -220,7 +222,7 @@ class ReleaseStage(StageMachines, models.Model):
                     changed[machine.pk].settle(by, MachineRun.Status.FAILED, reason)
             was = self._move(self.Status.RUNNING)
             versions = {machine.pk: changed[machine.pk].rollback_versions for machine in machines}
-            return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, remark=reason)
+            return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, {}, remark=reason)
 
         return self._once(submit_key, roll_back)
 
@@ -305,6 +307,29 @@ class ReleaseStage(StageMachines, models.Model):
         self.refresh_from_db(fields=["status", "version"])
         return was
 
+    def departures(self, machines):
+        """(added, left out): how a choice departs from the plan of this stage; both empty when there is no plan."""
+        planned = self.planned_machines()
+        if not planned:
+            return [], []
+        left_out = planned - {machine.pk for machine in machines} - set(self.machines_released())
+        added = [machine for machine in machines if machine.pk not in planned]
+        return added, list(Machine.objects.filter(pk__in=left_out).order_by("hostname"))
+
+    def _departures(self, machines):
+        """What the event keeps of it."""
+        added, left_out = self.departures(machines)
+        told = {"beyond_plan": added, "left_out": left_out}
+        return {name: [machine.hostname for machine in some[:20]] for name, some in told.items() if some}
+
+    def _accept_moves(self, machines):
+        """Takes where these are now as where they are meant to be; what the event keeps of that."""
+        moved = [one for one in self._moved() if one.machine in machines]
+        for job_machine in moved:
+            job_machine.accept_move()
+        told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:20]]
+        return {"moved": told} if told else {}
+
     def _pace(self):
         """How the publisher wants the machines to follow each other."""
         names = ("batch_size", "canary", "batch_pause", "failure_budget")
@@ -315,7 +340,7 @@ class ReleaseStage(StageMachines, models.Model):
         before = self.runs.filter(action=Action.RELEASE, machine_runs__machine__in=self.machines.values("pk"))
         return before.order_by("pk").first()
 
-    def _open_run(self, by, action, was, versions, submit_key, *, remark, **pace):
+    def _open_run(self, by, action, was, versions, submit_key, chosen, *, remark, **pace):
         break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)
         self._require(remark or not break_glass, _("Ops who step in say why."))
         self.job.begin()
@@ -332,7 +357,7 @@ class ReleaseStage(StageMachines, models.Model):
         )
         run.queue(versions, self._held_now())
         verb = Event.Verb.STARTED if action == Action.RELEASE else Event.Verb.ROLLED_BACK
-        facts = {"run": run.pk, "machines": len(versions), "break_glass": break_glass}
+        facts = {"run": run.pk, "machines": len(versions), "break_glass": break_glass} | chosen
         if run.retry_of_id:
             facts["retry_of"] = run.retry_of_id
         self.record(verb, by, remark, was, self.status, **facts)

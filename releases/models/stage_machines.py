@@ -9,19 +9,30 @@ TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, Machi
 class StageMachines:
     """What a ReleaseStage asks the ledger about its machines."""
 
-    def offered_machines(self, when_free=False):
+    def offered_machines(self, when_free=False, moved=False):
         """What may be released now: the job's machines, live in its business, free, neither released nor excused.
 
-        `when_free` adds those that runs of other jobs hold.
+        None that is elsewhere now than when it was chosen: `moved` adds those, `when_free` those that other jobs hold.
         """
         in_job = MachineRun.objects.in_job(self.job)
         holding = in_job.pending() | in_job.holding() if when_free else MachineRun.objects.holding()
-        return (
+        offered = (
             Machine.objects.live_in(self.job.business)
             .filter(job_machines__job=self.job, job_machines__excused_at=None)
             .exclude(pk__in=holding.values("machine"))
             .exclude(pk__in=in_job.latest_touched().released().values("machine"))
         )
+        return offered if moved else offered.exclude(pk__in=self._moved().values("machine"))
+
+    def machines_released(self):
+        """The ids of the machines that the job has released, in whatever stage."""
+        released = MachineRun.objects.in_job(self.job).latest_touched().released()
+        return released.values_list("machine", flat=True)
+
+    def planned_machines(self):
+        """The ids of the machines that the requester planned for this stage."""
+        planned = self.job.job_machines.filter(planned=self.kind, excused_at=None)
+        return set(planned.values_list("machine", flat=True))
 
     def to_try_again(self, what):
         """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run")."""
@@ -51,6 +62,9 @@ class StageMachines:
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
         return self._changed_here().exclude(pk__in=[machine_run.pk for machine_run in self.rollback_candidates()])
+
+    def _moved(self):
+        return self.job.job_machines.moved()
 
     def _held_now(self):
         """The ids of this job's machines that any run holds now."""
