@@ -8,7 +8,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
-from jobs.models import Event, Job, Machine
+from jobs.models import Event, Job, JobMoved, Machine
 from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
@@ -58,7 +58,8 @@ class ReleaseStageQuerySet(models.QuerySet):
     def excuse(self, job, machines, by, reason):
         """Lets the job be done without `machines`: none that it released or that a run of it is about to touch."""
         with transaction.atomic():
-            job.lock()
+            if not job.lock().is_releasable:
+                raise JobMoved(_("This job is not approved; edit it instead."))
             runs = MachineRun.objects.in_job(job)
             busy = runs.pending().filter(machine__in=machines).select_related("machine")
             released = runs.latest_touched().released().filter(machine__in=machines).select_related("machine")
@@ -248,8 +249,7 @@ class ReleaseStage(StageMachines, models.Model):
 
     def _outcome(self):
         """What the newest runs of its machines come to, those left aside that were excused."""
-        excused = self.job.job_machines.exclude(excused_at=None).values("machine")
-        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().exclude(machine__in=excused)
+        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().exclude(machine__in=self._excused())
         if latest.filter(status__in=BAD).exists():
             return self.Status.FAILED
         if latest.filter(status=MachineRun.Status.CANCELLED).exists():
@@ -261,14 +261,16 @@ class ReleaseStage(StageMachines, models.Model):
     def _job_status(self):
         """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left."""
         touched = MachineRun.objects.in_job(self.job).latest_touched()
-        back = touched.rolled_back().values("machine")
-        left = self.job.job_machines.filter(excused_at=None)
-        left = left.exclude(machine__in=touched.released().values("machine")).exclude(machine__in=back)
-        if touched.exists() and not touched.exclude(pk__in=touched.rolled_back().values("pk")).exists():
-            return Job.Status.ROLLED_BACK
-        if left.exists() or not touched.released().exists():
-            return Job.Status.IN_PROGRESS
-        return Job.Status.RELEASED
+        released, back = touched.released(), touched.rolled_back()
+        if released.exists():
+            done = (released | back).values("machine")
+            left = self.job.job_machines.filter(excused_at=None).exclude(machine__in=done)
+            return Job.Status.IN_PROGRESS if left.exists() else Job.Status.RELEASED
+        changed = touched.exclude(pk__in=back.values("pk")).exclude(machine__in=self._excused())
+        return Job.Status.ROLLED_BACK if back.exists() and not changed.exists() else Job.Status.IN_PROGRESS
+
+    def _excused(self):
+        return self.job.job_machines.exclude(excused_at=None).values("machine")
 
     def _once(self, submit_key, begin):
         """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started a run already."""

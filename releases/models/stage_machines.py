@@ -2,6 +2,7 @@
 
 from jobs.models import Machine
 from releases.models.machine_run import FAILURES, MachineRun
+from releases.models.task import Action
 
 TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, MachineRun.Status.CANCELLED]}
 
@@ -35,8 +36,11 @@ class StageMachines:
         return set(planned.values_list("machine", flat=True))
 
     def to_try_again(self, what):
-        """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run")."""
-        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine()
+        """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run").
+
+        None whose rollback went wrong: that one is to be tried again, not the release.
+        """
+        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().filter(run__action=Action.RELEASE)
         return list(latest.filter(status__in=TO_TRY_AGAIN.get(what, [])).values_list("machine", flat=True))
 
     def changed_machines(self):
