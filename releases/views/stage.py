@@ -24,6 +24,7 @@ from releases.pictures import JobPicture, RunPicture
 @login_required
 @require_http_methods(["GET", "POST"])
 def stage_page(request, job_id, kind):
+    tidy_if_alone()
     job = get_job(request.user, job_id, Right.PUBLISH if request.method == "POST" else Right.VIEW)
     # The form narrows its machines by this: the URL's job, on every request and before the form is built.
     request.session["job_id"] = job.pk
