@@ -237,7 +237,7 @@ class MachineRun(models.Model):
             gone = gettext_noop("It left the business line while it waited for its machine.")
             held.update(status=Status.NOT_RUN, reason=gone, ended_at=Now())
             return False
-        before = MachineRun.objects.version_on(self.machine, job.business)
+        before = MachineRun.objects.exclude(run__stage__job=job).version_on(self.machine, job.business)
         try:
             with transaction.atomic():
                 return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))

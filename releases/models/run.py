@@ -196,9 +196,13 @@ class Run(models.Model):
 ACTIVE = [Run.Status.RUNNING, Run.Status.PAUSED]
 
 
-def with_versions(machines, business):
-    """`machines` with `now_on`: the version that the ledger last saw put there for `business`, or None."""
-    latest = MachineRun.objects.filter(
-        machine=OuterRef("pk"), run__stage__job__business=business, status=Status.SUCCEEDED
-    ).order_by("-ended_at", "-pk")
+def with_versions(machines, business, but=None):
+    """`machines` with `now_on`: the version that the ledger last saw put there for `business`, or None.
+
+    `but` is a job whose own runs do not count.
+    """
+    runs = MachineRun.objects.exclude(run__stage__job=but) if but else MachineRun.objects
+    latest = runs.filter(machine=OuterRef("pk"), run__stage__job__business=business, status=Status.SUCCEEDED).order_by(
+        "-ended_at", "-pk"
+    )
     return machines.annotate(now_on=Subquery(latest.values("version_after")[:1]))

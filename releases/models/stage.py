@@ -182,11 +182,12 @@ class ReleaseStage(StageMachines, models.Model):
 
         def release():
             self._require(self.is_open, _("This stage is not open now."))
-            offered = with_versions(self.offered_machines(bool(when_free), bool(moved)), self.job.business)
-            now_on = dict(offered.values_list("pk", "now_on"))
-            held = self._held_now() - {machine.pk for machine in when_free}
+            held = self._held_now()
+            waiting = held & {machine.pk for machine in when_free}
+            offered = self.offered_machines(bool(when_free), bool(moved))
+            before = dict(with_versions(offered, self.job.business, but=self.job).values_list("pk", "now_on"))
             elsewhere = set(self._moved().values_list("machine", flat=True)) - {machine.pk for machine in moved}
-            self._hold_to(machines, now_on.keys() - held - elsewhere)
+            self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
             was = self._move(
                 self.Status.RUNNING,
                 release_task=self.release_task,
@@ -195,7 +196,6 @@ class ReleaseStage(StageMachines, models.Model):
                 **self._pace(),
             )
             self.machines.set(machines)
-            before = now_on | {changed.machine_id: changed.rollback_versions[1] for changed in self._changed_by_job()}
             versions = {machine.pk: (before[machine.pk] or "", self.job.version) for machine in machines}
             pace = self._pace() | {
                 "batch_size": share_of(len(versions), self.batch_size),
@@ -203,7 +203,8 @@ class ReleaseStage(StageMachines, models.Model):
                 "retry_of": self._tried_before(),
             }
             chosen = facts | self._departures(machines) | self._accept_moves(moved)
-            return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, remark=self.remark, **pace)
+            pace["remark"] = self.remark
+            return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, waiting, **pace)
 
         return self._once(submit_key, release)
 
@@ -342,7 +343,7 @@ class ReleaseStage(StageMachines, models.Model):
         before = self.runs.filter(action=Action.RELEASE, machine_runs__machine__in=self.machines.values("pk"))
         return before.order_by("pk").first()
 
-    def _open_run(self, by, action, was, versions, submit_key, chosen, *, remark, **pace):
+    def _open_run(self, by, action, was, versions, submit_key, chosen, waiting=(), *, remark, **pace):
         break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)
         self._require(remark or not break_glass, _("Ops who step in say why."))
         self.job.begin()
@@ -357,7 +358,7 @@ class ReleaseStage(StageMachines, models.Model):
             batches=len(batches(len(versions), pace.get("batch_size"), pace.get("canary", False))),
             **pace,
         )
-        run.queue(versions, self._held_now())
+        run.queue(versions, waiting)
         verb = Event.Verb.STARTED if action == Action.RELEASE else Event.Verb.ROLLED_BACK
         facts = {"run": run.pk, "machines": len(versions), "break_glass": break_glass} | chosen
         if run.retry_of_id:
