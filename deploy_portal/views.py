@@ -13,6 +13,8 @@ BUTTON_ON = {
     "approve_job": "job",
     "withdraw_job": "job",
     "skip_stage": "stage",
+    "pause_run": "job",
+    "resume_run": "job",
     "resolve_machine_run": "machine_run",
     "pause_run": "job",
     "resume_run": "job",

@@ -6,12 +6,16 @@ from django.utils.translation import gettext as _
 
 from jobs.models import JobMachine, Listing, Machine
 from releases.models import MachineRun, ReleaseStage
+from releases.models.machine_run import FAILURES
 from releases.models.run import with_versions
 
 
 @dataclass
 class Candidate:
-    """`state` is "free", "held", "gone", "released" or "excused"; `by` is the machine run that holds or released it."""
+    """`state` is "free", "held", "gone", "released" or "excused"; `by` is the machine run that holds or released it.
+
+    `last`, where it was asked for, is the newest machine run of the job there.
+    """
 
     machine: Machine
     state: str
@@ -19,6 +23,12 @@ class Candidate:
     gone_at: object = None
     can_wait: bool = False
     excuse: JobMachine | None = None
+    last: MachineRun | None = None
+
+    @property
+    def went_wrong(self):
+        """Whether the newest run of this job here did not end well."""
+        return self.last is not None and self.last.status in FAILURES
 
     @property
     def is_free(self):
@@ -73,8 +83,12 @@ def left_to_do(job):
         return []
     busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
     done = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
+    last = {run.machine_id: run for run in MachineRun.objects.in_job(job).latest_per_machine()}
     seen = candidates(ReleaseStage.objects.of(job)[0])
-    return [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in busy | done]
+    left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in busy | done]
+    for one in left:
+        one.last = last.get(one.machine.pk)
+    return sorted(left, key=lambda one: not one.went_wrong)
 
 
 class Rollback:

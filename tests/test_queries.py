@@ -45,7 +45,7 @@ def worlds(publisher, approver, start, finish):
             LogBlock.objects.create(machine_run=machine_run, number=1, stream="err", text="no space left\n")
     finish("failed", on=[machine.hostname for world in worlds for machine in world.first[::2]])
     for world in worlds:
-        start(world.running, world.second)
+        world.run = start(world.running, world.second)
     return worlds
 
 
@@ -69,6 +69,21 @@ def rolling_back(world):
     stage = ReleaseStage.objects.of_kind(world.done, "pre-release")
     token = tokens.issue(world.user, stage.job, stage.kind, stage.version)
     return {"token": token, "machines": ids(world.first), "reason": "broken"}
+
+
+def waiting(world):
+    """Choosing machines that another job holds, to be started when they are free."""
+    held = ids(world.second)
+    count = str(len(held))
+    return stage_fields(world.fresh, world.user, [], machines=None, when_free=held, typed_count=count)
+
+
+def excusing(world):
+    return {"machines": ids(world.free), "reason": "in repair"}
+
+
+def of_run(name):
+    return lambda world: page(name, world.running, run_id=world.run.pk)
 
 
 def machine_runs(name):
@@ -99,6 +114,16 @@ PAGES = {
     "check": choosing("check"),
     "start": choosing("start", answer=302),
     "held machines": choosing("start", "second"),
+    "start when free": post(lambda world: page("stage", world.fresh), waiting),
+    "stage to try again": get(lambda world: page("stage", world.done) + "?retry=failed"),
+    "what a cancel would end": get(of_run("cancel_run")),
+    "pause": post(of_run("pause_run"), lambda world: {}),
+    "cancel": post(of_run("cancel_run"), lambda world: {}),
+    "machines to excuse": get(lambda world: page("excuse_machines", world.done)),
+    "excusing": post(lambda world: page("excuse_machines", world.done), excusing),
+    "bad machines to excuse": post(
+        lambda world: page("excuse_machines", world.done), lambda world: excusing(world) | {"reason": ""}, 200
+    ),
     "rollback of a stage": get(lambda world: page("roll_back_stage", world.done)),
     "rollback of a job": get(lambda world: page("roll_back_job", world.done)),
     "rolling back": post(lambda world: page("roll_back_stage", world.done), rolling_back),

@@ -27,5 +27,11 @@ def excuse_machines(request, job_id):
             return redirect("excuse_machines", job.pk)
         messages.success(request, _("Excused: the job is done without them."))
         return redirect("job", job.pk)
-    chosen = set(map(str, form["machines"].value() or []))
-    return render(request, "releases/excuse.html", {"job": job, "left": left, "form": form, "chosen": chosen})
+    context = {
+        "job": job,
+        "left": left,
+        "wrong": sum(candidate.went_wrong for candidate in left),
+        "form": form,
+        "chosen": set(map(str, form["machines"].value() or [])),
+    }
+    return render(request, "releases/excuse.html", context)

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from releases.models import LogBlock, Worker
+from releases.models import LogBlock, ReleaseStage, Worker
 from tests.conftest import list_machines
 from tests.pages import page, stage_fields, words
 
@@ -27,6 +27,9 @@ def world(make_job, start, finish, payment, machines):
     unknown = start(failed, machines[:1])
     finish("unknown", exit_status=None)
     live = start(running, machines[3:5])
+    paused = start(make_job("6.0"), machines[5:])
+    paused.pause(paused.started_by, "a moment")
+    ReleaseStage.objects.excuse(failed, machines[5:], failed.approver, "in repair")
     list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
     return {
         "waiting": waiting,
@@ -34,6 +37,8 @@ def world(make_job, start, finish, payment, machines):
         "withdrawn": withdrawn,
         "failed": failed,
         "running": running,
+        "paused": paused.stage.job,
+        "runs": {"failed": run, "running": live},
         "unknown": unknown.machine_runs.get(),
         "machine_runs": [*run.machine_runs.all(), *unknown.machine_runs.all(), *live.machine_runs.all()],
     }
@@ -50,9 +55,13 @@ def addresses(world):
             yield page("stage", job, kind=kind)
         yield page("roll_back_stage", job)
         yield page("roll_back_job", job)
+        yield page("excuse_machines", job)
     yield page("edit_job", world["waiting"])
     for state in ("failed", "running"):
         yield page("stage_live", world[state])
+        yield page("cancel_run", world[state], run_id=world["runs"][state].pk)
+    yield page("stage", world["paused"])
+    yield page("stage", world["failed"]) + "?retry=failed"
     for machine_run in world["machine_runs"]:
         job = machine_run.run.stage.job
         yield page("machine_run", job, machine_run_id=machine_run.pk)
@@ -111,6 +120,7 @@ def test_so_are_the_answers_to_posts(as_user, publisher, ops, world, release_tas
         (page("roll_back_stage", world["failed"]), {}, 409),
         (page("roll_back_job", world["failed"]), {}, 409),
         (page("resolve_machine_run", world["failed"], machine_run_id=unknown.pk), {}, 200),
+        (page("excuse_machines", world["failed"]), {}, 200),
     ]
     for address, fields, answer in answers:
         response = client.post(address, fields, HTTP_ACCEPT_LANGUAGE=language)
@@ -177,6 +187,10 @@ POSTS = [
     "skip_stage",
     "roll_back_stage",
     "roll_back_job",
+    "excuse_machines",
+    "pause_run",
+    "resume_run",
+    "cancel_run",
 ]
 
 
@@ -189,7 +203,8 @@ class TestForgedRequests:
 
     @pytest.mark.parametrize("name", POSTS)
     def test_without_a_csrf_token(self, careful, job, name):
-        address = reverse(name) if name == "new_job" else page(name, job)
+        where = {"run_id": 1} if name.endswith("_run") else {}
+        address = reverse(name) if name == "new_job" else page(name, job, **where)
         response = careful.post(address, {"reason": "x"})
         assert response.status_code == 403
         assert "This page was too old" in words(response)
@@ -229,6 +244,10 @@ class TestLoggingInOnTheWay:
             ("approve_job", "job"),
             ("withdraw_job", "job"),
             ("skip_stage", "stage"),
+            ("pause_run", "job"),
+            ("resume_run", "job"),
+            ("cancel_run", "cancel_run"),
+            ("excuse_machines", "excuse_machines"),
             ("resolve_machine_run", "machine_run"),
             ("edit_job", "edit_job"),
             ("stage", "stage"),
@@ -236,11 +255,12 @@ class TestLoggingInOnTheWay:
     )
     def test_to_a_step(self, client, approver, world, name, back_at):
         machine_run = world["unknown"]
-        where = {"machine_run_id": machine_run.pk} if "machine_run" in name else {}
         job = machine_run.run.stage.job
+        where = {"run_id": machine_run.run_id} if name.endswith("_run") else {}
+        where = {"machine_run_id": machine_run.pk} if "machine_run" in name else where
         response = client.post(page(name, job, **where), {"reason": "x"})
         response = client.post(response.url, {"username": "approver", "password": "correct horse battery"})
-        assert response.url == page(back_at, job, **where)
+        assert response.url == page(back_at, job, **(where if back_at == name or "run" in back_at else {}))
         assert client.get(response.url).status_code in (200, 403)
 
     def test_to_logging_out(self, client, approver):

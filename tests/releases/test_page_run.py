@@ -1,0 +1,246 @@
+"""Steering a run from its pages: pause, resume, and cancel, which asks once more."""
+
+import pytest
+
+from jobs.models import Event
+from releases.models import MachineRun, Run, Worker
+from tests.pages import is_sent_to_login, page, source, words
+
+NAMES = ["pause_run", "resume_run", "cancel_run"]
+EVERY_STEP = pytest.mark.parametrize("name", NAMES)
+# What state a step begins from, and to which it leads
+STEPS = pytest.mark.parametrize(
+    ("name", "was", "became", "verb"),
+    [
+        ("pause_run", "running", "paused", Event.Verb.PAUSED),
+        ("resume_run", "paused", "running", Event.Verb.RESUMED),
+        ("cancel_run", "running", "cancelled", Event.Verb.CANCELLED),
+        ("cancel_run", "paused", "cancelled", Event.Verb.CANCELLED),
+    ],
+)
+
+
+@pytest.fixture
+def run(job, start, machines):
+    """A run on four machines, two at a time, of which none has begun."""
+    return start(job, machines[:4], batch_size="2")
+
+
+def address(run, name):
+    return page(name, run.stage.job, run_id=run.pk)
+
+
+def turn(client, run, name, **fields):
+    return client.post(address(run, name), fields, follow=True)
+
+
+def status(run):
+    return Run.objects.get(pk=run.pk).status
+
+
+def put(run, was):
+    """Takes a fresh run to the state that a step begins from."""
+    if was == "paused":
+        run.pause(run.started_by)
+
+
+def begin(run, number=1):
+    """Has a worker begin `number` machines, and leaves them running."""
+    worker = Worker.objects.enlist([])
+    MachineRun.objects.claim(worker, number)
+    MachineRun.objects.begin(worker, list(MachineRun.objects.claimed_by(worker).values_list("pk", flat=True)))
+    return worker
+
+
+def told(run, verb):
+    return run.stage.job.events.filter(verb=verb)
+
+
+@STEPS
+@pytest.mark.parametrize("person", ["publisher", "ops"])
+def test_who_publishes_steers(as_user, request, run, person, name, was, became, verb):
+    put(run, was)
+    response = turn(as_user(request.getfixturevalue(person)), run, name, reason="healthz 503")
+    assert response.redirect_chain == [(page("stage", run.stage.job), 302)]
+    assert status(run) == became
+    event = told(run, verb).get()
+    assert (event.actor.username, event.reason, event.became) == (person, "healthz 503", became)
+
+
+@EVERY_STEP
+def test_it_asks_who_you_are(client, run, name):
+    assert is_sent_to_login(client.post(address(run, name)), address(run, name))
+    assert status(run) == "running"
+
+
+@EVERY_STEP
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_other_methods_are_refused(as_user, publisher, run, name, method):
+    asks_once_more = (name, method) == ("cancel_run", "get")
+    response = getattr(as_user(publisher), method)(address(run, name))
+    assert response.status_code == (200 if asks_once_more else 405)
+    assert status(run) == "running"
+
+
+@EVERY_STEP
+@pytest.mark.parametrize("person", ["requester", "approver"])
+def test_others_are_told_which_right_is_missing(as_user, request, run, person, name):
+    response = turn(as_user(request.getfixturevalue(person)), run, name)
+    assert response.status_code == 403
+    assert "run or roll back a stage of this job" in words(response)
+    assert status(run) == "running"
+
+
+@EVERY_STEP
+def test_for_an_outsider_it_is_not_there(as_user, outsider, run, name):
+    assert turn(as_user(outsider), run, name).status_code == 404
+    assert status(run) == "running"
+
+
+@EVERY_STEP
+def test_under_another_job_it_is_not_there(as_user, publisher, run, make_job, name):
+    response = as_user(publisher).post(page(name, make_job("3.0"), run_id=run.pk))
+    assert response.status_code == 404
+    assert status(run) == "running"
+
+
+@EVERY_STEP
+@pytest.mark.parametrize("number", ["0", "01", "x", "-1", "1" * 23, "999999"])
+def test_a_run_that_is_none(as_user, publisher, run, name, number):
+    path = address(run, name).replace(f"/runs/{run.pk}/", f"/runs/{number}/")
+    assert as_user(publisher).post(path).status_code == 404
+
+
+@STEPS
+def test_a_second_time_is_told_and_changes_nothing(as_user, publisher, run, name, was, became, verb):
+    put(run, was)
+    client = as_user(publisher)
+    turn(client, run, name)
+    assert "This run is no longer in the state this step begins from." in words(turn(client, run, name))
+    assert status(run) == became
+    assert told(run, verb).count() == 1
+
+
+@EVERY_STEP
+def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, finish, name):
+    finish()
+    assert "no longer in the state" in words(turn(as_user(publisher), run, name))
+    assert status(run) == "succeeded"
+
+
+@STEPS
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("a\u202eb", "Remove the control or invisible characters."),
+        ("a\0b", "Remove the control or invisible characters."),
+        ("x" * 2001, "at most 2000 characters"),
+    ],
+)
+def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, name, was, became, verb, reason, why):
+    put(run, was)
+    response = turn(as_user(publisher), run, name, reason=reason)
+    assert why in words(response)
+    assert status(run) == was
+
+
+def test_a_reason_is_text_and_no_markup(as_user, publisher, run):
+    reason = "<script>alert(1)</script>"
+    client = as_user(publisher)
+    for name in NAMES:
+        turn(client, run, name, reason=reason)
+    response = client.get(page("job", run.stage.job))
+    assert source(response).count(reason) == 3
+    assert "<script>alert" not in response.content.decode()
+
+
+def test_what_is_paused_begins_nothing_until_it_is_resumed(as_user, publisher, run):
+    client = as_user(publisher)
+    assert "Paused: nothing more begins until it is resumed" in words(turn(client, run, "pause_run"))
+    begin(run)
+    assert run.machine_runs.counts() == {"queued": 4}
+    assert "Resumed." in words(turn(client, run, "resume_run"))
+    begin(run)
+    assert run.machine_runs.counts() == {"queued": 3, "running": 1}
+
+
+class TestCancelling:
+    def test_it_asks_once_more_and_says_what_it_would_end(self, as_user, publisher, run):
+        begin(run)
+        response = as_user(publisher).get(address(run, "cancel_run"))
+        said = words(response)
+        assert f"Cancel Pre-release, run {run.pk}?" in said
+        assert "1 command that runs now would be ended on its machine." in said
+        assert "1 running 3 waiting" in said
+        assert "Do not cancel" in said
+        assert status(run) == "running"
+        assert run.machine_runs.counts() == {"queued": 3, "running": 1}
+
+    def test_what_runs_is_being_ended_and_no_longer_steered(self, as_user, publisher, run):
+        begin(run)
+        said = words(turn(as_user(publisher), run, "cancel_run"))
+        assert "Cancelled; 1 command is being ended" in said
+        assert "3 cancelled" in said
+        assert "Pause" not in said
+        assert "Cancel the run" not in said
+        assert status(run) == "running"  # until the end of the command was seen
+
+    def test_what_was_cancelled_says_how_far_it_came(self, as_user, publisher, run):
+        worker = begin(run)
+        client = as_user(publisher)
+        turn(client, run, "cancel_run")
+        running = run.machine_runs.filter(status="running")
+        MachineRun.objects.end(worker, [machine_run.pk for machine_run in running], "cancelled")
+        run.advance()
+        said = words(client.get(page("stage", run.stage.job)))
+        assert "Pre-release was cancelled 1 of 4 machines were touched, 3 were not." in said
+        assert "Release the 4 not run" in said
+
+    @pytest.mark.parametrize("is_over", [True, False])
+    def test_when_there_is_nothing_to_cancel_it_says_so(self, as_user, publisher, run, finish, is_over):
+        if is_over:
+            finish()
+        else:
+            begin(run)
+            run.cancel(publisher)
+        said = words(as_user(publisher).get(address(run, "cancel_run")))
+        assert ("This run has ended" if is_over else "This run is being cancelled already.") in said
+        assert "Why" not in said
+
+
+class TestTheSteps:
+    """Which of them the page of the stage offers."""
+
+    def offered(self, client, run):
+        shown = client.get(page("stage", run.stage.job)).content.decode()
+        return {name for name in NAMES if address(run, name) in shown}
+
+    def test_follow_the_run(self, as_user, publisher, run, finish):
+        client = as_user(publisher)
+        assert self.offered(client, run) == {"pause_run", "cancel_run"}
+        run.pause(publisher)
+        assert self.offered(client, run) == {"resume_run", "cancel_run"}
+        run.resume(publisher)
+        finish()
+        assert self.offered(client, run) == set()
+
+    @pytest.mark.parametrize("person", ["requester", "approver"])
+    def test_are_not_for_others(self, as_user, request, run, person):
+        assert self.offered(as_user(request.getfixturevalue(person)), run) == set()
+
+    def test_are_sent_to_a_page_that_stays_open_only_when_they_change(self, as_user, publisher, run, finish):
+        client = as_user(publisher)
+
+        def steps(shown):
+            live = page("stage_live", run.stage.job)
+            swapped = client.get(live, {"controls": shown}, headers={"HX-Request": "true"}).content.decode()
+            return {name for name in NAMES if address(run, name) in swapped} if 'id="controls"' in swapped else None
+
+        assert steps("running") is None
+        run.pause(publisher)
+        assert steps("running") == {"resume_run", "cancel_run"}
+        assert steps("paused") is None
+        run.resume(publisher)
+        finish()
+        assert steps("running") == set()
+        assert steps("") is None
