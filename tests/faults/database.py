@@ -7,7 +7,13 @@ import sys
 import psycopg
 from django.db import connection
 
-LOCK = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(flush=True); input()"
+LOCK = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("BEGIN IMMEDIATE")
+print(flush=True)
+sys.stdin.read()
+"""
 
 
 @contextlib.contextmanager
@@ -17,7 +23,7 @@ def locked():
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
         try:
-            yield
+            yield holder
         finally:
             holder.stdin.close()
 
@@ -41,6 +47,15 @@ def throw_out(name=None, server=None):
     query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
     with contextlib.nullcontext(server) if server else _maintenance() as asked:
         return asked.execute(query, [name or connection.settings_dict["NAME"]]).fetchone()[0]
+
+
+def left_by_all_others():
+    """Whether nobody else is connected: what a killed process had asked for may be under way for a moment longer."""
+    if connection.vendor == "sqlite":
+        return True
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with connection.cursor() as cursor:
+        return cursor.execute(others).fetchone()[0] == 0
 
 
 def _maintenance():

@@ -30,6 +30,8 @@ def misplaced(fleet, machines):
     """Two machines that the config service gives at addresses which lead nowhere, and one whose key nobody knows."""
     Machine.objects.filter(hostname="a-routeless").update(address=NO_ROUTE)
     Machine.objects.filter(hostname="a-nameless").update(address="no-such-host.invalid")
+    for machine in machines:
+        machine.refresh_from_db()
     port = f"]:{fleet.ports['a-unlisted']} "
     known = fleet.known_hosts.read_text().splitlines(keepends=True)
     fleet.known_hosts.write_text("".join(line for line in known if port not in line))

@@ -7,6 +7,7 @@ from releases.models import Run
 from tests.faults.conftest import TELL, UNTIL_GO
 from tests.faults.seen import ended, events, is_so, row, statuses
 from tests.waiting import wait_until
+from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +41,9 @@ def test_its_worker_is_killed_meanwhile(worker, release, fleet, publisher):
     wait_until(lambda: fleet.executed("pay-1") and fleet.executed("pay-3"))
     paused.pause(publisher, "a look at the first")
     cancelled.cancel(publisher, "wrong version")
+    gone = first.row
     first.kill()
+    fall_silent(gone)
     worker()
     is_so(paused, pay_1="unknown", pay_2="queued")
     is_so(cancelled, pay_3="unknown")
