@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -61,6 +63,31 @@ def test_a_changed_text_makes_a_version_and_the_same_text_none(page, ops, task):
     task.refresh_from_db()
     assert numbers(task) == [2, 1]
     assert (task.latest.script, task.latest.author) == ("#!/bin/sh\necho two\n", ops)
+
+
+def test_a_changed_check_alone_makes_a_version_and_no_check_is_none(page, task):
+    for check, versions in [("", [1]), ("test -e up\r\n", [2, 1]), ("test -e up\r\n", [2, 1]), ("", [3, 2, 1])]:
+        page.post(change(task), fields(task, check_script=check))
+        task.refresh_from_db()
+        assert numbers(task) == versions
+        assert task.latest.check_script == check.replace("\r\n", "\n")
+        assert task.latest.script == "#!/bin/sh\necho one\n"
+
+
+@pytest.mark.parametrize("typed", ["#!/usr/bin/python3\n", "\0", "x" * 1_000_001], ids=["python", "NUL", "large"])
+def test_says_at_the_field_what_is_wrong_with_a_check_and_keeps_it(page, task, typed):
+    response = page.post(change(task), fields(task, check_script=typed))
+    assert errors(response, "check_script")
+    assert response.context["adminform"].form["check_script"].value() == typed
+    task.refresh_from_db()
+    assert numbers(task) == [1]
+
+
+def test_shows_the_check_of_each_version_that_has_one(page, task):
+    task.revise("echo two", None, "test -e <up>\ntest -e \u202eup")
+    text = page.get(change(task)).text
+    assert text.count("Show the check (") == 1
+    assert "<li>test -e &lt;up&gt;</li><li>test -e ⟨U+202E⟩up</li>" in text
 
 
 def test_keeps_blank_lines_and_indents_at_both_ends(page, task):
@@ -155,6 +182,22 @@ def test_shows_a_run_with_its_counts_task_and_logs(page, job, machines, start, f
     assert f'href="/jobs/{job.pk}/machine-runs/{failed.pk}/"' in text
     assert f'href="/jobs/{job.pk}/stages/pre-release/"' in text
     assert text.index(">pay-2<") < text.index(">pay-3<") < text.index(">pay-1<")
+
+
+def test_shows_how_a_run_was_to_go(page, job, machines, start, finish):
+    first = start(job, machines[:1])
+    finish("failed")
+    pace = {"batch_size": "50 %", "canary": True, "batch_pause": 60, "failure_budget": "40 %"}
+    run = start(job, machines, **pace)
+    text = page.get(f"{RUNS}{run.pk}/change/").text
+    shown = dict(re.findall(r'field-(\w+)">.*?<div class="readonly">(.*?)</div>', text, re.DOTALL))
+    assert f"{RUNS}{first.pk}/change/" in shown["retry_of"]
+    assert (shown["batch_size"], shown["batch_pause"], shown["failure_budget"]) == ("3", "60", "3")
+    assert "icon-yes" in shown["canary"]
+    assert shown["batch_progress"] == "1 / 3"
+    text = page.get(f"/admin/releases/releasestage/{run.stage_id}/change/").text
+    assert "50 %" in text
+    assert "40 %" in text
 
 
 def test_a_run_on_many_machines_shows_some_and_leads_to_all(page, payment, make_job, machines, start):

@@ -1,5 +1,7 @@
 """The page of a job."""
 
+import re
+
 import pytest
 
 from jobs.models import Job, Membership
@@ -123,6 +125,53 @@ def test_its_machines_are_shown_with_their_states(as_user, publisher, job, payme
     list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
     said = words(as_user(publisher).get(page("job", job)))
     assert "2 succeeded 1 unknown 2 waiting 1 gone" in said
+
+
+class TestSoaking:
+    @pytest.fixture
+    def soaking(self, payment, job, start, finish, machines):
+        payment.soak_minutes = 30
+        payment.save()
+        start(job, machines[:1])
+        finish()
+        return job
+
+    def test_the_next_step_is_told_with_its_time(self, as_user, publisher, soaking):
+        response = as_user(publisher).get(page("job", soaking))
+        assert "Next: gray release, after the soak time" in words(response)
+        assert "Pre-release has succeeded and is watched for a while; it opens at" in words(response)
+        assert "Open gray release stage" not in words(response)
+
+    def test_once_it_is_over_the_stage_opens(self, as_user, publisher, payment, soaking):
+        payment.soak_minutes = 0
+        payment.save()
+        assert "Open gray release stage" in words(as_user(publisher).get(page("job", soaking)))
+
+
+class TestExcusing:
+    CARD = "keeps the job from being done, until it is excused with a reason"
+
+    def test_what_is_excused_is_shown_so_and_counts_as_done(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:3])
+        finish("failed", on=["pay-2", "pay-3"])
+        ReleaseStage.objects.excuse(job, machines[1:2], publisher, "in repair")
+        response = as_user(publisher).get(page("job", job))
+        assert "1 succeeded 1 failed 1 excused 3 waiting" in words(response)
+        assert "sh-1 2 of 6" in words(response)
+        assert "publisher excused pay-2 in repair" in words(response)
+        assert re.search(r'<a class="tile excused" id="tile-\d+"[^>]* title="pay-2: Excused"', source(response))
+
+    @pytest.mark.parametrize(("person", "may"), [("publisher", True), ("ops", True), ("requester", False)])
+    def test_it_is_offered_to_who_may_while_something_is_left(
+        self, as_user, request, publisher, job, start, finish, machines, person, may
+    ):
+        client = as_user(request.getfixturevalue(person))
+        assert self.CARD not in words(client.get(page("job", job)))  # it has not begun
+        start(job, machines[:1])
+        finish()
+        assert (self.CARD in words(client.get(page("job", job)))) == may
+        ReleaseStage.objects.excuse(job, machines[1:], publisher, "in repair")
+        assert self.CARD not in words(client.get(page("job", job)))
 
 
 @pytest.mark.parametrize("field", ["title", "remark"])

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.models import Event, Job
 from releases import tokens
-from releases.models import Action, ReleaseStage, Run
+from releases.models import Action, MachineRun, ReleaseStage, Run
 from tests.conftest import list_machines
 from tests.pages import checked, ids, is_sent_to_login, offered, page, source, token_in, without_nones, words
 
@@ -161,6 +161,69 @@ class TestRollingBack:
         finish("failed", on=["pay-2"])
         response = as_user(publisher).get(page("roll_back_stage", released))
         assert offered(response) == set(ids(machines[1:3]))
+
+
+@pytest.fixture
+def unknown(job, start, finish, machines):
+    """The job, with 2.0 on pay-1; how its pre-release ended on pay-2 nobody saw."""
+    start(job, machines[:2])
+    finish("unknown", on=["pay-2"])
+    return job
+
+
+class TestUnknown:
+    """A machine on which a command may still run goes back only when a person says that none does."""
+
+    @BOTH
+    def test_it_is_listed_but_not_chosen(self, as_user, publisher, unknown, machines, name):
+        response = as_user(publisher).get(page(name, unknown))
+        assert offered(response) == set(ids(machines[:2]))
+        assert checked(response) == {machines[0].pk}
+        assert "pay-2 sh-1 Unknown only if nothing still runs there not known →" in words(response)
+        assert "I have looked: nothing of this job still runs there" in words(response)
+
+    def test_where_none_is_nobody_is_asked_to_look(self, as_user, publisher, released):
+        assert "I have looked" not in words(as_user(publisher).get(page("roll_back_stage", released)))
+
+    @BOTH
+    def test_without_a_look_it_is_refused_and_stays_unknown(self, roll_back, unknown, machines, name):
+        response = roll_back(unknown, machines[:2], name)
+        assert response.status_code == 200
+        assert "Look first: a command may still be running on pay-2." in words(response)
+        assert checked(response) == set(ids(machines[:2]))
+        assert not rollbacks(unknown)
+        assert unknown.stages.get(kind="pre-release").runs.get().machine_runs.filter(status="unknown").count() == 1
+
+    @BOTH
+    def test_without_it_the_others_go_back_and_it_stays_held(self, roll_back, unknown, machines, name):
+        roll_back(unknown, machines[:1], name)
+        assert machines_of(rollbacks(unknown).get()) == {"pay-1"}
+        assert MachineRun.objects.holding().filter(machine=machines[1]).get().status == "unknown"
+
+    @BOTH
+    def test_after_a_look_it_is_settled_as_failed_and_goes_back(self, roll_back, finish, unknown, machines, name):
+        roll_back(unknown, machines[:2], name, looked="on")
+        assert machines_of(rollbacks(unknown).get()) == {"pay-1", "pay-2"}
+        event = unknown.events.filter(verb=Event.Verb.RESOLVED).get()
+        assert (event.reason, event.was, event.became) == ("it is broken", "unknown", "failed")
+        finish()
+        unknown.refresh_from_db()
+        assert unknown.status == Job.Status.ROLLED_BACK
+
+    def test_twice_the_same_settles_it_once(self, roll_back, publisher, unknown, machines):
+        data = rollback_fields(unknown, publisher, machines[:2]) | {"looked": "on"}
+        for _ in range(2):
+            assert roll_back(unknown, [], **data).status_code == 302
+        assert unknown.events.filter(verb=Event.Verb.RESOLVED).count() == 1
+        assert rollbacks(unknown).count() == 1
+
+    def test_one_that_is_resolved_meanwhile_just_goes_back(self, roll_back, publisher, unknown, machines):
+        data = rollback_fields(unknown, publisher, machines[1:2]) | {"looked": "on"}
+        MachineRun.objects.get(status="unknown").resolve(publisher, "succeeded", "it is fine")
+        response = roll_back(unknown, [], **data)
+        assert response.status_code == 409  # the stage moved on; the page shows what it is now
+        assert "pay-2 sh-1 Succeeded 2.0 →" in words(response)
+        assert not rollbacks(unknown)
 
 
 BAD_MACHINES = [

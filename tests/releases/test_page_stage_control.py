@@ -1,0 +1,299 @@
+"""The page of a stage: at what pace, what to try again, and machines that are awaited."""
+
+import html
+import re
+
+import pytest
+
+from releases.models import MachineRun, ReleaseStage, Run, Worker
+from tests.conftest import list_machines
+from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
+
+pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
+
+
+@pytest.fixture
+def publish(as_user, publisher):
+    def publish(job, machines, kind="pre-release", /, **changed):
+        fields = stage_fields(job, publisher, machines, kind, **changed)
+        return as_user(publisher).post(page("stage", job, kind=kind), fields)
+
+    return publish
+
+
+def runs(job):
+    return Run.objects.filter(stage__job=job)
+
+
+def hostnames(machine_runs):
+    return {machine_run.machine.hostname for machine_run in machine_runs.select_related("machine")}
+
+
+def awaited(response, also=""):
+    """The ids of the machines that may be awaited; with ` checked`, of those that are to be."""
+    boxes = re.findall(rf'<input type="checkbox" name="when_free" value="(\d+)"{also}', response.content.decode())
+    return {int(value) for value in boxes}
+
+
+def as_checked(response):
+    """What the form on the check page sends when its button is pressed."""
+    inputs = re.findall(r'<input type="hidden" name="([^"]+)"(?: value="([^"]*)")?', response.content.decode())
+    sent = {"step": ["start"]}
+    for name, value in inputs:
+        sent.setdefault(name, []).append(html.unescape(value))
+    return sent
+
+
+def has_box(response, name):
+    return re.search(rf'<input type="checkbox" name="{name}"[^>]*>', response.content.decode())
+
+
+class TestPace:
+    def test_the_canary_is_offered_by_default_on_the_release_only(
+        self, as_user, publisher, job, start, finish, machines
+    ):
+        for number, kind in enumerate(("pre-release", "gray-release")):
+            assert "checked" not in has_box(as_user(publisher).get(page("stage", job, kind=kind)), "canary")[0]
+            start(job, machines[number : number + 1], kind)
+            finish()
+        assert "checked" in has_box(as_user(publisher).get(page("stage", job, kind="release")), "canary")[0]
+        start(job, machines[2:3], "release", canary=False)
+        finish("failed")
+        assert "checked" not in has_box(as_user(publisher).get(page("stage", job, kind="release")), "canary")[0]
+
+    @pytest.mark.parametrize(
+        ("fields", "told", "made"),
+        [
+            ({}, "All at once. Stops after 1 failure ;", (None, 1, 1)),
+            ({"batch_size": "2"}, "So it runs in 3 batches 2 2 2", (2, 3, 1)),
+            ({"batch_size": "50 %"}, "So it runs in 2 batches 3 3", (3, 2, 1)),
+            ({"batch_size": "1%"}, "So it runs in 6 batches 1 1 1 1 1 1", (1, 6, 1)),
+            ({"batch_size": "3", "canary": "on"}, "So it runs in 3 batches 1 3 2", (3, 3, 1)),
+            ({"batch_size": "9", "batch_pause": "60"}, "All at once.", (9, 1, 1)),
+            ({"batch_size": "3", "batch_pause": "60"}, "has ended, 60 s later", (3, 2, 1)),
+            ({"failure_budget": "50 %"}, "Stops after 3 failures ;", (None, 1, 3)),
+            ({"failure_budget": ""}, "Does not stop by itself, however many fail.", (None, 1, None)),
+        ],
+        ids=str,
+    )
+    def test_what_is_told_is_what_starts(self, as_user, publisher, publish, job, machines, fields, told, made):
+        response = publish(job, machines, step="check", **fields)
+        assert told in words(response)
+        assert not runs(job)
+        as_user(publisher).post(page("stage", job), as_checked(response))
+        run = runs(job).get()
+        assert (run.batch_size, run.batches, run.failure_budget) == made
+        assert run.canary == ("canary" in fields)
+        assert run.batch_pause == int(fields.get("batch_pause", 0))
+
+    @pytest.mark.parametrize("name", ["batch_size", "failure_budget"])
+    @pytest.mark.parametrize("value", ["0", "0 %", "-1", "x", "1.5", "101 %", "1  %", "% 1", "٣", "9" * 40, "1\0"])
+    def test_a_bad_share(self, publish, job, machines, name, value):
+        self.refused(publish(job, machines[:1], **{name: value}), job, machines)
+
+    @pytest.mark.parametrize("value", ["-1", "x", "1.5", "86401", "9" * 40, "9" * 5000, "1\0", "1 s"])
+    def test_a_bad_pause(self, publish, job, machines, value):
+        self.refused(publish(job, machines[:1], batch_pause=value), job, machines)
+
+    def refused(self, response, job, machines):
+        assert response.status_code == 200
+        assert 'class="errorlist"' in response.content.decode()
+        assert "as planned" in source(response)
+        assert checked(response) == {machines[0].pk}
+        assert not runs(job)
+
+
+class TestTryingAgain:
+    @pytest.fixture
+    def stopped(self, job, start, finish, machines):
+        """Its pre-release: pay-1 released, pay-2 failed, pay-3 unknown, pay-4 and pay-5 not run, pay-6 not chosen."""
+        run = start(job, machines[:5], batch_size="3", failure_budget="2")
+        worker = Worker.objects.enlist([])
+        MachineRun.objects.claim(worker, 10)
+        by_hostname = {one.machine.hostname: one.pk for one in MachineRun.objects.claimed_by(worker)}
+        MachineRun.objects.begin(worker, list(by_hostname.values()))
+        for hostname, status in [("pay-1", "succeeded"), ("pay-2", "failed"), ("pay-3", "unknown")]:
+            MachineRun.objects.end(worker, [by_hostname[hostname]], status)
+        run.advance()
+        return job
+
+    @pytest.mark.parametrize(
+        ("what", "chosen"), [("failed", [2]), ("not_run", [4, 5]), ("nonsense", []), ("", []), ("failed\0", [])]
+    )
+    def test_the_address_chooses_them(self, as_user, publisher, stopped, machines, what, chosen):
+        response = as_user(publisher).get(page("stage", stopped), {"retry": what})
+        assert response.status_code == 200
+        assert checked(response) == {machines[number - 1].pk for number in chosen}
+        assert offered(response) == {machines[number - 1].pk for number in (2, 4, 5, 6)}
+
+    def test_the_page_says_why_it_stopped_and_how_to_go_on(self, as_user, publisher, stopped):
+        said = words(as_user(publisher).get(page("stage", stopped)))
+        assert "Pre-release stopped itself: 2 machines went wrong, and 2 was the limit" in said
+        assert "3 of 5 machines were touched, 2 were not. Nothing more happens until you choose." in said
+        assert "Roll back 3 machines" in said
+        assert "Retry the 1 that failed" in said  # the unknown one is held until somebody looked
+        assert "Release the 2 not run" in said
+        assert "Excuse a machine" in said
+
+    def test_for_others_it_says_why_only(self, as_user, requester, stopped):
+        said = words(as_user(requester).get(page("stage", stopped)))
+        assert "Pre-release stopped itself" in said
+        assert "Retry" not in said
+        assert "Roll back" not in said
+
+    def test_it_is_a_new_run_that_names_the_first(self, as_user, publisher, publish, stopped, machines):
+        first = runs(stopped).get()
+        publish(stopped, machines[1:2])
+        assert runs(stopped).last().retry_of == first
+        assert f"Tries again what run {first.pk} began." in words(as_user(publisher).get(page("stage", stopped)))
+
+    def test_a_rollback_that_failed_is_not_offered_as_a_release(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:2])
+        finish("failed", on=["pay-2"])
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:2], "broken", "key")
+        finish("failed")
+        response = as_user(publisher).get(page("stage", job))
+        assert "Retry" not in words(response)
+        assert "Roll back 2 machines" in words(response)
+
+
+class TestTheBudget:
+    @pytest.mark.parametrize(("budget", "squares"), [("4", 4), ("10", 10), ("11", 0), ("", 0)])
+    def test_is_drawn_while_it_is_short(self, as_user, publisher, job, start, machines, budget, squares):
+        start(job, machines, failure_budget=budget)
+        shown = as_user(publisher).get(page("stage", job)).content.decode()
+        assert shown.count("<i></i>") == squares
+        assert '<i class="used">' not in shown
+
+    def test_what_is_used_of_it_is_filled(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines, batch_size="3", failure_budget="3")
+        finish("failed", on=["pay-1", "pay-2"])
+        shown = as_user(publisher).get(page("stage", job)).content.decode()
+        assert (shown.count('<i class="used">'), shown.count("<i></i>")) == (2, 1)
+
+
+class TestWaiting:
+    """For a machine that a run of another job holds: only who names it waits for it."""
+
+    @pytest.fixture
+    def holder(self, make_job, start, machines):
+        """A job whose run holds pay-1."""
+        holder = make_job("1.0")
+        start(holder, machines[:1])
+        return holder
+
+    def test_it_is_offered_beside_the_refusal(self, as_user, publisher, holder, job, machines):
+        response = as_user(publisher).get(page("stage", job))
+        assert awaited(response) == {machines[0].pk}
+        assert awaited(response, " checked") == set()
+        assert "start when free" in words(response)
+        assert offered(response) == set(ids(machines[1:]))
+
+    def test_not_for_what_this_job_holds_has_released_or_cannot_reach(
+        self, as_user, publisher, holder, make_job, payment, start, finish, machines
+    ):
+        finish()
+        job = make_job("2.0")
+        start(job, machines[:3])
+        finish("unknown", on=["pay-3"])
+        start(holder, machines[1:2], "gray-release")  # pay-2, which the job has released
+        start(make_job("4.0"), machines[5:])
+        list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
+        response = as_user(publisher).get(page("stage", job, kind="pre-release"))
+        assert words(response).count("Held") == 3
+        assert awaited(response) == set()
+
+    def test_it_is_kept_from_choosing_to_checking_to_starting(
+        self, as_user, publisher, publish, finish, holder, job, machines
+    ):
+        response = publish(job, machines[1:2], when_free=ids(machines[:1]), step="check")
+        assert "goes to 2 machines" in words(response)
+        assert "Wait for the end of other runs: pay-1" in words(response)
+        assert "1 is held and waits" in words(response)
+        as_user(publisher).post(page("stage", job), as_checked(response))
+        run = runs(job).get()
+        assert hostnames(run.machine_runs.filter(status="held")) == {"pay-1"}
+        assert hostnames(run.machine_runs.filter(status="queued")) == {"pay-2"}
+        assert "1 held" in words(as_user(publisher).get(page("stage", job)))
+
+    def test_it_may_be_all_that_is_chosen(self, publish, holder, job, machines):
+        publish(job, [], when_free=ids(machines[:1]), machines=None)
+        assert hostnames(runs(job).get().machine_runs.all()) == {"pay-1"}
+
+    def test_it_is_kept_after_an_error(self, publish, holder, job, machines):
+        response = publish(job, machines[1:2], when_free=ids(machines[:1]), batch_size="x")
+        assert awaited(response, " checked") == {machines[0].pk}
+        assert checked(response) == {machines[1].pk}
+        assert not runs(job)
+
+    def test_also_when_it_came_free_meanwhile(self, publish, finish, holder, job, machines):
+        finish()
+        response = publish(job, machines[1:2], when_free=ids(machines[:1]), batch_size="x")
+        assert checked(response) == set(ids(machines[:2]))
+
+    def test_when_it_came_free_meanwhile_it_starts_at_once(self, publish, finish, holder, job, machines):
+        finish()
+        publish(job, machines[1:2], when_free=ids(machines[:1]))
+        assert hostnames(runs(job).get().machine_runs.filter(status="queued")) == {"pay-1", "pay-2"}
+
+    def test_who_does_not_name_it_is_refused(self, publish, holder, job, machines):
+        response = publish(job, machines[:2])
+        assert f"pay-1 is held by #{holder.pk}." in words(response)
+        assert awaited(response, " checked") == set()
+        assert not runs(job)
+
+    @pytest.mark.parametrize("value", ["x", "-1", "9" * 40, "$(reboot)", "1\0", "<script>alert(1)</script>"])
+    def test_nonsense_is_refused(self, publish, holder, job, machines, value):
+        response = publish(job, machines[1:2], when_free=[value])
+        assert "This is not a machine's id" in words(response)
+        assert "<script>alert" not in response.content.decode()
+        assert checked(response) == {machines[1].pk}
+        assert not runs(job)
+
+    def test_a_machine_of_another_job_is_refused(self, publish, holder, make_job, machines):
+        job = make_job(on=machines[1:])
+        response = publish(job, machines[1:2], when_free=ids(machines[:1]))
+        assert "Only machines of this job can be chosen." in words(response)
+        assert not runs(job)
+
+    def test_one_that_this_job_released_is_refused(self, publish, start, finish, job, machines):
+        start(job, machines[:1])
+        finish()
+        response = publish(job, machines[1:2], "gray-release", when_free=ids(machines[:1]))
+        assert "pay-1 is already released by this job." in words(response)
+        assert runs(job).count() == 1
+
+    @pytest.mark.parametrize("step", ["check", "start"])
+    def test_neither_of_both_is_no_choice(self, publish, holder, job, step):
+        response = publish(job, [], machines=None, step=step)
+        assert "Choose at least one machine." in words(response)
+        assert not runs(job)
+
+    def test_a_conflict_keeps_it_too(self, publish, holder, job, machines):
+        response = publish(job, machines[1:2], when_free=ids(machines[:1]), token="x")
+        assert response.status_code == 409
+        assert awaited(response, " checked") == {machines[0].pk}
+        publish(job, machines[1:2], when_free=ids(machines[:1]), token=token_in(response))
+        assert runs(job).get().machine_runs.count() == 2
+
+
+class TestSoaking:
+    @pytest.fixture
+    def soaking(self, payment, job, start, finish, machines):
+        payment.soak_minutes = 30
+        payment.save()
+        start(job, machines[:1])
+        finish()
+        return job
+
+    def test_the_next_stage_says_until_when_and_offers_nothing(self, as_user, publisher, soaking):
+        response = as_user(publisher).get(page("stage", soaking, kind="gray-release"))
+        assert "Pre-release has succeeded and is watched for a while; it opens at" in words(response)
+        assert "after the soak time" in words(response)
+        assert not offered(response)
+
+    def test_and_starts_nothing(self, publish, soaking, machines):
+        response = publish(soaking, machines[1:2], "gray-release")
+        assert response.status_code == 409
+        assert "This stage is not open now." in words(response)
+        assert runs(soaking).count() == 1
