@@ -18,11 +18,17 @@ TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 PATIENCE = 60
 
 
-def run_demo(folder, *arguments):
+def run_demo(folder, *arguments, **environment):
     """Runs a demo that ends by itself; the answer has its `returncode`, `stdout` and `stderr`."""
     command = [sys.executable, "manage.py", "demo", "--data", str(folder), "--machines", "6", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        cwd=ROOT,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 

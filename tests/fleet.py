@@ -1,12 +1,12 @@
 """A fleet with faulty machines in it, for the tests."""
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 
 import asyncssh
 
-from releases.demo.fleet import ADDRESS, Fleet, listening_socket
+from releases.demo.fleet import Fleet, listening_socket
+from releases.demo.relay import Relay, set_event
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class FaultyFleet(Fleet):
             sock.close()
         elif fault.kind in ("silent", "banner", "slow", "cuts", "freezes"):
             inner = await super().open(hostname, listening_socket())
-            self._relays[hostname] = relay = _Relay(fault, inner)
+            self._relays[hostname] = relay = _Faulty(fault, inner)
             self._listeners.append(await asyncio.start_server(relay.serve, sock=sock))
         else:
             await super().open(hostname, sock)
@@ -80,22 +80,15 @@ class FaultyFleet(Fleet):
         self.loop.call_soon_threadsafe(self._relays[hostname].strike)
 
 
-class _Relay:
-    """Stands between the portal and a machine that is in order, and is what is wrong with it."""
+class _Faulty(Relay):
+    """What is wrong with a machine, before one that is in order."""
 
     def __init__(self, fault, port):
+        super().__init__(port)
         self._fault = fault
-        self._port = port
-        self.serving = set()
-        self._writers = set()
         self._frozen = []
-        self._flows = _set_event()
 
-    async def serve(self, reader, writer):
-        task = asyncio.current_task()
-        self.serving.add(task)
-        task.add_done_callback(self.serving.discard)
-        self._writers.add(writer)
+    async def join(self, reader, writer):
         if self._fault.kind == "banner":
             writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
         if self._fault.kind in ("silent", "banner"):
@@ -103,37 +96,18 @@ class _Relay:
             return
         if self._fault.kind == "slow":
             await asyncio.sleep(self._fault.seconds)
-        inner_reader, inner_writer = await asyncio.open_connection(ADDRESS, self._port)
-        self._writers.add(inner_writer)
-        flows = self._flows
-        await asyncio.gather(_pass_on(reader, inner_writer, flows), _pass_on(inner_reader, writer, flows))
+        await super().join(reader, writer)
 
     def strike(self):
         """Does to the connections that are open now what the fault says; later ones are in order."""
         if self._fault.kind == "cuts":
             self.cut()
         else:
-            self._flows.clear()
-            self._frozen.append(self._flows)
-            self._flows = _set_event()
+            self.freeze()
+            self._frozen.append(self.flows)
+            self.flows = set_event()
 
     def cut(self):
-        for writer in self._writers:
-            writer.transport.abort()
+        super().cut()
         for flows in self._frozen:
             flows.set()
-
-
-def _set_event():
-    event = asyncio.Event()
-    event.set()
-    return event
-
-
-async def _pass_on(reader, writer, flows):
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            await flows.wait()
-            writer.write(data)
-            await writer.drain()
-    writer.close()

@@ -13,14 +13,16 @@ from releases.demo.config_service import TOKEN_VARIABLE
 
 DEFAULT_FOLDER = Path(".demo")
 SECRET_KEY_FILE = "secret_key"  # noqa: S105
+CHAOS = {"WORKER_DEAD_AFTER": "3", "SSH_CONNECT_TIMEOUT": "2"}  # so that much happens in a short time
 
 
 def enter(arguments):
     """Sets the environment of a demo that is called with these arguments; its parts inherit it."""
     parser = argparse.ArgumentParser(prog="manage.py demo", add_help=False)
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER)
-    folder = parser.parse_known_args(arguments)[0].data.resolve()
-    os.environ.update(_variables(folder))
+    parser.add_argument("--chaos")
+    known, _ = parser.parse_known_args(arguments)
+    os.environ.update(_variables(known.data.resolve()) | (CHAOS if known.chaos is not None else {}))
 
 
 def is_entered(folder):

@@ -115,6 +115,9 @@ class Fleet:
         """Called for each command once it runs."""
         self.commands += 1
 
+    def told(self, line):
+        """Called with each line on the stdin of the fleet's process: a plain fleet does nothing that it is told."""
+
     def session(self, hostname):
         """What serves one channel of a machine."""
         session = shell.Session(self.home(hostname), lambda _: self.command_began(hostname), self._sessions.discard)
@@ -190,36 +193,37 @@ def running_fleet(folder, hostnames, fleet_class=Fleet, **options):
         loop.close()
 
 
-async def _serve(folder, hostnames):
+async def _serve(fleet):
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
-    threading.Thread(target=_watch_stdin, args=(loop, done), daemon=True).start()
-    fleet = Fleet(folder, hostnames)
     await fleet.start()
+    threading.Thread(target=_watch_stdin, args=(loop, fleet, done), daemon=True).start()
     ready = {"ports": fleet.ports, "client_key": str(fleet.client_key), "known_hosts": str(fleet.known_hosts)}
     print(json.dumps(ready), flush=True)
     await done.wait()
     await fleet.stop()
 
 
-def _watch_stdin(loop, done):
-    while os.read(0, 4096):
-        pass
+def _watch_stdin(loop, fleet, done):
+    # Unbuffered: at its end, Python waits for a buffer that a thread is reading
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        for line in stdin:
+            loop.call_soon_threadsafe(fleet.told, line)
     loop.call_soon_threadsafe(done.set)
 
 
-def main(arguments=None):
+def main(fleet_class=Fleet):
     """The command line; the module's docstring describes it."""
     parser = argparse.ArgumentParser(prog="releases.demo.fleet", description="Serves a fleet of loopback machines.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--machines-file", type=Path, required=True, help="one hostname a line")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     # A thousand listening sockets, and four descriptors for each command
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
-    asyncio.run(_serve(options.folder, options.machines_file.read_text().split()))
+    asyncio.run(_serve(fleet_class(options.folder, options.machines_file.read_text().split())))
 
 
 if __name__ == "__main__":

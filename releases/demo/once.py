@@ -1,10 +1,6 @@
 """The main job in the terminal: from a work order to released machines, one rolled back, and what they say of it."""
 
-import io
-import json
 import time
-
-from django.core.management import call_command
 
 from jobs.models import Job
 from releases.demo import comparison
@@ -34,10 +30,12 @@ class Story:
 
     def _ask_and_approve(self):
         version = f"2.14.{Job.objects.filter(business__slug=BUSINESS).count()}"
-        asked = self._do("requester", "create_job", BUSINESS, version, "--all", "--remark", "Asked for by the demo.")
+        asked = self.demo.act(
+            "requester", "create_job", BUSINESS, version, "--all", "--remark", "Asked for by the demo."
+        )
         self._say("asked for", f"job #{asked['job']}: {BUSINESS} {version} on {asked['machines']} machines")
-        self._do("approver", "approve_job", asked["job"])
-        self._say("approved", f"by {self._name('approver')}")
+        self.demo.act("approver", "approve_job", asked["job"])
+        self._say("approved", f"by {self.demo.username('approver')}")
         return Job.objects.get(pk=asked["job"])
 
     def _tell_held(self):
@@ -48,7 +46,7 @@ class Story:
     def _release(self, kind):
         chosen = self._choose(kind)
         tasks = ["--release-task", f"deploy-{BUSINESS}", "--rollback-task", f"rollback-{BUSINESS}"]
-        started = self._do("publisher", "run_stage", self.job.pk, kind, *chosen, *tasks)
+        started = self.demo.act("publisher", "run_stage", self.job.pk, kind, *chosen, *tasks)
         self._follow(kind, started["runs"][0]["id"])
 
     def _choose(self, kind):
@@ -64,7 +62,7 @@ class Story:
     def _roll_one_back(self, kind):
         hostname = ReleaseStage.objects.of_kind(self.job, kind).changed_machines()[0].machine.hostname
         reason = ["--reason", "The demo shows a rollback."]
-        started = self._do("publisher", "rollback_stage", self.job.pk, kind, hostname, *reason)
+        started = self.demo.act("publisher", "rollback_stage", self.job.pk, kind, hostname, *reason)
         self._follow("rollback", started["runs"][0]["id"])
 
     def _follow(self, name, run_id):
@@ -89,15 +87,6 @@ class Story:
             count = sum(len(comparison.lines_of(home)) for home in homes.iterdir())
             self._say("compared", f"the machines' own {count} lines in releases.log and the ledger agree")
         return not found
-
-    def _do(self, role, command, *arguments):
-        """Runs a command of the portal as that person; returns what it tells scripts."""
-        out = io.StringIO()
-        call_command(command, *map(str, arguments), "--as", self._name(role), "--json", stdout=out)
-        return json.loads(out.getvalue())
-
-    def _name(self, role):
-        return self.demo.facts["users"][role]["username"]
 
     def _say(self, what, words, in_place=False):
         """One line; on a terminal, the next one replaces it when it is `in_place`."""

@@ -12,8 +12,7 @@ from django.conf import settings
 
 READY_WITHIN = 30  # seconds
 STOPPED_WITHIN = 12  # seconds: longer than the worker's grace
-# The worker first: what it runs can still end while there are machines
-STOPPING = [("worker",), ("web", "config_service", "fleet")]
+WORKER = "worker"  # how the name of each worker begins
 
 
 class PartFailed(Exception):
@@ -35,8 +34,9 @@ class Parts:
     def __exit__(self, *_):
         # A second Ctrl-C must not leave half of them behind
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        for names in STOPPING:
-            self._stop([self.processes[name] for name in names if name in self.processes])
+        # The workers first: what they run can still end while there are machines
+        self._stop(self.workers().values())
+        self._stop([process for name, process in self.processes.items() if not name.startswith(WORKER)])
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -64,6 +64,15 @@ class Parts:
         if not line:
             raise PartFailed(f"The part {name} did not start; read {self.log(name)}.")
         return json.loads(line)
+
+    def tell(self, name, **words):
+        """Writes a JSON object to the stdin of a part that listens there."""
+        stdin = self.processes[name].stdin
+        stdin.write(json.dumps(words).encode() + b"\n")
+        stdin.flush()
+
+    def workers(self):
+        return {name: process for name, process in self.processes.items() if name.startswith(WORKER)}
 
     def log(self, name):
         return self.logs / f"{name}.log"

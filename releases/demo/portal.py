@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import http.client
+import io
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ from django.db import connections
 
 from jobs.models import Business
 from releases.demo import environment, layout, world
-from releases.demo.parts import READY_WITHIN, PartFailed, Parts
+from releases.demo.parts import READY_WITHIN, WORKER, PartFailed, Parts
 from releases.models import Worker
 
 HOST = "127.0.0.1"
@@ -25,10 +26,11 @@ class DemoError(Exception):
 
 
 class Demo:
-    """A demo in `folder`. What an earlier one left there is taken up again."""
+    """A demo in `folder`. What an earlier one left there is taken up again. `fleet`: the module of its machines."""
 
-    def __init__(self, folder, machines):
+    def __init__(self, folder, machines, fleet="releases.demo.fleet"):
         self.folder = folder
+        self.fleet = fleet
         self.hostnames = layout.hostnames(machines)
         self.fleet_folder = folder / "fleet"
         self.facts = {}
@@ -52,15 +54,28 @@ class Demo:
     def home(self, hostname):
         return self.fleet_folder / "machines" / hostname
 
+    def username(self, role):
+        return self.facts["users"][role]["username"]
+
+    def act(self, role, command, *arguments):
+        """Runs a command of the portal as that person; returns what it tells scripts."""
+        out = io.StringIO()
+        call_command(command, *map(str, arguments), "--as", self.username(role), "--json", stdout=out)
+        return json.loads(out.getvalue())
+
+    def start_worker(self, name, *options):
+        self.parts.start(name, "releases.demo.leash", "django", "release_worker", *options)
+
     def _start(self, listener):
         """Starts what takes long first."""
         names = self.folder / "hostnames"
         names.write_text("\n".join(self.hostnames), encoding="utf-8")
-        self.parts.start_telling("fleet", "releases.demo.fleet", self.fleet_folder, "--machines-file", names)
+        self.parts.start_telling("fleet", self.fleet, self.fleet_folder, "--machines-file", names)
         self.parts.start_telling("config_service", "releases.demo.config_service", self.folder)
         call_command("migrate", verbosity=0)
         self._fill_database()
-        self._start_worker()
+        self.start_worker(WORKER, "--grace", 5)
+        self._wait(WORKER, self._has_worker)
         if listener:
             world.ask_for_first_job(self.facts["users"])
             self._start_web(listener)
@@ -88,10 +103,9 @@ class Demo:
         environment.write_private(self.folder / "machines.json", lists)
         self.facts["machines"] = {name: {"port": ports[name], "home": str(self.home(name))} for name in self.hostnames}
 
-    def _start_worker(self):
-        self.parts.start("worker", "releases.demo.leash", "django", "release_worker", "--grace", 5)
-        name_ends = f"-{self.parts.pids()['worker']}"
-        self._wait("worker", lambda: Worker.objects.alive().filter(name__endswith=name_ends).exists())
+    def _has_worker(self):
+        name_ends = f"-{self.parts.pids()[WORKER]}"
+        return Worker.objects.alive().filter(name__endswith=name_ends).exists()
 
     def _start_web(self, listener):
         call_command("collectstatic", interactive=False, verbosity=0)

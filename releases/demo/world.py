@@ -49,6 +49,15 @@ def fill(users, config_service):
         _make_task(slug, f"rollback-{slug}", Action.ROLLBACK, "rollback.sh", author)
 
 
+def add_checks():
+    """Gives the release tasks a check, and all tasks the scripts of this demo where an older one left its own."""
+    author, check = User.objects.get(username=PEOPLE[OPS][0]), _script("check.sh")
+    for slug in BUSINESSES:
+        tasks = Task.objects.filter(business__slug=slug)
+        tasks.get(name=f"deploy-{slug}").revise(_script("release.sh"), author, check)
+        tasks.get(name=f"rollback-{slug}").revise(_script("rollback.sh"), author)
+
+
 def ask_for_first_job(users):
     """Leaves a job to be approved, when there is none at all: bare pages show little."""
     if not Job.objects.exists():
@@ -79,7 +88,11 @@ def _make_task(slug, name, action, script, author):
     business = Business.objects.get(slug=slug)
     task, is_new = Task.objects.get_or_create(business=business, name=name, defaults={"action": action, "timeout": 60})
     if is_new:
-        task.revise((SCRIPTS / script).read_text(encoding="utf-8"), author)
+        task.revise(_script(script), author)
+
+
+def _script(name):
+    return (SCRIPTS / name).read_text(encoding="utf-8")
 
 
 def _password():

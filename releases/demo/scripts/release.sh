@@ -1,6 +1,8 @@
 #!/bin/sh
-# Puts DEPLOY_VERSION on this machine: `current` says what is there now, `releases.log` how it came there.
+# Puts DEPLOY_VERSION on this machine: `current` says what is there now, `releases.log` how it came there, and
+# `begun.log` what else was tried.
 set -eu
+echo "$DEPLOY_RUN" >>begun.log
 pace=$(cat pace 2>/dev/null || echo 0)  # seconds for each step here: no two machines are equally fast
 echo "$DEPLOY_MACHINE: $DEPLOY_BUSINESS $DEPLOY_VERSION comes, ${DEPLOY_PREVIOUS_VERSION:-nothing} goes"
 for step in fetch unpack stop start; do

@@ -1,3 +1,5 @@
+import json
+import random
 import signal
 import time
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 
 from releases.demo import environment, layout
+from releases.demo.chaos import FLEET, Chaos, report
 from releases.demo.once import Story
 from releases.demo.parts import PartFailed
 from releases.demo.portal import Demo, DemoError
@@ -26,12 +29,29 @@ class Command(BaseCommand):
         )
         parser.add_argument("--machines", type=int, default=24, help="how many machines (default %(default)s)")
         parser.add_argument("--port", type=int, default=8000, help="of the web server (default %(default)s)")
-        parser.add_argument(
+        alone = parser.add_mutually_exclusive_group()
+        alone.add_argument(
             "--once",
             action="store_true",
             help="do the main job by itself, without the web server: release to all stages, roll one machine back, "
             "compare what the machines wrote down with the ledger; the exit code is 1 when they differ",
         )
+        alone.add_argument(
+            "--chaos",
+            type=float,
+            metavar="SECONDS",
+            help="release for so long while workers are killed, connections cut, machines frozen and the database "
+            "taken away, then end it all and compare as --once does; the exit code is 1 when they differ or a run is "
+            "stuck",
+        )
+        with_chaos = parser.add_argument_group("with --chaos")
+        with_chaos.add_argument("--seed", type=int, help="makes the same choices again (default: any)")
+        with_chaos.add_argument(
+            "--spare-server",
+            action="store_true",
+            help="do not restart PostgreSQL, also where it is ours and nobody else is connected to its other databases",
+        )
+        with_chaos.add_argument("--json", action="store_true", help="tell what came of it as JSON")
 
     def handle(self, *args, data, machines, port, once, **options):
         folder = data.resolve()
@@ -42,12 +62,13 @@ class Command(BaseCommand):
         # SIGINT too: a shell that starts us in the background has it ignored
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        demo = Demo(folder, machines)
         try:
-            if once:
-                self._tell_story(demo)
+            if options["chaos"] is not None:
+                self._strike(Demo(folder, machines, FLEET), **options)
+            elif once:
+                self._tell_story(Demo(folder, machines))
             else:
-                self._serve(demo, port)
+                self._serve(Demo(folder, machines), port)
         except (DemoError, PartFailed) as error:
             raise CommandError(str(error)) from error
 
@@ -59,6 +80,19 @@ class Command(BaseCommand):
             raise CommandError("Stopped.", returncode=INTERRUPTED) from None
         if not agree:
             raise CommandError("The machines and the ledger differ.")
+
+    def _strike(self, demo, *, chaos, seed, spare_server, **options):
+        if chaos < 0:
+            raise CommandError("--chaos must be 0 or more: with 0 all is ended and compared.")
+        seed = random.randrange(10**6) if seed is None else seed  # noqa: S311
+        try:
+            with demo.running():
+                facts = Chaos(demo, seed, spare_server).run(chaos)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped.", returncode=INTERRUPTED) from None
+        self.stdout.write(json.dumps(facts, ensure_ascii=False) if options["json"] else report.words(facts))
+        if not report.is_good(facts):
+            raise CommandError("The machines and the ledger differ, or something is stuck.")
 
     def _serve(self, demo, port):
         try:

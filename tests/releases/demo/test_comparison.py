@@ -1,6 +1,9 @@
-import pytest
+from datetime import timedelta
 
-from releases.demo.comparison import differences
+import pytest
+from django.db.models.functions import Now
+
+from releases.demo.comparison import Kind, compare, differences
 from releases.models import MachineRun, ReleaseStage
 
 
@@ -120,3 +123,57 @@ def test_unreachable_machine_has_nothing_to_say(job, machines, start, finish, lo
     assert differences(homes) == {}
     log("pay-1", line_of(run.machine_runs.get()), current="2.0")
     assert len(differences(homes)["pay-1"]) == 2
+
+
+@pytest.mark.parametrize("status", ["failed", "unknown", "cancelled", "succeeded"])
+def test_never_twice_however_it_ended(job, machines, start, finish, log, homes, status):
+    """What was cut off may have written its line or not, but not two."""
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    finish(status)
+    line = line_of(machine_run)
+    log("pay-1", line, current="2.0")
+    assert compare(homes) == []
+    log("pay-1", line, line, current="2.0")
+    assert [(found.hostname, found.kind) for found in compare(homes)] == [("pay-1", Kind.TWICE)]
+
+
+def test_success_that_its_check_took_back(job, machines, start, finish, log, homes):
+    """The script ran to its end, so that its line is there; the machine run failed all the same."""
+    run = start(job, machines[:1])
+    finish("failed", exit_status=1)
+    log("pay-1", line_of(run.machine_runs.get()), current="2.0")
+    assert compare(homes) == []
+
+
+@pytest.mark.parametrize("line_is_there", [True, False])
+def test_unknown_that_a_person_resolved(job, machines, start, finish, publisher, log, homes, line_is_there):
+    """As succeeded: that is a claim of which the machine must know."""
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    finish("unknown")
+    log("pay-1", *([line_of(machine_run)] if line_is_there else []), current="2.0")
+    assert compare(homes) == []
+    machine_run.refresh_from_db()
+    machine_run.resolve(publisher, MachineRun.Status.SUCCEEDED, "it is there")
+    assert [found.kind for found in compare(homes)] == ([] if line_is_there else [Kind.NOT_EXECUTED])
+
+
+def test_what_was_begun_counts_too(released, homes):
+    """A second try that was cut off before its line."""
+    first, second = (str(machine_run.pk) for machine_run in released)
+    (homes / "pay-1/begun.log").write_text(f"{first}\n")
+    (homes / "pay-2/begun.log").write_text(f"{second}\n{second}\n999\n")
+    assert differences(homes) == {
+        "pay-2": ["Begun, but not in the ledger: '999'.", f"Machine run {second} was executed 2 times."]
+    }
+    assert [found.kind for found in compare(homes)] == [Kind.NOT_IN_LEDGER, Kind.TWICE]
+
+
+def test_order_is_that_of_the_beginnings(machines, make_job, start, finish, log, homes):
+    """A run that waited for its machine begins after one that was asked for later."""
+    runs = []
+    for version in ("2.0", "3.0"):
+        runs.append(start(make_job(version), machines[:1]).machine_runs.get())
+        finish()
+    MachineRun.objects.filter(pk=runs[0].pk).update(started_at=Now() + timedelta(seconds=1))
+    log("pay-1", line_of(runs[1]), line_of(runs[0]), current="2.0")
+    assert compare(homes) == []
