@@ -25,6 +25,12 @@ def pytest_configure(config):
     )
 
 
+@pytest.fixture(autouse=True)
+def dead_soon(settings):
+    """For the workers and for whoever looks after them alike."""
+    settings.WORKER_DEAD_AFTER = 3
+
+
 @pytest.fixture
 def fleet(request, tmp_path):
     """Three machines, or those of `@pytest.mark.fleet("pay-1", pay_2=Fault("cuts"))`."""

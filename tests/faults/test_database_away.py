@@ -19,7 +19,6 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-WORKER_DEAD_AFTER = 3
 ENDS = TELL + UNTIL_GO + 'echo the end; case "$DEPLOY_MACHINE" in pay-2) exit 7;; esac'
 
 
@@ -70,7 +69,7 @@ def test_away_while_commands_end(worker, release, fleet, away):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_away_for_longer_than_a_worker_may_be_silent(worker, release, fleet, away, number):
+def test_away_for_longer_than_a_worker_may_be_silent(worker, release, fleet, away, settings, number):
     """Nobody could beat, so nobody is dead: neither its own worker nor another may say so afterwards."""
     first, *others = [worker() for _ in range(number)]
     assert all(other.row for other in others)
@@ -78,7 +77,7 @@ def test_away_for_longer_than_a_worker_may_be_silent(worker, release, fleet, awa
     is_so(run, pay_1="running", pay_2="running", pay_3="running")
     wait_until(lambda: all(map(fleet.executed, fleet.hostnames)))
     with away():
-        let_pass(WORKER_DEAD_AFTER + 2)
+        let_pass(settings.WORKER_DEAD_AFTER + 2)
         fleet.let_go()
         for hostname in fleet.hostnames:
             fleet.is_quiet(hostname)

@@ -15,9 +15,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.fleet("pay-1", "pay-2")
-def test_a_page_finds_what_a_dead_worker_left(worker, release, fleet, publisher, as_user, settings):
+def test_a_page_finds_what_a_dead_worker_left(worker, release, fleet, publisher, as_user):
     """Once the worker has been silent for longer than it may; what it never began waits for the next one."""
-    settings.WORKER_DEAD_AFTER = 3
     client = as_user(publisher)
     assert "No worker has ever been alive" in words(client.get(reverse("home")))
     first = worker("--at-once", 1)

@@ -7,7 +7,6 @@ from releases.models import Run
 from tests.faults.conftest import TELL, UNTIL_GO
 from tests.faults.seen import ended, events, is_so, row, statuses
 from tests.waiting import wait_until
-from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,14 +35,12 @@ def test_its_worker_is_killed_meanwhile(worker, release, fleet, publisher):
     """A paused run stays paused with an unknown machine, then goes on; a cancelled one ends. Nothing runs twice."""
     first = worker()
     paused = release(TELL + UNTIL_GO, on=["pay-1", "pay-2"], batch_size=1)
-    stubborn = TELL + "trap '' TERM; while :; do sleep 300; done"
-    cancelled = release(stubborn, on=["pay-3"], version="3.0")
+    cancelled = release(TELL + UNTIL_GO, on=["pay-3"], version="3.0")
     wait_until(lambda: fleet.executed("pay-1") and fleet.executed("pay-3"))
     paused.pause(publisher, "a look at the first")
+    first.freeze()
     cancelled.cancel(publisher, "wrong version")
-    gone = first.row
-    first.kill()
-    fall_silent(gone)
+    first.kill_long_ago()
     worker()
     is_so(paused, pay_1="unknown", pay_2="queued")
     is_so(cancelled, pay_3="unknown")

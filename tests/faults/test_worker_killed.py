@@ -23,7 +23,11 @@ def test_killed_before_the_command_could_start(worker, release, fleet):
     first = worker()
     run = release()
     is_so(run, pay_1="claimed")
-    first.kill()
+    first.kill_long_ago()
+    for _ in range(2):
+        assert Worker.objects.bury_dead() == []
+        back = row(run, "pay-1")
+        assert (back.status, back.worker, back.claimed_at) == ("queued", None, None)
     second = worker()
     assert ended(run).status == Run.Status.SUCCEEDED
     machine_run = row(run, "pay-1")
@@ -40,7 +44,7 @@ def test_killed_in_the_middle_of_a_command(worker, release, fleet, make_job, sta
     run = release(TELL + UNTIL_GO + "echo not reached >> executed")
     is_so(run, pay_1="running", pay_2="running")
     wait_until(lambda: "on pay-1" in text(run, "pay-1") and fleet.executed("pay-2"))
-    first.kill()
+    first.kill_long_ago()
     for hostname in fleet.hostnames:
         fleet.is_quiet(hostname)
     second = worker()
@@ -79,6 +83,7 @@ def test_killed_between_the_end_of_the_command_and_its_record(worker, release, f
         fleet.let_go()
         fleet.is_quiet("pay-1")
         first.kill()
+    fall_silent(row(run, "pay-1").worker)
     worker()
     assert ended(run).status == Run.Status.FAILED
     assert statuses(run) == {"pay-1": "unknown"}
@@ -122,9 +127,8 @@ def test_many_who_find_a_dead_worker_at_the_same_moment(worker, release, fleet):
 
 
 @pytest.mark.fleet(*(f"pay-{number:02}" for number in range(12)))
-def test_what_a_live_worker_just_began_is_left_to_it(worker, release, fleet, settings):
+def test_what_a_live_worker_just_began_is_left_to_it(worker, release, fleet):
     """Whoever looks for the dead, and however often, while it claims, begins and ends."""
-    settings.WORKER_DEAD_AFTER = 3
     worker("--at-once", 5)
     run = release(TELL)
     found = []

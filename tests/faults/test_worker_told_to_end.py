@@ -23,8 +23,7 @@ def draining(first):
 
 
 @pytest.mark.fleet("pay-1", "pay-2")
-def test_what_runs_is_ended_and_nothing_else_begun(worker, release, fleet, settings):
-    settings.WORKER_DEAD_AFTER = 3
+def test_what_runs_is_ended_and_nothing_else_begun(worker, release, fleet):
     first = worker("--at-once", 1)
     run = release(TELL + UNTIL_GO)
     is_so(run, pay_1="running", pay_2="queued")

@@ -12,6 +12,7 @@ from django.db import connection
 
 from releases.models import Worker
 from tests.waiting import PATIENCE, wait_until
+from tests.workers import fall_silent
 
 
 def database_url():
@@ -30,7 +31,7 @@ def environment(fleet=None, **more):
         "DJANGO_SETTINGS_MODULE": "deploy_portal.settings",
         "DATABASE_URL": database_url(),
         "SSH_CONNECT_TIMEOUT": 5,
-        "WORKER_DEAD_AFTER": 3,
+        "WORKER_DEAD_AFTER": settings.WORKER_DEAD_AFTER,
         "LOG_HEAD_BYTES": 20_000,
         "LOG_TAIL_BYTES": 4_000,
     }
@@ -82,6 +83,12 @@ class WorkerProcess:
         """As `kill -9` does."""
         self.process.kill()
         self.process.wait()
+
+    def kill_long_ago(self):
+        """The same, and whoever looks next gives it up: that takes its time is told by other tests."""
+        row = self.row
+        self.kill()
+        fall_silent(row)
 
     def terminate(self):
         self.process.terminate()
