@@ -19,7 +19,11 @@ CANCEL_GRACE = 15
 LEAVE_WITHIN = 5
 BROKEN = gettext_noop("The portal itself failed here; its log has the details.")
 NOT_CHECKED = gettext_noop("The task succeeded, but its check could not be run: %(reason)s")
-CHECK_FAILED = gettext_noop("The task succeeded, but its check did not.")
+CHECK_ENDED = {
+    Ending.FAILED: gettext_noop("The task succeeded, but its check did not."),
+    Ending.TIMED_OUT: gettext_noop("The task succeeded, but its check did not end in time."),
+    Ending.CANCELLED: gettext_noop("The task succeeded; its check was cancelled."),
+}
 
 
 class ReleaseWorker:
@@ -117,10 +121,8 @@ class ReleaseWorker:
         except ExecutorError as error:
             ending = (_unseen(begun), None, inert(str(error)))
         except asyncio.CancelledError:
-            if self.stopping or machine_run.pk not in self.cancelled:
+            if not self._took_back(machine_run):
                 raise
-            # Cancelled by a person, before anything was sent.
-            asyncio.current_task().uncancel()
             ending = (MachineRun.Status.CANCELLED, None, "")
         except Exception:
             log.exception("Machine run %s failed in the portal itself", machine_run.pk)
@@ -133,19 +135,38 @@ class ReleaseWorker:
         async def output(data, stream):
             await self.ledger.keep(keeper, data, stream)
 
-        async def still_running():
-            return True
-
         version = machine_run.run.task_version
         outcome = await self.executor.execute(_order(machine_run, version.script), started, output)
         if outcome.ending != Ending.SUCCEEDED or not version.check_script:
             return outcome
         try:
-            order = _order(machine_run, version.check_script)
-            check = await self.executor.execute(order, still_running, output)
+            check = await self._check(machine_run, output)
         except ExecutorError as error:
             return Outcome(Ending.FAILED, reason=str(NOT_CHECKED % {"reason": error}))
-        return replace(check, reason=CHECK_FAILED) if check.ending == Ending.FAILED and not check.reason else check
+        return replace(check, reason=CHECK_ENDED.get(check.ending, check.reason))
+
+    async def _check(self, machine_run, output):
+        """How the check ended. None begins once its run was cancelled, not even when the task had just ended then."""
+
+        async def still_running():
+            return True
+
+        if machine_run.pk in self.cancelled:
+            return Outcome(Ending.CANCELLED)
+        try:
+            order = _order(machine_run, machine_run.run.task_version.check_script)
+            return await self.executor.execute(order, still_running, output)
+        except asyncio.CancelledError:
+            if not self._took_back(machine_run):
+                raise
+            return Outcome(Ending.CANCELLED)
+
+    def _took_back(self, machine_run):
+        """Whether a person cancelled it, before its script was sent; then the cancellation ends here."""
+        if self.stopping or machine_run.pk not in self.cancelled:
+            return False
+        asyncio.current_task().uncancel()
+        return True
 
     async def _look_for_ever(self):
         while True:

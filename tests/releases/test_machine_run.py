@@ -54,8 +54,8 @@ def test_what_is_claimed_is_not_claimed_again(start, job, machines, worker, othe
 
 
 def test_a_claim_is_for_the_workers_sites(start, job, machines):
-    Machine.objects.filter(hostname="pay-3").update(site="bj-2")
     start(job, machines)
+    Machine.objects.filter(hostname="pay-3").update(site="bj-2")
     far = Worker.objects.enlist(["bj-2", "bj-3"])
     assert MachineRun.objects.claim(far, 100) == 1
     assert MachineRun.objects.claimed_by(far).get().machine.hostname == "pay-3"

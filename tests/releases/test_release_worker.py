@@ -49,8 +49,8 @@ def made(monkeypatch, settings):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_its_site_only_and_ends_well_when_told_to(worker, job, machines, start, signum):
-    Machine.objects.filter(hostname="pay-2").update(site="bj-2")
     run = start(job, machines[:2])
+    Machine.objects.filter(hostname="pay-2").update(site="bj-2")
     started = worker("--site", "sh-1", "--at-once", 1)
     row = started.row
     wait_until(lambda: statuses(run)["pay-1"] == "succeeded")

@@ -1,149 +1,18 @@
 """The worker, driven for real: its own threads and event loop, with an executor that does what a test says."""
 
 import asyncio
-import contextlib
-from threading import Thread
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, transaction
 
 from jobs.models import Event, Machine
-from releases.executors.base import Ending, Executor, ExecutorError, Outcome
+from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.models import LogBlock, MachineRun, Run, Worker
-from releases.worker import ReleaseWorker
+from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-SUCCEEDED = Outcome(Ending.SUCCEEDED, 0)
-
-
-class ScriptedExecutor(Executor):
-    """Does on each machine what `on` says for its host name: a coroutine of (started, output), or nothing special."""
-
-    def __init__(self, **on):
-        self.on = {name.replace("_", "-"): what for name, what in on.items()}
-        self.now = self.most = 0
-        self.orders, self.sent, self.closed = [], [], False
-
-    async def execute(self, order, started, output):
-        self.orders.append(order)
-        self.now += 1
-        self.most = max(self.most, self.now)
-
-        async def told():
-            may = await started()
-            if may:
-                self.sent.append(order.hostname)
-            return may
-
-        try:
-            return await self.on.get(order.hostname, succeed)(told, output)
-        finally:
-            self.now -= 1
-
-    async def close(self):
-        self.closed = True
-
-
-async def succeed(started, output):
-    await started()
-    return SUCCEEDED
-
-
-def ends(outcome):
-    async def end(started, output):
-        await started()
-        return outcome
-
-    return end
-
-
-class Held:
-    """A command that runs until it is let go, or is cancelled."""
-
-    def __init__(self, dies=True):
-        self.running = False
-        self.let_go = asyncio.Event()
-        self.dies = dies
-
-    async def __call__(self, started, output):
-        if not await started():
-            return Outcome(Ending.UNKNOWN)
-        self.running = True
-        try:
-            await self.let_go.wait()
-        except asyncio.CancelledError:
-            asyncio.current_task().uncancel()
-            if not self.dies:
-                await asyncio.sleep(3600)
-            return Outcome(Ending.CANCELLED, 143)
-        finally:
-            self.running = False
-        return SUCCEEDED
-
-
-class Working:
-    """A worker at work on an event loop of its own, in a thread."""
-
-    def __init__(self, executor, **options):
-        self.executor = executor
-        self.worker = ReleaseWorker(executor, **options)
-        self.ended_well = None
-        self.thread = Thread(target=self._run)
-
-    def _run(self):
-        self.loop = asyncio.new_event_loop()
-        self.ended_well = self.loop.run_until_complete(self.worker.work())
-        self.loop.close()
-        connection.close()
-
-    def call(self, function):
-        self.loop.call_soon_threadsafe(function)
-
-    def drain(self):
-        self.call(self.worker.drain)
-
-    def end(self):
-        self.thread.join(PATIENCE)
-        assert not self.thread.is_alive(), "the worker did not end"
-
-    @property
-    def has_ended(self):
-        return not self.thread.is_alive()
-
-
-@pytest.fixture
-def at_work():
-    """Starts workers, and ends at the end of the test those that still work."""
-    working = []
-
-    def at_work(executor=None, **options):
-        started = Working(executor or ScriptedExecutor(), **options)
-        started.thread.start()
-        working.append(started)
-        wait_until(lambda: getattr(started.worker, "worker", None))
-        return started
-
-    yield at_work
-    for started in working:
-        with contextlib.suppress(RuntimeError):  # its loop has ended by now
-            started.drain()
-            started.drain()
-        started.end()
-
-
-def counts(run):
-    return MachineRun.objects.filter(run=run).counts()
-
-
-def ended(run):
-    return wait_until(lambda: Run.objects.exclude(status=Run.Status.RUNNING).filter(pk=run.pk).first())
-
-
-def row(run, hostname):
-    return run.machine_runs.get(machine__hostname=hostname)
 
 
 def test_a_worker_takes_a_run_to_its_end(at_work, start, job, machines):
@@ -272,8 +141,8 @@ def test_many_machines_run_at_the_same_time(at_work, start, job, machines):
 
 
 def test_a_worker_serves_its_own_sites_only(at_work, start, job, machines):
-    Machine.objects.filter(hostname__in=["pay-1", "pay-2"]).update(site="bj-2")
     run = start(job, machines)
+    Machine.objects.filter(hostname__in=["pay-1", "pay-2"]).update(site="bj-2")
     near, far = at_work(sites=["sh-1"]), at_work(sites=["bj-2"])
     ended(run)
     assert sorted(far.executor.sent) == ["pay-1", "pay-2"]
