@@ -164,6 +164,7 @@ CONFIG_SOURCES = {
 }
 CONFIG_SERVICE_TIMEOUT = env.number("CONFIG_SERVICE_TIMEOUT", 5, least=1, most=120)
 CONFIG_SERVICE_MAX_AGE = env.number("CONFIG_SERVICE_MAX_AGE", 60, least=1)
+CONFIG_SERVICE_MAX_AGE_AT_START = env.number("CONFIG_SERVICE_MAX_AGE_AT_START", 0)
 CONFIG_SERVICE_MAX_LOSS_PERCENT = env.number("CONFIG_SERVICE_MAX_LOSS_PERCENT", 30, least=0, most=100)
 ALLOW_LOOPBACK_MACHINES = env.flag("ALLOW_LOOPBACK_MACHINES", False)
 # Environment variables that a source may send as a token: only these, so that no admin can ask for SECRET_KEY

@@ -12,7 +12,9 @@ from releases.models.run import with_versions
 
 @dataclass
 class Candidate:
-    """`state` is "free", "held", "gone", "released" or "excused"; `by` is the machine run that holds or released it.
+    """`state` is "free", "held", "gone", "changed" (moved since it was chosen), "released" or "excused".
+
+    `by` is the machine run that holds or released it.
 
     `last`, where it was asked for, is the newest machine run of the job there.
     """
@@ -23,6 +25,8 @@ class Candidate:
     gone_at: object = None
     can_wait: bool = False
     excuse: JobMachine | None = None
+    move: JobMachine | None = None
+    renamed_to: str = ""
     last: MachineRun | None = None
 
     @property
@@ -40,6 +44,9 @@ class Candidate:
             return _("%(machine)s is held by #%(job)s.") % {"machine": self.machine, "job": self.by.run.stage.job_id}
         if self.state == "excused":
             return _("%(machine)s is excused from this job.") % {"machine": self.machine}
+        if self.state == "changed":
+            told = {"machine": self.machine, "was": self.move.was_at, "now": self.move.is_at}
+            return _("%(machine)s was chosen at %(was)s and is at %(now)s now.") % told
         if self.state == "gone":
             return _("%(machine)s is gone from the config service.") % {"machine": self.machine}
         return _("%(machine)s is already released by this job.") % {"machine": self.machine}
@@ -59,6 +66,7 @@ def candidates(stage):
     held |= {run.machine_id: run for run in runs.in_job(job).pending()}
     released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
     excuses = job.job_machines.exclude(excused_at=None).select_related("excused_by")
+    moved = {job_machine.machine_id: job_machine for job_machine in job.job_machines.moved()}
     excused = {job_machine.machine_id: job_machine for job_machine in excuses}
 
     def see(machine):
@@ -72,9 +80,28 @@ def candidates(stage):
             return Candidate(machine, "released", released[machine.pk])
         if machine.pk in gone:
             return Candidate(machine, "gone", gone_at=gone[machine.pk])
+        if machine.pk in moved:
+            return Candidate(machine, "changed", move=moved[machine.pk])
         return Candidate(machine, "free")
 
-    return [see(machine) for machine in machines]
+    seen = [see(machine) for machine in machines]
+    _look_for_new_names(job, seen)
+    return seen
+
+
+def _look_for_new_names(job, seen):
+    """What is gone may be there under another name: a live machine at the same address."""
+    gone = {(one.machine.address, one.machine.port): one for one in seen if one.state == "gone"}
+    if gone:
+        live = Machine.objects.live_in(job.business).values_list("address", "port", "hostname")
+        for address, port, hostname in live:
+            if (address, port) in gone:
+                gone[address, port].renamed_to = hostname
+
+
+def drifted(seen):
+    """Those of the candidates that moved, or went, since they were chosen."""
+    return [candidate for candidate in seen if candidate.state in ("gone", "changed")]
 
 
 def left_to_do(job):

@@ -13,7 +13,7 @@ from releases.models import Action, Kind, MachineRun, ReleaseStage, Task
 # From this many machines on, their number is typed before they start.
 TYPED_FROM = 20
 PACE = ["batch_size", "canary", "batch_pause", "failure_budget"]
-MACHINES = ["machines", "when_free"]
+MACHINES = ["machines", "when_free", "moved"]
 
 
 class RemarkForm(StepForm):
@@ -28,6 +28,8 @@ class ReleaseStageForm(forms.ModelForm):
     machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"), required=False)
     # Machines that other jobs hold; each one is named to wait for the end of what holds it.
     when_free = MachinesField(queryset=Machine.objects.none(), label=_("start when free"), required=False)
+    # Machines that are elsewhere now than when they were chosen; each one is named to be released there.
+    moved = MachinesField(queryset=Machine.objects.none(), label=_("release it where it is now"), required=False)
 
     class Meta:
         model = ReleaseStage
@@ -39,7 +41,8 @@ class ReleaseStageForm(forms.ModelForm):
         stage = self.instance
         offered = stage.offered_machines().filter(jobs=request.session["job_id"])
         waiting = stage.offered_machines(when_free=True).filter(jobs=request.session["job_id"])
-        for name, queryset in (("machines", offered), ("when_free", waiting)):
+        moved = stage.offered_machines(moved=True).filter(jobs=request.session["job_id"])
+        for name, queryset in (("machines", offered), ("when_free", waiting), ("moved", moved)):
             self.fields[name].queryset = queryset
             self.fields[name].why_not = lambda ids: why_not(stage, ids)
         self.fields["batch_pause"].required = False
@@ -57,12 +60,12 @@ class ReleaseStageForm(forms.ModelForm):
 
     def clean(self):
         super().clean()
-        if not self.has_error("machines") and not self.has_error("when_free") and not self.chosen:
+        if not self.chosen and not any(self.has_error(name) for name in MACHINES):
             self.add_error("machines", ValidationError(MachinesField.default_error_messages["required"], "required"))
 
     @property
     def chosen(self):
-        """The machines that are to be released, at once or when they are free."""
+        """The machines that are to be released, at once or when they are free, where they were or where they are."""
         return list({machine.pk: machine for name in MACHINES for machine in self.cleaned_data.get(name, [])}.values())
 
 
@@ -72,11 +75,12 @@ class StartForm(forms.Form):
     typed_count = forms.IntegerField(label=_("Number of machines"), required=False, min_value=0)
     # Which texts of the tasks were read; a form that never showed any sends none.
     texts = forms.CharField(required=False, widget=forms.HiddenInput)
+    old_list = forms.BooleanField(label=_("Start with the last list all the same"), required=False)
 
-    def __init__(self, *args, machines, tasks, **kwargs):
+    def __init__(self, *args, machines, stage, **kwargs):
         super().__init__(*args, **kwargs)
-        self.count = len(machines)
-        self.texts_now = "-".join(str(task.latest_id) for task in tasks)
+        self.count, self.stage = len(machines), stage
+        self.texts_now = "-".join(str(task.latest_id) for task in (stage.release_task, stage.rollback_task))
         self.fields["typed_count"].required = self.count >= TYPED_FROM
 
     def clean_texts(self):
@@ -84,6 +88,23 @@ class StartForm(forms.Form):
         if texts and texts != self.texts_now:
             raise forms.ValidationError(_("A task was rewritten since you checked it. Read it again."))
         return texts
+
+    def clean_old_list(self):
+        """The config service is asked just before a start; without its answer, a person must answer for the list."""
+        agrees = self.cleaned_data["old_list"]
+        if self.stage.job.business.sync_error and not agrees:
+            raise forms.ValidationError(_("The config service was asked just now and gave no list that can be taken."))
+        if agrees and not self.stage.remark:
+            raise forms.ValidationError(_("Go back and say in the remark why this can not wait."))
+        return agrees
+
+    @property
+    def facts(self):
+        """What the event keeps of an override."""
+        business = self.stage.job.business
+        if not business.sync_error:
+            return {}
+        return {"old_list": business.synced_at and business.synced_at.isoformat(), "why_old": business.sync_error}
 
     def clean_typed_count(self):
         typed = self.cleaned_data["typed_count"]

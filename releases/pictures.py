@@ -28,7 +28,17 @@ BAR = {
     "excused": "muted",
 }
 # The order in which counts and bars name the states: good news first, what waits last.
-ORDER = [*BAR, Status.CLAIMED, Status.QUEUED, Status.HELD, Status.CANCELLED, Status.NOT_RUN, "waiting", "gone"]
+ORDER = [
+    *BAR,
+    Status.CLAIMED,
+    Status.QUEUED,
+    Status.HELD,
+    Status.CANCELLED,
+    Status.NOT_RUN,
+    "waiting",
+    "changed",
+    "gone",
+]
 
 
 @dataclass
@@ -139,6 +149,7 @@ class JobPicture:
         machines = with_versions(Machine.objects.filter(jobs=self.job), self.job.business).order_by("site", "hostname")
         listings = Listing.objects.filter(business=self.job.business, gone_at__isnull=False)
         gone = set(listings.values_list("machine", flat=True))
+        moved = set(self.job.job_machines.moved().values_list("machine", flat=True))
         excused = set(self.job.job_machines.exclude(excused_at=None).values_list("machine", flat=True))
 
         def tile(machine):
@@ -146,7 +157,8 @@ class JobPicture:
             if machine.pk in excused:
                 return Tile(machine, "excused", machine_run, version=machine.now_on)
             if machine_run is None:
-                return Tile(machine, "gone" if machine.pk in gone else "waiting", version=machine.now_on)
+                status = "gone" if machine.pk in gone else "changed" if machine.pk in moved else "waiting"
+                return Tile(machine, status, version=machine.now_on)
             stage = stage_of[machine_run.run.stage_id]
             return Tile(machine, shown_status(machine_run), machine_run, stage, machine.now_on)
 

@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
@@ -13,7 +14,7 @@ from jobs.rights import Right
 from jobs.shares import share_of
 from releases import tokens
 from releases.batches import batches
-from releases.candidates import candidates
+from releases.candidates import candidates, drifted
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
@@ -28,10 +29,12 @@ def stage_page(request, job_id, kind):
     job = get_job(request.user, job_id, Right.PUBLISH if request.method == "POST" else Right.VIEW)
     # The form narrows its machines by this: the URL's job, on every request and before the form is built.
     request.session["job_id"] = job.pk
-    job.business.refresh_machines()
+    is_start = request.POST.get("step") == "start"
+    job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START if is_start else None)
     stage = ReleaseStage.objects.of_kind(job, kind)
     if request.method == "GET":
-        initial = {"machines": stage.to_try_again(request.GET.get("retry"))}
+        what = request.GET.get("retry")
+        initial = {"machines": stage.to_try_again(what) if what else stage.planned_machines()}
         return _show(request, stage, ReleaseStageForm(request=request, instance=stage, initial=initial))
     form = ReleaseStageForm(request.POST, request=request, instance=stage)
     try:
@@ -57,11 +60,11 @@ def _submit(request, stage, form):
         raise StageMoved(_("This stage is not open now."))
     if not is_valid:
         return _show(request, stage, form)
-    tasks = [stage.release_task, stage.rollback_task]
-    counted = StartForm(request.POST if step == "start" else None, machines=form.chosen, tasks=tasks)
+    counted = StartForm(request.POST if step == "start" else None, machines=form.chosen, stage=stage)
     if step == "check" or not counted.is_valid():
         return _show_check(request, stage, form, counted)
-    stage.start(request.user, form.chosen, key, form.cleaned_data["when_free"])
+    named = [form.cleaned_data[name] for name in ("when_free", "moved")]
+    stage.start(request.user, form.chosen, key, *named, **counted.facts)
     return redirect("stage", stage.job_id, stage.kind)
 
 
@@ -79,6 +82,9 @@ def _show(request, stage, form, conflict="", status=200):
         # Whoever would have waited for a machine that came free meanwhile still wants it.
         "chosen": set(map(str, form["machines"].value() or [])) | waiting,
         "waiting": waiting,
+        "moved": set(map(str, form["moved"].value() or [])),
+        "planned": stage.planned_machines(),
+        "drift": drifted(seen),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
         "conflict": conflict,
     }
@@ -123,6 +129,8 @@ def _show_check(request, stage, form, counted):
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
         "waiting": form.cleaned_data["when_free"],
+        "moved": [one for one in stage.job.job_machines.moved() if one.machine in form.cleaned_data["moved"]],
+        "departures": stage.departures(machines),
         "workers": Worker.objects.alive().count(),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
     }

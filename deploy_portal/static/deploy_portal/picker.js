@@ -43,7 +43,7 @@
     return {
       row, hostname, address, site, blocked, labels: values,
       box: row.querySelector("input[type=checkbox]"),
-      wait: row.querySelector("input[name=when_free]"), // held: may be started when it is free
+      wait: row.querySelector("input[name=when_free], input[name=moved]"), // held or moved: named on its own
       is: new Set((row.dataset.is ?? "").split(" ")),
       text: [hostname, address, site, ...Object.values(values), ...Object.entries(values).map(([key, value]) => `${key}=${value}`)]
         .join("\n").toLowerCase(),

@@ -1,12 +1,14 @@
 import secrets
 
+from django.conf import settings
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
 from jobs.commands import MISTAKE, checked, named_machines
+from jobs.models import Machine
 from jobs.rights import Right
 from releases.commands import Acting, RunCommand
-from releases.forms import ReleaseStageForm
+from releases.forms import ReleaseStageForm, StartForm
 from releases.models import Action, Kind, ReleaseStage, Task
 
 
@@ -21,6 +23,7 @@ class Command(RunCommand):
         parser.add_argument("--all", action="store_true", help="every machine that the stage offers")
         parser.add_argument("--release-task", metavar="NAME", help="needed when there is more than one")
         parser.add_argument("--rollback-task", metavar="NAME", help="needed when there is more than one")
+        parser.add_argument("--planned", action="store_true", help="the machines that are planned for the stage")
         parser.add_argument("--retry", choices=["failed", "not_run"], help="the machines that failed, or were not run")
         parser.add_argument("--batch-size", default="", help="machines at a time, as 10 or 10%% (default: all)")
         parser.add_argument("--canary", action="store_true", help="the first batch is one machine")
@@ -29,33 +32,46 @@ class Command(RunCommand):
             "--stop-after", default="1", help="failures, as 2 or 5%%; '' never stops by itself (default %(default)s)"
         )
         parser.add_argument("--when-free", action="store_true", help="machines that other jobs hold wait for their end")
+        parser.add_argument("--moved", action="store_true", help="also machines that moved since they were chosen")
+        parser.add_argument(
+            "--old-list", action="store_true", help="start though the config service gives no list now; needs --remark"
+        )
         parser.add_argument("--remark", default="", help="why now; ops who step in must say it")
 
     def act(self, user, *, job, stage, **options):
         job = get_job(user, job, Right.PUBLISH)
-        job.business.refresh_machines()
+        job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START)
         stage = ReleaseStage.objects.of_kind(job, stage)
         data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
         data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
             data[name] = _task(job.business, action, options[name]).pk
         form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk})))
-        run = stage.start(user, form.chosen, secrets.token_urlsafe(16), form.cleaned_data["when_free"])
+        answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
+        counted = checked(StartForm(answers, machines=form.chosen, stage=stage))
+        named = [form.cleaned_data[name] for name in ("when_free", "moved")]
+        run = stage.start(user, form.chosen, secrets.token_urlsafe(16), *named, **counted.facts)
         self.finish([run], options["wait"], options["wait_limit"], options["json"])
 
 
-def _machines(stage, *, machines, all, retry, when_free, **_):
-    """What the form is sent: the machines to release, and those of them that may wait."""
-    if sum(map(bool, (machines, all, retry))) != 1:
-        raise CommandError("Name the machines, or say --all or --retry; one of them.", returncode=MISTAKE)
-    free = stage.offered_machines()
-    offered = stage.offered_machines(when_free=True) if when_free else free
+def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
+    """What the form is sent: the machines to release, and those of them that may wait or are named as moved."""
+    if sum(map(bool, (machines, all, planned, retry))) != 1:
+        raise CommandError("Name the machines, or say --all, --planned or --retry; one of them.", returncode=MISTAKE)
+    free, moves = _ids(stage.offered_machines()), _ids(stage.offered_machines(moved=True))
+    waits = _ids(stage.offered_machines(when_free=True))
+    allowed = free | (moves if moved else set()) | (waits if when_free else set())
+    offered = Machine.objects.filter(jobs=stage.job, pk__in=allowed)
     chosen = named_machines(offered, machines) if machines else list(offered)
-    if retry:
-        chosen = [machine for machine in chosen if machine.pk in stage.to_try_again(retry)]
-    free = set(free.values_list("pk", flat=True))
-    ids = [machine.pk for machine in chosen]
-    return {"machines": [pk for pk in ids if pk in free], "when_free": [pk for pk in ids if pk not in free]}
+    if planned or retry:
+        wanted = stage.planned_machines() if planned else set(stage.to_try_again(retry))
+        chosen = [machine for machine in chosen if machine.pk in wanted]
+    ids = {machine.pk for machine in chosen}
+    return {"machines": list(ids & free), "moved": list(ids & moves - free), "when_free": list(ids - moves)}
+
+
+def _ids(machines):
+    return set(machines.values_list("pk", flat=True))
 
 
 def _task(business, action, name):
