@@ -44,6 +44,8 @@ def paths(payment, orders, make_job, start, finish, publisher):
     ReleaseStage.objects.of_kind(skipped, "pre-release").skip(publisher, "few")
     running = make_job("3.0", on=machines)
     start(running, machines[30:])
+    run = running.stages.get(kind="pre-release").runs.get()
+    run.pause(publisher, "a moment")
     one = failed.stages.get(kind="pre-release").runs.get().machine_runs.get(machine__hostname=LONG)
     jobs = [waiting, withdrawn, released, failed, skipped, running]
     stages = [(job, kind) for job in (released, failed, skipped, running) for kind in ("pre-release", "gray-release")]
@@ -53,6 +55,9 @@ def paths(payment, orders, make_job, start, finish, publisher):
         *(f"/jobs/{job.pk}/stages/{kind}/" for job, kind in stages),
         *(f"/jobs/{failed.pk}/{page}/" for page in ("rollback", "stages/pre-release/rollback")),
         f"/jobs/{failed.pk}/machine-runs/{one.pk}/",
+        f"/jobs/{failed.pk}/stages/pre-release/?retry=failed",
+        f"/jobs/{failed.pk}/excuse/",
+        f"/jobs/{running.pk}/runs/{run.pk}/cancel/",
     ]
 
 
