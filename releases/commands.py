@@ -27,6 +27,7 @@ class RunCommand(PortalCommand):
     """A command that starts runs and can wait for their end."""
 
     conflicts = (JobMoved, StageMoved, RunMoved, MachinesHeld)
+    unwanted = (Run.Status.FAILED, Run.Status.CANCELLED)
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
@@ -36,7 +37,7 @@ class RunCommand(PortalCommand):
     def finish(self, runs, wait, wait_limit, as_json):
         """Tells what was started; with `wait`, what became of it."""
         deadline = time.monotonic() + wait_limit
-        while wait and any(run.is_active for run in runs):
+        while wait and any(self.is_going_on(run) for run in runs):
             if time.monotonic() > deadline:
                 raise CommandError("Still running; look at the job.", returncode=CONFLICT)
             time.sleep(POLL)
@@ -45,11 +46,12 @@ class RunCommand(PortalCommand):
         facts = [{"id": run.pk, "action": run.action, "status": run.status} for run in runs]
         words = "\n".join(f"Run {run.pk} ({run.action}) of {run.stage}: {run.status}" for run in runs)
         self.say(words, as_json, runs=facts)
-        self.require_success(runs)
-
-    def require_success(self, runs):
-        if any(run.status in (Run.Status.FAILED, Run.Status.CANCELLED) for run in runs):
+        if any(run.status in self.unwanted for run in runs):
             raise CommandError("Not every machine succeeded.", returncode=FAILED)
+
+    def is_going_on(self, run):
+        """Whether `--wait` has still something to wait for."""
+        return run.is_active
 
 
 class TurnCommand(RunCommand):
@@ -68,6 +70,3 @@ class TurnCommand(RunCommand):
         getattr(run, self.step)(user, reason)
         run.refresh_from_db(fields=["status"])
         self.finish([run], options["wait"], options["wait_limit"], options["json"])
-
-    def require_success(self, runs):
-        """That a run ended as it was told to is no failure."""
