@@ -96,3 +96,37 @@ def test_help_says_what_it_does(capsys):
     said = help_of("rollback_stage", capsys)
     assert "Rolls back machines that a job changed" in said
     assert "--reason" in said
+
+
+@pytest.fixture
+def lost(released, machines, start, finish):
+    """As `released`, and pay-4 unknown."""
+    start(released, machines[3:4], "gray-release")
+    finish("unknown")
+    return released
+
+
+def test_an_unknown_machine_is_left_alone_unless_somebody_looked(lost):
+    assert "pay-4" in fail(*ROLL_BACK, lost.pk, "gray-release", "pay-3", "pay-4", code=MISTAKE)
+    say(*ROLL_BACK, lost.pk, "gray-release")
+    assert hostnames(rollbacks().get()) == ["pay-2", "pay-3"]
+    assert not lost.events.filter(verb="resolved").exists()
+
+
+def test_who_looked_rolls_an_unknown_machine_back_too(lost, publisher, finish):
+    say(*ROLL_BACK, lost.pk, "all", "--looked")
+    assert hostnames(*rollbacks()) == ["pay-1", "pay-2", "pay-3", "pay-4"]
+    resolved = lost.events.get(verb="resolved")
+    assert (resolved.actor, resolved.became, resolved.reason) == (publisher, "failed", "it hurts")
+    finish()
+    assert Job.objects.get().status == "rolled_back"
+
+
+def test_a_cancelled_rollback_is_not_a_success(released, publisher, monkeypatch):
+    def cancel(seconds):
+        rollbacks().get().cancel(publisher)
+
+    monkeypatch.setattr("releases.commands.time.sleep", cancel)
+    assert fail(*ROLL_BACK, released.pk, "gray-release", "--wait", code=FAILED) == "Not every machine succeeded."
+    say(*ROLL_BACK, released.pk, "gray-release")
+    assert rollbacks().count() == 2

@@ -159,3 +159,89 @@ def test_help_says_what_it_does(capsys):
     assert "Starts a stage" in said
     assert "{pre-release,gray-release,release}" in said
     assert "--wait" in said
+
+
+# At what pace
+
+
+def test_a_run_has_the_pace_that_was_asked_for(job):
+    pace = ("--batch-size", "50 %", "--canary", "--batch-pause", 60, "--stop-after", "34%")
+    say(*RUN, job.pk, "pre-release", "--all", *pace)
+    run = Run.objects.get()
+    assert (run.batches, run.batch_size, run.canary, run.batch_pause, run.failure_budget) == (3, 3, True, 60, 3)
+
+
+@pytest.mark.parametrize(("stop_after", "budget"), [(["--stop-after="], None), ([], 1), (["--stop-after", "7"], 7)])
+def test_a_run_stops_at_the_first_failure_unless_told_otherwise(job, stop_after, budget):
+    say(*RUN, job.pk, "pre-release", "--all", *stop_after)
+    assert Run.objects.get().failure_budget == budget
+
+
+@pytest.mark.parametrize(
+    "option", ["--stop-after=0", "--stop-after=101 %", "--stop-after=some", "--batch-size=1.5", "--batch-pause=-1"]
+)
+def test_a_pace_that_no_page_takes_is_refused(job, option):
+    name = option[2:].split("=")[0].replace("-", "_").replace("stop_after", "failure_budget")
+    assert f"{name}:" in fail(*RUN, job.pk, "pre-release", "--all", option, code=MISTAKE)
+    assert not Run.objects.exists()
+
+
+# Trying again
+
+
+def test_what_failed_is_tried_again_and_what_was_not_run_after_that(job, machines, start, finish):
+    first = start(job, machines, batch_size="4", failure_budget="2")
+    finish("failed", on=["pay-1", "pay-3"])
+    say(*RUN, job.pk, "pre-release", "--retry", "failed")
+    retry = Run.objects.last()
+    assert (hostnames(retry), retry.retry_of) == (["pay-1", "pay-3"], first)
+    finish()
+    say(*RUN, job.pk, "pre-release", "--retry", "not_run")
+    assert hostnames(Run.objects.last()) == ["pay-5", "pay-6"]
+
+
+@pytest.mark.parametrize("what", ["failed", "not_run"])
+def test_where_there_is_nothing_to_try_again_nothing_is_started(job, machines, start, finish, what):
+    start(job, machines[:2])
+    finish()
+    assert "machines:" in fail(*RUN, job.pk, "pre-release", "--retry", what, code=MISTAKE)
+    assert Run.objects.count() == 1
+
+
+def test_an_unknown_machine_is_not_tried_again(job, machines, start, finish):
+    start(job, machines[:1])
+    finish("unknown")
+    assert "machines:" in fail(*RUN, job.pk, "pre-release", "--retry", "failed", code=MISTAKE)
+
+
+@pytest.mark.parametrize("chosen", [["--retry", "failed", "--all"], ["pay-1", "--retry", "failed"]])
+def test_a_retry_names_no_machines(job, chosen):
+    assert "one of them" in fail(*RUN, job.pk, "pre-release", *chosen, code=MISTAKE)
+
+
+# Waiting for machines
+
+
+def test_machines_that_other_jobs_hold_are_waited_for_when_that_is_asked_for(make_job, machines, start):
+    start(make_job("3.0"), machines[:2])
+    job = make_job()
+    assert "pay-1" in fail(*RUN, job.pk, "pre-release", "pay-1", "pay-3", code=MISTAKE)
+    say(*RUN, job.pk, "pre-release", "pay-1", "pay-3", "--when-free")
+    run = Run.objects.last()
+    assert dict(run.machine_runs.values_list("machine__hostname", "status")) == {"pay-1": "held", "pay-3": "queued"}
+
+
+def test_all_are_those_that_are_free_unless_the_others_are_waited_for(make_job, machines, start):
+    start(make_job("3.0"), machines[:2])
+    first, second = make_job(), make_job()
+    say(*RUN, first.pk, "pre-release", "--all")
+    assert hostnames(Run.objects.last()) == ["pay-3", "pay-4", "pay-5", "pay-6"]
+    say(*RUN, second.pk, "pre-release", "--all", "--when-free")
+    assert Run.objects.last().machine_runs.counts() == {"held": 6}
+
+
+def test_the_jobs_own_machines_are_not_waited_for(make_job, machines, start, finish):
+    job = make_job()
+    start(job, machines[:1])
+    finish("unknown")
+    assert "pay-1" in fail(*RUN, job.pk, "pre-release", "pay-1", "--when-free", code=MISTAKE)
