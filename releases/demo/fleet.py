@@ -198,8 +198,8 @@ async def _serve(fleet):
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
-    await fleet.start()
     threading.Thread(target=_watch_stdin, args=(loop, fleet, done), daemon=True).start()
+    await fleet.start()
     ready = {"ports": fleet.ports, "client_key": str(fleet.client_key), "known_hosts": str(fleet.known_hosts)}
     print(json.dumps(ready), flush=True)
     await done.wait()
