@@ -104,14 +104,17 @@ def drifted(seen):
     return [candidate for candidate in seen if candidate.state in ("gone", "changed")]
 
 
-def left_to_do(job):
-    """The machines that keep a job that has begun from being done, and that nothing of it is about to touch."""
+def left_to_do(job, seen=None):
+    """The machines that keep a job that has begun from being done, and that nothing of it is about to touch.
+
+    `seen` are the job's candidates, if they are known already.
+    """
     if job.is_before_first_stage or not job.is_releasable:
         return []
     busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
     done = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
     last = {run.machine_id: run for run in MachineRun.objects.in_job(job).latest_per_machine()}
-    seen = candidates(ReleaseStage.objects.of(job)[0])
+    seen = candidates(ReleaseStage.objects.of(job)[0]) if seen is None else seen
     left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in busy | done]
     for one in left:
         one.last = last.get(one.machine.pk)

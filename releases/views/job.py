@@ -5,7 +5,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from jobs.access import get_job
-from releases.candidates import drifted, left_to_do
+from releases.candidates import candidates, drifted, left_to_do
 from releases.ledger import tidy_if_alone
 from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
@@ -16,7 +16,8 @@ from releases.pictures import JobPicture, bar, ordered, tile_size
 def job_page(request, job_id):
     tidy_if_alone()
     job = get_job(request.user, job_id)
-    picture, left = JobPicture(job), left_to_do(job)
+    picture = JobPicture(job)
+    seen = candidates(picture.stages[0])
     sites = picture.tiles()
     counts = Counter(tile.status for site in sites for tile in site.tiles)
     context = {
@@ -33,8 +34,8 @@ def job_page(request, job_id):
         "events": job.events.select_related("actor"),
         "changed": sum(len(stage.rollback_candidates()) for stage in picture.stages),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
-        "left": bool(left),
-        "drift": drifted(left),
+        "left": bool(left_to_do(job, seen)),
+        "drift": [] if job.status == job.Status.WITHDRAWN else drifted(seen),
         "approvers": job.business.members_with("approve").exclude(pk=job.requester_id),
     }
     return render(request, "releases/job.html", context)

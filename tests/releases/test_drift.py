@@ -1,0 +1,207 @@
+"""What changed since a job was asked for: shown before anything starts, and not released without being named."""
+
+import json
+
+import pytest
+
+from jobs.models import Event, JobMachine, Listing, Machine
+from releases.models import MachinesHeld, ReleaseStage, Run
+from tests.commands import MISTAKE, fail, say
+from tests.conftest import list_machines, mark_fresh, rows
+from tests.pages import checked, ids, offered, page, stage_fields, words
+
+RUN_STAGE = ("run_stage", "--as", "publisher")
+
+
+@pytest.fixture
+def moved(job, machines):
+    """pay-2 has another address now, pay-3 another site."""
+    Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
+    Machine.objects.filter(hostname="pay-3").update(site="bj-1")
+    return job
+
+
+def released(run):
+    return sorted(run.machine_runs.values_list("machine__hostname", flat=True))
+
+
+class TestModel:
+    def test_what_moved_is_not_offered(self, moved):
+        names = {machine.hostname for machine in ReleaseStage.objects.of(moved)[0].offered_machines()}
+        assert names == {"pay-1", "pay-4", "pay-5", "pay-6"}
+
+    def test_it_is_refused_unless_named_and_then_told_and_settled(
+        self, moved, machines, publisher, release_task, rollback_task, start
+    ):
+        with pytest.raises(MachinesHeld) as refused:
+            start(moved, machines[:2])
+        assert refused.value.machines == [machines[1]]
+        stage = ReleaseStage.objects.of(moved)[0]
+        stage.release_task, stage.rollback_task = release_task, rollback_task
+        run = stage.start(publisher, machines[:2], "key", moved=[machines[1]])
+        assert released(run) == ["pay-1", "pay-2"]
+        told = Event.objects.get(verb="started").detail["moved"]
+        assert told == [{"hostname": "pay-2", "was": "10.0.0.2:22 sh-1", "now": "10.9.9.9:22 sh-1"}]
+        left = JobMachine.objects.filter(job=moved).moved()
+        assert [one.machine.hostname for one in left] == ["pay-3"]
+
+    def test_one_that_is_gone_cannot_be_named_either(self, job, machines, payment, publisher, start):
+        list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
+        stage = ReleaseStage.objects.of(job)[0]
+        with pytest.raises(MachinesHeld):
+            stage.start(publisher, machines[:1], "key", moved=machines[:1])
+
+    def test_a_rollback_asks_nothing(self, job, machines, start, finish, publisher):
+        run = start(job, machines[:1])
+        finish()
+        Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+        run.stage.refresh_from_db()
+        assert released(run.stage.roll_back(publisher, machines[:1], "it hurts", "key")) == ["pay-1"]
+
+    def test_a_choice_beyond_the_plan_is_told(self, make_job, machines, start):
+        job = make_job(plan_pre_release="pay-1 pay-2")
+        start(job, [machines[0], machines[4]])
+        detail = Event.objects.get(verb="started").detail
+        assert (detail["beyond_plan"], detail["left_out"]) == (["pay-5"], ["pay-2"])
+
+    def test_a_choice_as_planned_is_not(self, make_job, machines, start):
+        start(make_job(plan_pre_release="pay-1 pay-2"), machines[:2])
+        assert not {"beyond_plan", "left_out"} & Event.objects.get(verb="started").detail.keys()
+
+
+class TestPages:
+    @pytest.mark.parametrize("name", ["job", "stage"])
+    def test_what_changed_is_told_before_anything_starts(self, as_user, publisher, moved, payment, name):
+        list_machines(payment, *(f"pay-{number}" for number in range(1, 6)))
+        Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
+        said = words(as_user(publisher).get(page(name, moved)))
+        assert "2 machines have changed since this job was asked for" in said
+        assert "pay-2 was chosen at 10.0.0.2:22 sh-1 and is at 10.9.9.9:22 sh-1 now." in said
+        assert "pay-6 is gone from the config service." in said
+
+    def test_a_new_name_at_the_old_address_is_told(self, as_user, publisher, job, payment):
+        given = rows(*(f"pay-{number}" for number in range(1, 6)), "new-6")
+        Listing.objects.take(payment, given)
+        mark_fresh(payment)
+        assert "At its address there is new-6 now." in words(as_user(publisher).get(page("stage", job)))
+
+    def test_nothing_is_told_where_nothing_changed(self, as_user, publisher, job):
+        assert "since this job was asked for" not in words(as_user(publisher).get(page("stage", job)))
+
+    def test_it_is_chosen_by_a_box_of_its_own(self, as_user, publisher, moved, machines, release_task, rollback_task):
+        client = as_user(publisher)
+        response = client.get(page("stage", moved))
+        assert offered(response) == set(ids(machines)) - set(ids(machines[1:3]))
+        assert f'name="moved" value="{machines[1].pk}"' in response.text
+        fields = stage_fields(moved, publisher, machines[:1], moved=ids(machines[1:2]))
+        response = client.post(page("stage", moved), fields | {"step": "check"})
+        assert "was 10.0.0.2:22 sh-1, is 10.9.9.9:22 sh-1" in words(response)
+        assert f'<input type="hidden" name="moved" value="{machines[1].pk}">' in response.text
+        client.post(page("stage", moved), fields)
+        assert released(Run.objects.get()) == ["pay-1", "pay-2"]
+
+    @pytest.mark.parametrize("which", ["machines", "held"])
+    def test_it_is_refused_among_the_others(
+        self, as_user, publisher, moved, machines, release_task, rollback_task, make_job, which
+    ):
+        fields = stage_fields(moved, publisher, machines[1:2])
+        if which == "held":
+            fields |= {"machines": [], "when_free": ids(machines[1:2])}
+        response = as_user(publisher).post(page("stage", moved), fields)
+        assert "pay-2 was chosen at" in words(response)
+        assert not Run.objects.exists()
+
+    def test_what_is_planned_is_chosen_already(self, as_user, publisher, make_job, machines):
+        job = make_job(plan_pre_release="pay-2", plan_gray_release="2")
+        client = as_user(publisher)
+        response = client.get(page("stage", job))
+        assert checked(response) == {machines[1].pk}
+        assert "Planned 1" in words(response)
+        assert checked(client.get(page("stage", job) + "?retry=failed")) == set()
+
+    def test_the_check_tells_how_a_choice_departs_from_the_plan(
+        self, as_user, publisher, make_job, machines, release_task, rollback_task
+    ):
+        job = make_job(plan_pre_release="pay-2")
+        fields = stage_fields(job, publisher, machines[:1], step="check")
+        said = words(as_user(publisher).post(page("stage", job), fields))
+        assert "Departs from the plan + pay-1 − pay-2" in said
+
+
+class TestAskedAtTheStart:
+    @pytest.fixture
+    def asked(self, settings, payment, machines):
+        """The config service is asked before each start, and gives `names`; None: it is down."""
+        settings.CONFIG_SERVICE_MAX_AGE_AT_START = 0
+
+        def gives(names):
+            file = settings.CONFIG_FILES_DIR / "payment.json"
+            given = [
+                {"hostname": f"pay-{n}", "address": f"10.0.0.{n}", "labels": {"site": "sh-1"}} for n in names or ()
+            ]
+            file.write_text(json.dumps(given) if names else "no json")
+
+        return gives
+
+    @pytest.fixture
+    def submit(self, as_user, publisher, job, machines, release_task, rollback_task):
+        def submit(**changed):
+            fields = stage_fields(job, publisher, machines[:2], **changed)
+            return as_user(publisher).post(page("stage", job), fields)
+
+        return submit
+
+    def test_it_starts_when_all_are_there(self, asked, submit):
+        asked(range(1, 7))
+        assert submit().status_code == 302
+        assert "old_list" not in Event.objects.get(verb="started").detail
+
+    def test_one_that_has_gone_a_moment_ago_is_refused(self, asked, submit):
+        asked([1, 3, 4, 5, 6])
+        assert "pay-2 is gone from the config service." in words(submit())
+        assert not Run.objects.exists()
+
+    def test_when_it_is_down_nothing_starts(self, asked, submit):
+        asked(None)
+        response = submit()
+        assert "gave no list that can be taken" in words(response)
+        assert 'name="old_list"' in response.text
+        assert not Run.objects.exists()
+
+    def test_a_person_can_answer_for_the_last_list_with_a_reason(self, asked, submit):
+        asked(None)
+        assert "say in the remark why" in words(submit(old_list="on", remark=""))
+        assert not Run.objects.exists()
+        assert submit(old_list="on", remark="the fix cannot wait").status_code == 302
+        detail = Event.objects.get(verb="started").detail
+        assert detail["old_list"].startswith("20")
+        assert detail["why_old"]
+
+    def test_checking_does_not_ask(self, asked, submit):
+        asked(None)
+        assert submit(step="check").status_code == 200
+
+    def test_the_command_refuses_and_can_be_overridden_too(self, asked, job, publisher, release_task, rollback_task):
+        asked(None)
+        command = (*RUN_STAGE, job.pk, "pre-release", "pay-1")
+        assert "gave no list" in fail(*command, code=MISTAKE)
+        assert "say in the remark" in fail(*command, "--old-list", code=MISTAKE)
+        assert not Run.objects.exists()
+        say(*command, "--old-list", "--remark", "cannot wait")
+        assert released(Run.objects.get()) == ["pay-1"]
+
+
+class TestCommand:
+    def test_what_moved_is_left_out_unless_it_is_asked_for(self, moved, publisher, release_task, rollback_task):
+        assert "pay-2" in fail(*RUN_STAGE, moved.pk, "pre-release", "pay-2", code=MISTAKE)
+        say(*RUN_STAGE, moved.pk, "pre-release", "pay-2", "--moved")
+        assert released(Run.objects.get()) == ["pay-2"]
+
+    def test_all_means_all_that_stand_where_they_stood(self, moved, publisher, release_task, rollback_task):
+        say(*RUN_STAGE, moved.pk, "pre-release", "--all")
+        assert released(Run.objects.get()) == ["pay-1", "pay-4", "pay-5", "pay-6"]
+
+    def test_the_planned_ones_can_be_released(self, make_job, publisher, machines, release_task, rollback_task):
+        job = make_job(plan_pre_release="pay-3")
+        say(*RUN_STAGE, job.pk, "pre-release", "--planned")
+        assert released(Run.objects.get()) == ["pay-3"]
