@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from django.db.models import OuterRef, Subquery
+from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
@@ -256,6 +257,12 @@ class RunPicture:
         return sum(self.counter[status] for status in FAILURES)
 
     @property
+    def first_to_read(self):
+        """The machine run whose log is shown before anybody asked for one."""
+        running = (tile.machine_run for tile in self.tiles if tile.status == Status.RUNNING)
+        return next(iter(self.wrong), None) or next(running, self.tiles[0].machine_run)
+
+    @cached_property
     def wrong(self):
         """The machine runs that went wrong, each with `last_words`: the end of what it said."""
         bad = self.run.machine_runs.failures().select_related("machine")
