@@ -95,6 +95,7 @@ class Ledger:
         for machine_run, _, ending in ends:
             by_ending[ending].append(machine_run.pk)
         with transaction.atomic():
+            MachineRun.objects.filter(pk__in=[*begins, *(machine_run.pk for machine_run, *_ in ends)]).lock()
             begun = MachineRun.objects.begin(self.worker, begins) if begins else set()
             LogBlock.objects.bulk_create(blocks, batch_size=500, ignore_conflicts=True)
             for (status, exit_status, reason), ids in by_ending.items():

@@ -70,6 +70,10 @@ class MachineRunQuerySet(models.QuerySet):
         """How many are in each status, as {status: number}."""
         return dict(self.order_by().values_list("status").annotate(models.Count("pk")))
 
+    def lock(self):
+        """Inside a transaction, before several are changed: in one order, so that no two who do wait for each other."""
+        list(self.order_by("pk").select_for_update(of=("self",), no_key=True).values_list("pk"))
+
     def claimable(self, sites=()):
         """Queued machine runs whose batch is open, for these sites (none named: all), rollbacks first."""
         due = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
@@ -96,7 +100,10 @@ class MachineRunQuerySet(models.QuerySet):
 
     def call_off(self, status):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
-        return self.filter(status__in=NOT_BEGUN).update(status=status, ended_at=Now())
+        not_begun = self.filter(status__in=NOT_BEGUN)
+        with transaction.atomic():
+            not_begun.lock()
+            return not_begun.update(status=status, ended_at=Now())
 
     def admit(self):
         """Queues machine runs that waited for their machine and now can have it, the oldest of each machine."""
@@ -128,6 +135,7 @@ class MachineRunQuerySet(models.QuerySet):
     def recover(self):
         """Takes what given-up workers hold: claimed is queued again, running becomes unknown and an event."""
         nobodys = self.filter(worker__in=Worker.objects.given_up())
+        nobodys.filter(status=Status.CLAIMED).lock()
         nobodys.filter(status=Status.CLAIMED).update(status=Status.QUEUED, worker=None, claimed_at=None)
         lost = list(
             nobodys.filter(status=Status.RUNNING)

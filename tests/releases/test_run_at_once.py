@@ -2,16 +2,17 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from jobs.models import Event
-from releases.ledger import move_on
+from releases.ledger import Ledger, move_on
 from releases.models import MachineRun, Run, RunMoved, Worker
 from tests.parallel import at_once
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 from tests.workers import begin, claim, end, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -114,3 +115,33 @@ def test_who_only_writes_an_event_of_a_job_does_not_wait_for_who_changes_its_run
         [lost] = pool.submit(at_once, Worker.objects.bury_dead).result(PATIENCE)
         assert len(lost) == 2
         assert run.machine_runs.call_off("cancelled") == 4
+
+
+def waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+def test_a_worker_that_writes_several_ends_and_begins_is_no_deadlock_with_a_cancel(
+    start, job, machines, worker, publisher, monkeypatch
+):
+    """Whoever changes several machine runs locks them in one order."""
+    run = start(job, machines)
+    first, second, *_ = claim(worker)
+    queryset = type(MachineRun.objects.all())
+    real, cancelling = queryset.begin, []
+
+    def begin_while_somebody_cancels(self, *args):
+        begun = real(self, *args)
+        cancelling.append(pool.submit(at_once, step("cancel", run, publisher)))
+        wait_until(waits_for_a_lock)
+        return begun
+
+    monkeypatch.setattr(queryset, "begin", begin_while_somebody_cancels)
+    unreachable = (MachineRun.objects.get(pk=first), None, ("unreachable", None, "refused"))
+    with ThreadPoolExecutor(1) as pool:
+        assert Ledger._record(SimpleNamespace(worker=worker), [second], [unreachable], []) == {second}
+        assert cancelling[0].result(PATIENCE) == [None]
+    assert state(run) == ("running", 1, {"unreachable": 1, "running": 1, "cancelled": 4})
