@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
 
 from releases.models import LogBlock, MachineRun, Run, Worker
@@ -43,8 +44,16 @@ class Ledger:
         return await promise
 
     async def begin(self, machine_run_id):
-        """Whether the machine run is now `running`, and still this worker's: only then may its command be sent."""
-        return await self._promise(self.begins, machine_run_id, ())
+        """Whether the machine run is now `running`, and still this worker's: only then may its command be sent.
+
+        It may no longer be when its worker stood still since: the others have given that up.
+        """
+        begun_at = await self._promise(self.begins, machine_run_id, ())
+        return begun_at is not None and time.monotonic() < begun_at + settings.WORKER_DEAD_AFTER
+
+    async def still_has(self, machine_run_id):
+        """Whether what this worker runs is still its own."""
+        return await self.ask(MachineRun.objects.running_on(self.worker).filter(pk=machine_run_id).exists)
 
     async def end(self, machine_run, keeper, ending):
         """Records `ending` (status, exit status, reason) together with the last of the log."""
@@ -82,9 +91,9 @@ class Ledger:
         ending = {what[1] for _, what in ends.values()}
         blocks = [block for keeper in keepers - ending for block in keeper.take()]
         blocks += [block for keeper in ending for block in keeper.finish()]
-        begun = await self.ask(self._record, list(begins), [what for _, what in ends.values()], blocks)
+        begun, at = await self.ask(self._record, list(begins), [what for _, what in ends.values()], blocks)
         for machine_run_id, (promise, _) in begins.items():
-            _answer(promise, machine_run_id in begun)
+            _answer(promise, at if machine_run_id in begun else None)
         for promise, _ in ends.values():
             _answer(promise, True)
         self.written.set()
@@ -100,9 +109,10 @@ class Ledger:
             LogBlock.objects.bulk_create(blocks, batch_size=500, ignore_conflicts=True)
             for (status, exit_status, reason), ids in by_ending.items():
                 MachineRun.objects.end(self.worker, ids, status, exit_status, reason)
+        begun_at = time.monotonic()
         if ends:
             move_on({machine_run.run_id for machine_run, *_ in ends})
-        return begun
+        return begun, begun_at
 
     def close(self):
         self.calls.put(None)

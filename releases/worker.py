@@ -148,14 +148,14 @@ class ReleaseWorker:
     async def _check(self, machine_run, output):
         """How the check ended. None begins once its run was cancelled, not even when the task had just ended then."""
 
-        async def still_running():
-            return True
+        async def still_ours():
+            return await self.ledger.still_has(machine_run.pk)
 
         if machine_run.pk in self.cancelled:
             return Outcome(Ending.CANCELLED)
         try:
             order = _order(machine_run, machine_run.run.task_version.check_script)
-            return await self.executor.execute(order, still_running, output)
+            return await self.executor.execute(order, still_ours, output)
         except asyncio.CancelledError:
             if not self._took_back(machine_run):
                 raise

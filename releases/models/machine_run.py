@@ -94,9 +94,12 @@ class MachineRunQuerySet(models.QuerySet):
     def claimed_by(self, worker):
         return self.filter(worker=worker, status=Status.CLAIMED)
 
+    def running_on(self, worker):
+        return self.filter(worker=worker, status=Status.RUNNING)
+
     def to_cancel(self, worker):
         """What `worker` runs and somebody wants ended."""
-        return self.filter(worker=worker, status=Status.RUNNING, run__cancelled_at__isnull=False)
+        return self.running_on(worker).filter(run__cancelled_at__isnull=False)
 
     def call_off(self, status):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""

@@ -1,0 +1,89 @@
+"""A worker that stood still for so long that it was given up: what it comes back to is no longer its own."""
+
+import threading
+import time
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from releases.models import MachineRun, Run, Worker
+from tests.at_work import SUCCEEDED, ScriptedExecutor, ended, row, succeed
+from tests.waiting import wait_until
+from tests.workers import fall_silent
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def given_up(worker):
+    """What others do when they have not heard of it for long enough."""
+    fall_silent(worker)
+    Worker.objects.bury_dead()
+    connection.close()
+
+
+class StandsStill:
+    """Stops a worker's database thread after the commit in which something began, until it is let go."""
+
+    def __init__(self, ledger, monkeypatch):
+        self.record, self.reached, self.let_go = ledger._record, threading.Event(), threading.Event()
+        monkeypatch.setattr(ledger, "_record", self)
+
+    def __call__(self, begins, ends, blocks):
+        recorded = self.record(begins, ends, blocks)
+        if begins:
+            self.reached.set()
+            self.let_go.wait()
+        return recorded
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_command_is_not_sent_when_its_beginning_is_long_ago(
+    at_work, start, job, machines, settings, monkeypatch, seconds
+):
+    """It was `running` in the ledger, then `unknown`: by now a person may have looked, and found nothing."""
+    settings.WORKER_DEAD_AFTER = 1 if seconds else 60
+    working = at_work()
+    still = StandsStill(working.worker.ledger, monkeypatch)
+    run = start(job, machines[:1])
+    assert still.reached.wait(20)
+    began = time.monotonic()
+    if seconds:
+        given_up(working.worker.worker)
+        wait_until(lambda: time.monotonic() > began + settings.WORKER_DEAD_AFTER)
+    still.let_go.set()
+    if seconds:
+        wait_until(lambda: working.has_ended)
+        assert not working.ended_well
+    assert ended(run).status == (Run.Status.FAILED if seconds else Run.Status.SUCCEEDED)
+    assert row(run, "pay-1").status == ("unknown" if seconds else "succeeded")
+    assert working.executor.sent == ([] if seconds else ["pay-1"])
+
+
+def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(at_work, release_task, start, job, machines, publisher):
+    release_task.revise("echo done", None, "check")
+    sent = []
+
+    async def execute(started, output):
+        may = await started()
+        sent.append((executor.orders[-1].script, may))
+        if executor.orders[-1].script != "check":
+            await sync_to_async(given_up)(working.worker.worker)
+        return SUCCEEDED
+
+    executor = ScriptedExecutor(pay_1=execute)
+    working = at_work(executor)
+    run = start(job, machines[:1])
+    wait_until(lambda: working.has_ended)
+    assert sent == [("echo done", True), ("check", False)]
+    assert row(run, "pay-1").status == "unknown"
+    row(run, "pay-1").resolve(publisher, MachineRun.Status.FAILED, "looked")
+    assert row(run, "pay-1").status == "failed"
+
+
+def test_a_check_begins_on_a_machine_that_is_still_its_own(at_work, release_task, start, job, machines):
+    release_task.revise("echo done", None, "check")
+    working = at_work(ScriptedExecutor(pay_1=succeed))
+    run = start(job, machines[:1])
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert working.executor.sent == ["pay-1", "pay-1"]
