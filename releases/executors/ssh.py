@@ -121,7 +121,7 @@ class _Command(asyncssh.SSHClientSession):
         try:
             async with asyncio.timeout(seconds):
                 await self.connection.create_session(lambda: self, self._command, encoding=None)
-        except (asyncssh.Error, TimeoutError) as error:
+        except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
             return False
         return True
