@@ -71,15 +71,15 @@ def ask_for_job(demo, version, machines):
 
 def _measure(folder, machines, rounds):
     with demo_with(machines, folder).running(port=0, slowly=False) as demo:
-        publisher = _Publisher(demo)
+        publisher = Publisher(demo)
         portal, bare = [], []
         for number in range(rounds):
             portal.append(publisher.release(f"1.{number}", machines))
-            bare.append(_bare(demo, machines))
+            bare.append(bare(demo, machines))
     return portal, bare
 
 
-class _Publisher:
+class Publisher:
     """Opens jobs for as many machines, and starts their first stage through the page."""
 
     def __init__(self, demo):
@@ -91,21 +91,30 @@ class _Publisher:
         self.demo = demo
         self.task = Task.objects.get(business__slug="payment", action="release")
         self.rollback_task = Task.objects.get(business__slug="payment", action="rollback")
-        self.task.revise(SCRIPT, None)
+        for task in (self.task, self.rollback_task):
+            task.revise(SCRIPT, None)
         self.page = requests.Session()
         account = demo.facts["users"]["publisher"]
         self._get("login/")
         self._post("login/", **account)
 
     def release(self, version, machines):
+        job, chosen = ask_for_job(self.demo, version, machines)
+        self.job, self.chosen = job, [machine.pk for machine in chosen]
+        data = {"step": "start", "typed_count": len(chosen), "remark": "", "batch_size": ""}
+        data |= {"release_task": self.task.pk, "rollback_task": self.rollback_task.pk}
+        return self._timed(f"jobs/{job.pk}/stages/pre-release/", data)
+
+    def roll_back(self):
+        """Takes back what was released last."""
+        return self._timed(f"jobs/{self.job.pk}/stages/pre-release/rollback/", {"reason": "benchmark"})
+
+    def _timed(self, path, data):
         from releases.models import MachineRun, Run
 
-        job, chosen = ask_for_job(self.demo, version, machines)
-        chosen = [machine.pk for machine in chosen]
-        path = f"jobs/{job.pk}/stages/pre-release/"
+        job = self.job
         token = re.search(r'name="token" value="([^"]+)"', self._get(path)).group(1)
-        data = {"step": "start", "token": token, "machines": chosen, "typed_count": len(chosen), "remark": ""}
-        data |= {"release_task": self.task.pk, "rollback_task": self.rollback_task.pk, "batch_size": ""}
+        data = data | {"token": token, "machines": self.chosen}
         cpu = self._worker_cpu()
         began = time.perf_counter()
         self._post(path, **data)
@@ -140,7 +149,7 @@ class _Publisher:
         return self.demo.parts.pids()["worker"]
 
 
-def _bare(demo, machines):
+def bare(demo, machines):
     from jobs.models import Machine
 
     ports = Machine.objects.filter(businesses__slug="payment").values_list("port", flat=True)[:machines]
@@ -150,17 +159,17 @@ def _bare(demo, machines):
     return json.loads(done.stdout)
 
 
-def _median(rounds, what):
+def median(rounds, what):
     return statistics.median(one[what] for one in rounds)
 
 
 def _tell(machines, portal, bare):
     print(f"{machines} machines, {AT_ONCE} at a time, medians of {len(portal)}")
     for name, rounds in (("portal", portal), ("bare asyncssh", bare)):
-        wall, cpu = _median(rounds, "wall"), _median(rounds, "cpu")
+        wall, cpu = median(rounds, "wall"), median(rounds, "cpu")
         failed = sum(one["failed"] for one in rounds)
         print(f"{name:>14}: {wall:.2f} s, CPU {cpu:.2f} s, {failed} failed")
-    ratios = [_median(portal, what) / _median(bare, what) for what in ("wall", "cpu")]
+    ratios = [median(portal, what) / median(bare, what) for what in ("wall", "cpu")]
     print(f"         ratio: {ratios[0]:.2f} (wall), {ratios[1]:.2f} (CPU); worker's peak {portal[-1]['peak']:.0f} MB")
 
 

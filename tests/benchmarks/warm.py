@@ -1,0 +1,89 @@
+"""A first release, a second one and its rollback, beside bare asyncssh and `ansible -m raw`, in one run:
+
+    .venv/bin/python -m tests.benchmarks.warm [--machines 200] [--rounds 3]
+
+Each round begins with a new worker, so that the first release connects anew to each machine; the second one and the
+rollback find the connections kept. ansible (of tests/requirements.txt, with an `ssh` client) forks 50. Read the ratios.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks import release
+
+ANSIBLE = Path(sys.executable).with_name("ansible")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--machines", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    os.environ["SSH_KEEP_CONNECTIONS"] = str(options.machines)
+    with tempfile.TemporaryDirectory() as folder:
+        release.enter(Path(folder).resolve())
+        measured = _measure(Path(folder).resolve(), options.machines, options.rounds)
+    _tell(options.machines, measured)
+
+
+def _measure(folder, machines, rounds):
+    measured = {"cold": [], "warm": [], "rollback": [], "bare asyncssh": [], "ansible": []}
+    with release.demo_with(machines, folder).running(port=0, slowly=False) as demo:
+        publisher = release.Publisher(demo)
+        for number in range(rounds):
+            _restart_worker(demo)
+            measured["cold"].append(publisher.release(f"1.{number}.0", machines))
+            measured["warm"].append(publisher.release(f"1.{number}.1", machines))
+            measured["rollback"].append(publisher.roll_back())
+            measured["bare asyncssh"].append(release.bare(demo, machines))
+            if ANSIBLE.exists() and shutil.which("ssh"):
+                measured["ansible"].append(_ansible(demo, machines, folder))
+    return {name: rounds for name, rounds in measured.items() if rounds}
+
+
+def _restart_worker(demo):
+    process = demo.parts.processes["worker"]
+    process.terminate()
+    process.wait()
+    demo.start_worker("worker", "--grace", 5)
+
+
+def _ansible(demo, machines, folder):
+    """One `echo` on as many machines, as ansible does it."""
+    from jobs.models import Machine
+    from tests.benchmarks.bare_asyncssh import SCRIPT
+
+    rows = Machine.objects.filter(businesses__slug="payment").values_list("hostname", "port")[:machines]
+    facts = f"ansible_user=deploy ansible_ssh_private_key_file={demo.facts['client_key']}"
+    inventory = folder / "inventory.ini"
+    inventory.write_text("".join(f"{name} ansible_host=127.0.0.1 ansible_port={port} {facts}\n" for name, port in rows))
+    command = [ANSIBLE, "all", "-i", inventory, "-m", "raw", "-a", SCRIPT, "-f", release.AT_ONCE]
+    command += [f"--ssh-common-args=-o UserKnownHostsFile={demo.facts['known_hosts']}"]
+    environment = {**os.environ, "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "0"}
+    began = time.perf_counter()
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+    wall = time.perf_counter() - began
+    return {"wall": wall, "failed": machines - done.stdout.count("| CHANGED")}
+
+
+def _tell(machines, measured):
+    print(f"{machines} machines, {release.AT_ONCE} at a time, medians of {len(measured['cold'])}")
+    for name, rounds in measured.items():
+        print(f"{name:>14}: {release.median(rounds, 'wall'):.2f} s, {sum(one['failed'] for one in rounds)} failed")
+    bare = release.median(measured["bare asyncssh"], "wall")
+    print(f"cold / bare asyncssh: {release.median(measured['cold'], 'wall') / bare:.2f}")
+    if "ansible" in measured:
+        ansible = release.median(measured["ansible"], "wall")
+        for name in ("cold", "warm", "rollback"):
+            print(f"ansible / {name}: {ansible / release.median(measured[name], 'wall'):.1f}")
+    print(f"the worker's peak: {measured['cold'][-1]['peak']:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
