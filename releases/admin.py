@@ -33,10 +33,11 @@ def _numbered(script, title):
 class ScriptField(forms.CharField):
     """Text as it is, blank ends included; only the line ends that browsers add go."""
 
-    widget = forms.Textarea(attrs={"class": "mono", "rows": 24, "spellcheck": "false", "wrap": "off"})
+    widget = forms.Textarea(attrs={"class": "mono", "spellcheck": "false", "wrap": "off"})
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, rows, **kwargs):
         super().__init__(strip=False, validators=[shell_script], **kwargs)
+        self.widget.attrs["rows"] = rows
 
     def to_python(self, value):
         return super().to_python(value).replace("\r\n", "\n")
@@ -46,10 +47,12 @@ class TaskForm(forms.ModelForm):
     """A task with the text of its newest version; `based_on` is the version that the person began from."""
 
     script = ScriptField(
+        rows=24,
         label=_("Script"),
         help_text=_("For sh, or bash if it begins with #!/bin/bash. Saving a changed text makes a new version of it."),
     )
     check_script = ScriptField(
+        rows=6,
         label=_("Check"),
         required=False,
         help_text=_("Runs on a machine after the script succeeded there; the machine succeeded when both did."),

@@ -28,6 +28,7 @@ BAR = {
     Status.RUNNING: "run",
     "excused": "muted",
 }
+DONE = [Status.SUCCEEDED, "rolled_back", "excused"]
 # The order in which counts and bars name the states: good news first, what waits last.
 ORDER = [
     *BAR,
@@ -57,7 +58,7 @@ class StageBox:
 
     @property
     def done(self):
-        return self.counts[Status.SUCCEEDED] + self.counts["rolled_back"]
+        return sum(self.counts[status] for status in DONE)
 
     @property
     def bar(self):
@@ -92,7 +93,7 @@ class Site:
 
     @property
     def done(self):
-        return sum(tile.status in (Status.SUCCEEDED, "rolled_back", "excused") for tile in self.tiles)
+        return sum(tile.status in DONE for tile in self.tiles)
 
 
 def ordered(counts):
@@ -137,12 +138,20 @@ class JobPicture:
         return [
             StageBox(
                 stage,
-                Counter(shown_status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
+                Counter(self._status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
                 stage == current,
                 self.runs.get(stage.pk),
             )
             for stage in self.stages
         ]
+
+    def _status(self, machine_run):
+        return "excused" if machine_run.machine_id in self.excused else shown_status(machine_run)
+
+    @cached_property
+    def excused(self):
+        """The ids of the machines that the job is done without."""
+        return set(self.job.job_machines.exclude(excused_at=None).values_list("machine", flat=True))
 
     def tiles(self):
         """Every machine of the job, by site."""
@@ -151,11 +160,10 @@ class JobPicture:
         listings = Listing.objects.filter(business=self.job.business, gone_at__isnull=False)
         gone = set(listings.values_list("machine", flat=True))
         moved = set(self.job.job_machines.moved().values_list("machine", flat=True))
-        excused = set(self.job.job_machines.exclude(excused_at=None).values_list("machine", flat=True))
 
         def tile(machine):
             machine_run = self.latest.get(machine.pk)
-            if machine.pk in excused:
+            if machine.pk in self.excused:
                 return Tile(machine, "excused", machine_run, version=machine.now_on)
             if machine_run is None:
                 status = "gone" if machine.pk in gone else "changed" if machine.pk in moved else "waiting"

@@ -87,7 +87,9 @@ class MachineRunQuerySet(models.QuerySet):
         due = self.claimable(worker.sites).select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
         with transaction.atomic():
-            return self.filter(models.Exists(alive), pk__in=due.values("pk")[:room], status=Status.QUEUED).update(
+            # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
+            ids = list(due.values_list("pk", flat=True)[:room])
+            return self.filter(models.Exists(alive), pk__in=ids, status=Status.QUEUED).update(
                 status=Status.CLAIMED, worker=worker, claimed_at=Now()
             )
 

@@ -1,5 +1,5 @@
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from jobs.models import Machine
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
@@ -45,6 +45,15 @@ def test_a_claim_takes_no_more_than_there_is_room_for(start, job, machines, work
     assert MachineRun.objects.claim(worker, 2) == 2
     assert MachineRun.objects.counts() == {"claimed": 2, "queued": 4}
     assert all(get(pk).claimed_at and get(pk).worker == worker for pk in claimed(worker))
+
+
+def test_nor_does_it_under_another_plan_of_the_database(start, job, machines, worker):
+    start(job, machines)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:  # a plan that would run a subquery once for each row
+            for step in ("hashagg", "sort", "hashjoin", "mergejoin"):
+                cursor.execute(f"SET LOCAL enable_{step} = off")
+    assert MachineRun.objects.claim(worker, 2) == 2
 
 
 def test_what_is_claimed_is_not_claimed_again(start, job, machines, worker, other):

@@ -158,6 +158,7 @@ class TestExcusing:
         response = as_user(publisher).get(page("job", job))
         assert "1 succeeded 1 failed 1 excused 3 waiting" in words(response)
         assert "sh-1 2 of 6" in words(response)
+        assert "Pre-release Failed: 2 of 3" in words(response)
         assert "publisher excused pay-2 in repair" in words(response)
         assert re.search(r'<a class="tile excused" id="tile-\d+"[^>]* title="pay-2: Excused"', source(response))
 
