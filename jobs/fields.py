@@ -1,15 +1,19 @@
+import contextlib
 import re
 
 from django.core.exceptions import ValidationError
 from django.forms import ModelMultipleChoiceField, SelectMultiple
 from django.utils.translation import gettext_lazy as _
 
-PK = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+# An id, or a range of ids; a value is some of them with commas between, and may be given more than once.
+IDS = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
+MOST = 50_000
 
 
 class MachinesField(ModelMultipleChoiceField):
     """Machines out of a narrowed queryset: one query however many are named, and never an empty choice that means all.
 
+    The ids come one by one, as from check boxes, or in one value such as `1-200,205`.
     `why_not` explains ids that are not in the queryset: it takes them and returns one sentence each.
     """
 
@@ -18,6 +22,7 @@ class MachinesField(ModelMultipleChoiceField):
         "required": _("Choose at least one machine."),
         "malformed": _("This is not a machine's id: %(value)s"),
         "twice": _("Some machines were named twice."),
+        "too_many": _("These are more machines than can be chosen at once."),
     }
 
     def __init__(self, **kwargs):
@@ -29,15 +34,48 @@ class MachinesField(ModelMultipleChoiceField):
             if not self.required:
                 return []
             raise ValidationError(self.error_messages["required"], code="required")
-        ids = [self._pk(item) for item in value]
+        ids = self._ids(value)
         if len(set(ids)) < len(ids):
             raise ValidationError(self.error_messages["twice"], code="twice")
-        offered = {machine.pk: machine for machine in self.queryset}
+        offered = {machine.pk: machine for machine in self.queryset.defer("labels")}
         if missing := [pk for pk in ids if pk not in offered]:
             raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
         return [offered[pk] for pk in ids]
 
-    def _pk(self, item):
-        if not PK.fullmatch(str(item)):
-            raise ValidationError(self.error_messages["malformed"], code="malformed", params={"value": str(item)[:40]})
-        return int(item)
+    def prepare_value(self, value):
+        """The ids that a form shows as chosen; what is no id is left out."""
+        chosen = set()
+        for word in _words([getattr(item, "pk", item) for item in value or []]):
+            with contextlib.suppress(ValidationError):
+                chosen.update(self._range(word, MOST - len(chosen)))
+        return chosen
+
+    def _ids(self, value):
+        ids = []
+        for word in _words(value):
+            ids += self._range(word, MOST - len(ids))
+        return ids
+
+    def _range(self, word, room):
+        found = IDS.fullmatch(word)
+        first, last = found and int(found[1]), found and int(found[2] or found[1])
+        if not found or last < first:
+            raise ValidationError(self.error_messages["malformed"], code="malformed", params={"value": word[:40]})
+        if last - first >= room:
+            raise ValidationError(self.error_messages["too_many"], code="too_many")
+        return range(first, last + 1)
+
+
+def _words(value):
+    return [word for item in value for word in str(item).split(",")]
+
+
+def in_short(ids):
+    """Ids as the value of one field: ranges of them, such as `1-200,205`."""
+    ranges = []
+    for pk in sorted(ids):
+        if ranges and pk == ranges[-1][1] + 1:
+            ranges[-1][1] = pk
+        else:
+            ranges.append([pk, pk])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -108,7 +108,7 @@ def _posted(request):
 
 def _job_form(request, form, business):
     machines = form.fields["machines"].queryset.order_by("site", "hostname")
-    chosen = set(map(str, form["machines"].value() or []))
+    chosen = form["machines"].value()
     context = {"form": form, "business": business, "machines": machines, "chosen": chosen}
     requester = form.instance.requester if form.instance.pk else request.user
     approvers = business.members_with(Right.APPROVE).exclude(pk=requester.pk)

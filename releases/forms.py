@@ -2,7 +2,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from jobs.fields import MachinesField
+from jobs.fields import MachinesField, in_short
 from jobs.forms import ReasonForm, StepForm
 from jobs.models import Machine
 from jobs.rights import Right
@@ -67,6 +67,12 @@ class ReleaseStageForm(forms.ModelForm):
     def chosen(self):
         """The machines that are to be released, at once or when they are free, where they were or where they are."""
         return list({machine.pk: machine for name in MACHINES for machine in self.cleaned_data.get(name, [])}.values())
+
+    @property
+    def carried(self):
+        """What was chosen, as the fields that a page sends on."""
+        chosen = {name: in_short(machine.pk for machine in self.cleaned_data[name]) for name in MACHINES}
+        return {name: value for name, value in chosen.items() if value}
 
 
 class StartForm(forms.Form):

@@ -32,6 +32,6 @@ def excuse_machines(request, job_id):
         "left": left,
         "wrong": sum(candidate.went_wrong for candidate in left),
         "form": form,
-        "chosen": set(map(str, form["machines"].value() or [])),
+        "chosen": form["machines"].value(),
     }
     return render(request, "releases/excuse.html", context)

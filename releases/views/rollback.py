@@ -69,7 +69,7 @@ def _show(request, rollback, form, conflict="", status=200):
         "changed": rollback.changed,
         "out_of_reach": rollback.out_of_reach.values(),
         "tasks": {stage.rollback_task for stage in rollback.stages if stage.rollback_task},
-        "chosen": set(map(str, form["machines"].value() or [])) if form.is_bound else None,
+        "chosen": form["machines"].value() if form.is_bound else None,
         "form": form,
         "token": tokens.issue(request.user, job, what, rollback.version),
         "conflict": conflict,

@@ -73,16 +73,16 @@ def _show(request, stage, form, conflict="", status=200):
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     may_choose = Right.PUBLISH in context["rights"] and (stage.is_open or conflict)
     seen = candidates(stage) if may_choose else []
-    waiting = set(map(str, form["when_free"].value() or []))
+    waiting = form["when_free"].value()
     context |= {
         "form": form if may_choose else None,
         "candidates": seen,
         "candidates_left": any(candidate.state not in ("released", "excused") for candidate in seen),
         "candidates_blocked": sum(not candidate.is_free for candidate in seen),
         # Whoever would have waited for a machine that came free meanwhile still wants it.
-        "chosen": set(map(str, form["machines"].value() or [])) | waiting,
+        "chosen": form["machines"].value() | waiting,
         "waiting": waiting,
-        "moved": set(map(str, form["moved"].value() or [])),
+        "moved": form["moved"].value(),
         "planned": stage.planned_machines(),
         "drift": drifted(seen),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
@@ -126,6 +126,7 @@ def _show_check(request, stage, form, counted):
         "counted": counted,
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
+        "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
         "waiting": form.cleaned_data["when_free"],

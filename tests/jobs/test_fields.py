@@ -1,7 +1,7 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from jobs.fields import MachinesField
+from jobs.fields import MOST, MachinesField, in_short
 from jobs.models import Listing, Machine
 from tests.conftest import list_machines, rows
 
@@ -48,12 +48,21 @@ def test_an_empty_choice_is_an_error_and_never_all(field, value):
         "1 OR 1=1",
         "'; DROP TABLE x;--",
         "$(id)",
+        "1-",
+        "-",
+        "1-2-3",
+        "9-3",
+        "1,,2",
+        ",",
+        "1, 2",
+        "1-0",
+        "1-" + "9" * 19,
     ],
 )
 def test_what_is_no_id_is_refused_with_what_was_typed(field, machines, item):
     error = error_of(field, [str(machines[0].pk), item])
     assert error.code == "malformed"
-    assert item[:40] in error.messages[0]
+    assert any(word in error.messages[0] for word in item[:40].split(","))
 
 
 def test_a_machine_that_is_named_twice_is_refused(field, machines):
@@ -92,3 +101,49 @@ def test_ten_thousand_machines_can_be_chosen(field, payment, django_assert_num_q
     ids = list(Machine.objects.live_in(payment).values_list("pk", flat=True))
     with django_assert_num_queries(1):
         assert len(field.clean([str(pk) for pk in ids])) == 10_000
+
+
+def test_one_value_may_name_machines_by_ranges(field, machines, django_assert_num_queries):
+    first, *_, last = [machine.pk for machine in machines]
+    with django_assert_num_queries(1):
+        assert field.clean([f"{first}-{last - 2},{last}"]) == machines[:4] + machines[5:]
+    assert field.clean([f"{first}-{first + 1}", str(last)]) == [*machines[:2], machines[5]]
+
+
+def test_a_range_that_holds_a_foreign_machine_is_refused(field, machines, orders):
+    [foreign] = list_machines(orders, "ord-1")
+    assert error_of(field, [f"{machines[0].pk}-{foreign.pk}"]).messages == NOT_OFFERED
+
+
+def test_ranges_that_overlap_name_a_machine_twice(field, machines):
+    pk = machines[0].pk
+    assert error_of(field, [f"{pk}-{pk + 2},{pk + 1}"]).code == "twice"
+
+
+@pytest.mark.parametrize(
+    "value", [[f"1-{MOST + 1}"], ["1-999999999999999999"], [f"1-{MOST}", "60000"], [f"1-{MOST},60000-60001"]]
+)
+def test_a_choice_is_bounded_before_it_is_written_out(field, value, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert error_of(field, value).code == "too_many"
+
+
+def test_what_a_form_shows_as_chosen_leaves_out_what_is_no_id(field, machines):
+    assert field.prepare_value(["3", "x", "5-7,-1", machines[0], 9, "1-999999999999"]) == {
+        3,
+        5,
+        6,
+        7,
+        9,
+        machines[0].pk,
+    }
+    assert field.prepare_value(None) == set()
+
+
+@pytest.mark.parametrize(
+    ("ids", "value"),
+    [([], ""), ([7], "7"), ([1, 2], "1-2"), ([9, 1, 3, 2, 8, 5], "1-3,5,8-9"), (range(1, 10_001), "1-10000")],
+)
+def test_ids_in_short(field, ids, value):
+    assert in_short(ids) == value
+    assert field.prepare_value([value]) == set(ids)
