@@ -36,6 +36,7 @@ class ReleaseWorker:
         self.grace = grace
         self.tasks = {}
         self.cancelled = set()
+        self.recording = set()
         self.room_made = asyncio.Event()
         self.draining = asyncio.Event()
         self.given_up = self.hurried = self.stopping = False
@@ -78,13 +79,14 @@ class ReleaseWorker:
 
     async def claim(self):
         """Claims what there is room for and starts on it; whether there was any. Ends what somebody cancelled."""
-        room = 0 if self.draining.is_set() else self.at_once - len(self.tasks)
+        # What has ended and is only being recorded takes no room.
+        room = 0 if self.draining.is_set() else self.at_once - len(self.tasks.keys() - self.recording)
         claimed, unwanted = await self.ledger.ask(self._look, room, list(self.tasks))
         for machine_run in claimed:
             task = asyncio.create_task(self._execute(machine_run))
             self.tasks[machine_run.pk] = task
             task.add_done_callback(lambda _, pk=machine_run.pk: self._done(pk))
-        for pk in (unwanted & self.tasks.keys()) - self.cancelled:
+        for pk in (unwanted & self.tasks.keys()) - self.cancelled - self.recording:
             self.cancelled.add(pk)
             self.tasks[pk].cancel()
         return bool(claimed)
@@ -104,6 +106,7 @@ class ReleaseWorker:
     def _done(self, pk):
         del self.tasks[pk]
         self.cancelled.discard(pk)
+        self.recording.discard(pk)
         self.room_made.set()
 
     async def _execute(self, machine_run):
@@ -127,6 +130,8 @@ class ReleaseWorker:
         except Exception:
             log.exception("Machine run %s failed in the portal itself", machine_run.pk)
             ending = (_unseen(begun), None, BROKEN)
+        self.recording.add(machine_run.pk)
+        self.room_made.set()
         await self.ledger.end(machine_run, keeper, ending)
 
     async def _released_and_checked(self, machine_run, keeper, started):
@@ -203,8 +208,8 @@ class ReleaseWorker:
             part.cancel()
         await self._leave()
         executions = list(self.tasks.values())
-        for task in executions:
-            task.cancel()
+        for pk in self.tasks.keys() - self.recording:
+            self.tasks[pk].cancel()
         await self._see_out(executions)
         # An executor ends a first cancellation itself; a second one goes on.
         for task in [ledger_writer, *executions]:

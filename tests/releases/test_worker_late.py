@@ -1,5 +1,6 @@
 """A worker that stood still for so long that it was given up: what it comes back to is no longer its own."""
 
+import asyncio
 import threading
 import time
 
@@ -8,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from releases.models import MachineRun, Run, Worker
-from tests.at_work import SUCCEEDED, ScriptedExecutor, ended, row, succeed
+from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, ended, row, succeed
 from tests.waiting import wait_until
 from tests.workers import fall_silent
 
@@ -87,3 +88,27 @@ def test_a_check_begins_on_a_machine_that_is_still_its_own(at_work, release_task
     run = start(job, machines[:1])
     assert ended(run).status == Run.Status.SUCCEEDED
     assert working.executor.sent == ["pay-1", "pay-1"]
+
+
+def test_what_was_about_to_be_recorded_when_the_worker_ended_is_noted(at_work, start, job, machines, monkeypatch):
+    """The command on pay-1 ended while the database thread was busy with pay-2, and the worker was told to end."""
+    first, may_begin = Held(), asyncio.Event()
+
+    async def later(started, output):
+        await may_begin.wait()
+        return await succeed(started, output)
+
+    working = at_work(ScriptedExecutor(pay_1=first, pay_2=later), grace=0)
+    run = start(job, machines[:2], failure_budget="")
+    wait_until(lambda: first.running)
+    still = StandsStill(working.worker.ledger, monkeypatch)
+    working.call(may_begin.set)
+    assert still.reached.wait(20)
+    working.call(first.let_go.set)
+    wait_until(lambda: working.worker.ledger.ends)
+    working.drain()
+    wait_until(lambda: working.worker.stopping)
+    still.let_go.set()
+    working.end()
+    assert row(run, "pay-1").status == "unknown"
+    assert "succeeded, exit status 0" in row(run, "pay-1").note
