@@ -51,6 +51,7 @@ class StageBox:
     counts: Counter
     is_current: bool = False
     run: object = None
+    planned: int = 0
 
     @property
     def total(self):
@@ -135,12 +136,14 @@ class JobPicture:
             self.runs[machine_run.run.stage_id] = machine_run.run
 
     def pipeline(self, current=None):
+        planned = Counter(self.job.job_machines.filter(excused_at=None).values_list("planned", flat=True))
         return [
             StageBox(
                 stage,
                 Counter(self._status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
                 stage == current,
                 self.runs.get(stage.pk),
+                planned[stage.kind],
             )
             for stage in self.stages
         ]

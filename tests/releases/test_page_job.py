@@ -200,3 +200,9 @@ def test_what_a_config_service_sent_is_text_and_no_markup(as_user, publisher, jo
 def test_a_released_job_stays_a_record(as_user, requester, job, start, finish, machines):
     Job.objects.filter(pk=job.pk).update(status=Job.Status.RELEASED)
     assert buttons(as_user(requester).get(page("job", job)), job) == []
+
+
+def test_the_plan_stands_in_the_pipeline(as_user, publisher, make_job):
+    said = words(as_user(publisher).get(page("job", make_job(plan_pre_release="1", plan_gray_release="2"))))
+    for planned in ("planned: 1 machine ·", "planned: 2 machines ·", "planned: 3 machines ·"):
+        assert planned in said
