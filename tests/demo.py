@@ -18,7 +18,7 @@ TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 PATIENCE = 60
 
 
-def run_demo(folder, *arguments, **environment):
+def run_demo(folder, *arguments, patience=PATIENCE, **environment):
     """Runs a demo that ends by itself; the answer has its `returncode`, `stdout` and `stderr`."""
     command = [sys.executable, "manage.py", "demo", "--data", str(folder), "--machines", "6", *map(str, arguments)]
     return subprocess.run(
@@ -27,7 +27,7 @@ def run_demo(folder, *arguments, **environment):
         env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
         check=False,
     )
 
