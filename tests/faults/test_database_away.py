@@ -139,7 +139,7 @@ def test_connections_dropped_again_and_again(worker, release, fleet, only):
     dropped = 0
     while Run.objects.get(pk=run.pk).status == Run.Status.RUNNING:
         dropped += database.throw_out()
-        let_pass(0.05)
+        let_pass(0.05 + dropped / 200)  # less and less often, so that a busy computer gets through
     assert set(statuses(run).values()) == {"succeeded"}
     assert all(text(run, name).endswith("1\n2\n3\n4\n5\n6\n") for name in fleet.hostnames)
     assert [len(fleet.executed(name)) for name in fleet.hostnames] == [1, 1, 1]
