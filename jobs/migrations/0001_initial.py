@@ -84,7 +84,7 @@ class Migration(migrations.Migration):
                 ('user', models.CharField(blank=True, max_length=32, verbose_name='SSH user')),
                 ('site', models.CharField(blank=True, max_length=255, verbose_name='site')),
                 ('labels', models.JSONField(blank=True, default=dict, verbose_name='labels')),
-                ('businesses', models.ManyToManyField(related_name='machines', through='jobs.Listing', to='jobs.business')),
+                ('businesses', models.ManyToManyField(related_name='machines', through='jobs.Listing', to='jobs.business', verbose_name='businesses')),
             ],
             options={
                 'verbose_name': 'machine',
@@ -105,7 +105,7 @@ class Migration(migrations.Migration):
                 ('port', models.PositiveIntegerField(default=22, verbose_name='SSH port when chosen')),
                 ('user', models.CharField(blank=True, max_length=32, verbose_name='SSH user when chosen')),
                 ('site', models.CharField(blank=True, max_length=255, verbose_name='site when chosen')),
-                ('planned', models.CharField(blank=True, choices=[('pre-release', 'pre-release'), ('gray-release', 'gray-release'), ('release', 'release')], max_length=20, verbose_name='planned for')),
+                ('planned', models.CharField(blank=True, choices=[('pre-release', 'Pre-release'), ('gray-release', 'Gray release'), ('release', 'Release')], max_length=20, verbose_name='planned for')),
                 ('excused_at', models.DateTimeField(editable=False, null=True, verbose_name='excused')),
                 ('excuse', models.TextField(blank=True, editable=False, verbose_name='excuse')),
                 ('excused_by', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='excused by')),

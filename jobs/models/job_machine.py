@@ -7,6 +7,7 @@ from jobs.plan import PLANNED
 
 # What a job remembers of a machine, to tell when it has moved since.
 PLACE = ("address", "port", "user", "site")
+STAGES = list(zip(PLANNED, (_("Pre-release"), _("Gray release"), _("Release")), strict=True))
 
 
 class JobMachineQuerySet(models.QuerySet):
@@ -44,7 +45,7 @@ class JobMachine(models.Model):
     port = models.PositiveIntegerField(_("SSH port when chosen"), default=22)
     user = models.CharField(_("SSH user when chosen"), max_length=32, blank=True)
     site = models.CharField(_("site when chosen"), max_length=255, blank=True)
-    planned = models.CharField(_("planned for"), max_length=20, blank=True, choices=[(kind, kind) for kind in PLANNED])
+    planned = models.CharField(_("planned for"), max_length=20, blank=True, choices=STAGES)
     excused_at = models.DateTimeField(_("excused"), null=True, editable=False)
     excused_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

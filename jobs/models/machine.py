@@ -21,7 +21,9 @@ class Machine(models.Model):
     user = models.CharField(_("SSH user"), max_length=32, blank=True)
     site = models.CharField(_("site"), max_length=255, blank=True)
     labels = models.JSONField(_("labels"), default=dict, blank=True)
-    businesses = models.ManyToManyField("jobs.Business", through="Listing", related_name="machines")
+    businesses = models.ManyToManyField(
+        "jobs.Business", through="Listing", related_name="machines", verbose_name=_("businesses")
+    )
 
     objects = MachineQuerySet.as_manager()
 
