@@ -5,10 +5,12 @@ from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
 from django.http import Http404
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs.access import get_job
 from jobs.forms import ApprovalForm, JobForm, ReasonForm
+from jobs.machine_list import MachineList, lean
 from jobs.models import Business, Job, JobMoved
 from jobs.rights import Right
 
@@ -29,6 +31,7 @@ def job_list(request):
     return render(request, "jobs/job_list.html", context | {"page": page_of(request, jobs, JOBS_PER_PAGE)})
 
 
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def new_job(request):
@@ -38,12 +41,13 @@ def new_job(request):
     business = _chosen_business(request, businesses)
     business.refresh_machines()
     form = JobForm(_posted(request), user=request.user, business=business)
-    if request.method == "POST" and form.is_valid():
+    if _is_sent(request) and form.is_valid():
         form.instance.ask(request.user, form.cleaned_data["machines"])
         return redirect("job", form.instance.pk)
     return _job_form(request, form, business)
 
 
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def edit_job(request, job_id):
@@ -53,7 +57,7 @@ def edit_job(request, job_id):
         return redirect("job", job.pk)
     job.business.refresh_machines()
     form = JobForm(_posted(request), user=request.user, business=job.business, instance=job)
-    if request.method == "POST" and form.is_valid():
+    if _is_sent(request) and form.is_valid():
         return _step(request, job, _("Saved. It needs approval again."), job.edit, form.cleaned_data["machines"])
     return _job_form(request, form, job.business)
 
@@ -106,10 +110,20 @@ def _posted(request):
     return request.POST if request.method == "POST" else None
 
 
+def _is_sent(request):
+    """Whether the form is to be taken; a page without scripts may only ask for another page of its list."""
+    return request.method == "POST" and "list" not in request.POST
+
+
 def _job_form(request, form, business):
-    machines = form.fields["machines"].queryset.order_by("site", "hostname")
-    chosen = form["machines"].value()
-    context = {"form": form, "business": business, "machines": machines, "chosen": chosen}
+    if "list" in request.POST:
+        form.errors.clear()
+    listed = MachineList(
+        machines=lean(form.fields["machines"].queryset),
+        chosen={"machines": form["machines"].value()},
+        asked_page=request.POST.get("list"),
+    )
+    context = {"form": form, "business": business, "list": listed}
     requester = form.instance.requester if form.instance.pk else request.user
     approvers = business.members_with(Right.APPROVE).exclude(pk=requester.pk)
     return render(request, "jobs/job_form.html", context | {"approvers": approvers})

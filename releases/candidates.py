@@ -2,24 +2,31 @@
 
 from dataclasses import dataclass
 
+from django.db.models import Prefetch
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
+from deploy_portal.templatetags.portal import status_word
+from jobs.machine_list import Note, lean
 from jobs.models import JobMachine, Listing, Machine
-from releases.models import MachineRun, ReleaseStage
+from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import FAILURES
 from releases.models.run import with_versions
 
 
 @dataclass
 class Candidate:
-    """`state` is "free", "held", "gone", "changed" (moved since it was chosen), "released" or "excused".
+    """`machine` is a row of `lean`, or an instance.
+
+    `state` is "free", "held", "gone", "changed" (moved since it was chosen), "released" or "excused".
 
     `by` is the machine run that holds or released it.
 
     `last`, where it was asked for, is the newest machine run of the job there.
     """
 
-    machine: Machine
+    machine: object
     state: str
     by: MachineRun | None = None
     gone_at: object = None
@@ -40,28 +47,55 @@ class Candidate:
 
     @property
     def why_not(self):
+        name = self.machine.hostname
         if self.state == "held":
-            return _("%(machine)s is held by #%(job)s.") % {"machine": self.machine, "job": self.by.run.stage.job_id}
+            return _("%(machine)s is held by #%(job)s.") % {"machine": name, "job": self.by.run.stage.job_id}
         if self.state == "excused":
-            return _("%(machine)s is excused from this job.") % {"machine": self.machine}
+            return _("%(machine)s is excused from this job.") % {"machine": name}
         if self.state == "changed":
-            told = {"machine": self.machine, "was": self.move.was_at, "now": self.move.is_at}
+            told = {"machine": name, "was": self.move.was_at, "now": self.move.is_at}
             return _("%(machine)s was chosen at %(was)s and is at %(now)s now.") % told
         if self.state == "gone":
-            return _("%(machine)s is gone from the config service.") % {"machine": self.machine}
-        return _("%(machine)s is already released by this job.") % {"machine": self.machine}
+            return _("%(machine)s is gone from the config service.") % {"machine": name}
+        return _("%(machine)s is already released by this job.") % {"machine": name}
+
+    @property
+    def note(self):
+        """What a stage page tells beside the machine when it is not free."""
+        if self.state == "released":
+            return Note("succeeded", _("Released"), self._told, blocks=True)
+        note = Note(self.state, str(status_word(self.state)), self._told, blocks=True)
+        if self.state == "changed":
+            return note._replace(other="moved", other_words=_("release it there"))
+        return note._replace(other="when_free", other_words=_("start when free")) if self.can_wait else note
+
+    @property
+    def _told(self):
+        if self.state == "held":
+            told = {"job": self.by.run.stage.job, "who": self.by.run.started_by}
+            told |= {"since": _at(self.by.queued_at, "H:i"), "status": self.by.get_status_display().lower()}
+            return _("by %(job)s, %(who)s, since %(since)s, %(status)s") % told
+        if self.state == "changed":
+            return _("was %(was)s, is %(now)s") % {"was": self.move.was_at, "now": self.move.is_at}
+        if self.state == "excused":
+            return _("by %(who)s: %(why)s") % {"who": self.excuse.excused_by, "why": self.excuse.excuse}
+        if self.state == "gone":
+            return _("from the config service, since %(since)s") % {"since": _at(self.gone_at, "m-d H:i")}
+        return _("in %(stage)s") % {"stage": self.by.run.stage.get_kind_display().lower()}
 
 
 def candidates(stage):
     """One Candidate per machine of the job, by site and name; the number of queries does not depend on the machines."""
     job = stage.job
-    machines = with_versions(Machine.objects.filter(jobs=job), job.business).order_by("site", "hostname")
+    machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
     gone = dict(
         Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False).values_list(
             "machine", "gone_at"
         )
     )
-    runs = MachineRun.objects.select_related("run__stage__job__business", "run__started_by")
+    # Many machine runs are of few runs: those are fetched once.
+    whole = Run.objects.select_related("stage__job__business", "started_by")
+    runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
     held = {run.machine_id: run for run in runs.holding().filter(machine__jobs=job)}
     held |= {run.machine_id: run for run in runs.in_job(job).pending()}
     released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
@@ -87,6 +121,10 @@ def candidates(stage):
     seen = [see(machine) for machine in machines]
     _look_for_new_names(job, seen)
     return seen
+
+
+def _at(time, form):
+    return date_format(localtime(time), form)
 
 
 def _look_for_new_names(job, seen):

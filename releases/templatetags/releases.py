@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deploy_portal.templatetags.portal import status_word
-from jobs.models import Event
+from jobs.models import Event, Machine
 from releases.models import Kind
 from releases.models.run import with_versions
 
@@ -29,14 +29,11 @@ TONES = {
 
 
 @register.simple_tag
-def versions_on(machines, business):
-    """{machine id: the version that the ledger last saw put there} for the machines of a queryset."""
-    return dict(with_versions(machines.order_by(), business).values_list("pk", "now_on"))
-
-
-@register.filter
-def get(mapping, key):
-    return mapping.get(key)
+def add_versions(machine_list, business):
+    """Tells a MachineList of a business which version the ledger last saw put on each of its machines."""
+    machines = with_versions(Machine.objects.live_in(business), business)
+    machine_list.versions = dict(machines.order_by().values_list("pk", "now_on"))
+    return ""
 
 
 @register.filter

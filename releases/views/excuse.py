@@ -2,9 +2,11 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
 from jobs.access import get_job
+from jobs.machine_list import MachineList, Note
 from jobs.models import JobMoved
 from jobs.rights import Right
 from releases.candidates import left_to_do
@@ -12,6 +14,7 @@ from releases.forms import ExcuseForm
 from releases.models import MachinesHeld, ReleaseStage
 
 
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def excuse_machines(request, job_id):
@@ -19,7 +22,7 @@ def excuse_machines(request, job_id):
     job = get_job(request.user, job_id, Right.PUBLISH)
     left = left_to_do(job)
     form = ExcuseForm(request.POST if request.method == "POST" else None, left=left)
-    if form.is_valid():
+    if "list" not in request.POST and form.is_valid():
         try:
             ReleaseStage.objects.excuse(job, form.cleaned_data["machines"], request.user, form.cleaned_data["reason"])
         except (JobMoved, MachinesHeld) as conflict:
@@ -27,11 +30,25 @@ def excuse_machines(request, job_id):
             return redirect("excuse_machines", job.pk)
         messages.success(request, _("Excused: the job is done without them."))
         return redirect("job", job.pk)
-    context = {
-        "job": job,
-        "left": left,
-        "wrong": sum(candidate.went_wrong for candidate in left),
-        "form": form,
-        "chosen": form["machines"].value(),
-    }
+    if "list" in request.POST:  # from a page without scripts: another page of its list
+        form.errors.clear()
+    context = {"job": job, "form": form, "list": _listed(form, left, request.POST.get("list"))}
     return render(request, "releases/excuse.html", context)
+
+
+def _listed(form, left, page):
+    wrong = {candidate.machine.pk for candidate in left if candidate.went_wrong}
+    return MachineList(
+        machines=[candidate.machine for candidate in left],
+        chosen={"machines": form["machines"].value()},
+        versions={candidate.machine.pk: candidate.machine.now_on for candidate in left},
+        notes={candidate.machine.pk: _note(candidate) for candidate in left if candidate.last or not candidate.is_free},
+        marks={"wrong": (_("Went wrong %(n)s"), wrong)},
+        asked_page=page,
+    )
+
+
+def _note(candidate):
+    """How it ended on the machine, and why it can not be released now."""
+    last, words = candidate.last, "" if candidate.is_free else candidate.why_not
+    return Note(last.status, last.get_status_display(), words) if last else Note(words=words)

@@ -5,10 +5,12 @@ from django.core.exceptions import BadRequest
 from django.http import Http404
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs.access import get_job
 from jobs.forms import ReasonForm
+from jobs.machine_list import MachineList, Note
 from jobs.models import JobMoved
 from jobs.rights import Right
 from jobs.shares import share_of
@@ -22,6 +24,7 @@ from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.pictures import JobPicture, RunPicture
 
 
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def stage_page(request, job_id, kind):
@@ -47,6 +50,9 @@ def stage_page(request, job_id, kind):
 
 def _submit(request, stage, form):
     """Checks what was chosen, or starts it; one token starts one run, however often it is posted."""
+    if "list" in request.POST:  # from a page without scripts: another page of its list
+        form.errors.clear()
+        return _show(request, stage, form)
     step = request.POST.get("step")
     if step not in ("check", "start"):
         raise BadRequest(_("A stage form is posted with step=check or step=start."))
@@ -73,22 +79,33 @@ def _show(request, stage, form, conflict="", status=200):
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     may_choose = Right.PUBLISH in context["rights"] and (stage.is_open or conflict)
     seen = candidates(stage) if may_choose else []
-    waiting = form["when_free"].value()
     context |= {
         "form": form if may_choose else None,
-        "candidates": seen,
         "candidates_left": any(candidate.state not in ("released", "excused") for candidate in seen),
-        "candidates_blocked": sum(not candidate.is_free for candidate in seen),
-        # Whoever would have waited for a machine that came free meanwhile still wants it.
-        "chosen": form["machines"].value() | waiting,
-        "waiting": waiting,
-        "moved": form["moved"].value(),
-        "planned": stage.planned_machines(),
+        "list": _listed(stage, form, seen, request.POST.get("list")),
         "drift": drifted(seen),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
         "conflict": conflict,
     }
     return render(request, "releases/stage.html", context, status=status)
+
+
+def _listed(stage, form, seen, page):
+    planned = stage.planned_machines()
+    notes = dict.fromkeys(planned, Note(words=_("planned")))
+    notes |= {candidate.machine.pk: candidate.note for candidate in seen if not candidate.is_free}
+    blocked = {candidate.machine.pk for candidate in seen if not candidate.is_free}
+    waiting = form["when_free"].value()
+    # Whoever would have waited for a machine that came free meanwhile still wants it.
+    chosen = {"machines": form["machines"].value() | waiting, "when_free": waiting, "moved": form["moved"].value()}
+    return MachineList(
+        machines=[candidate.machine for candidate in seen],
+        chosen=chosen,
+        versions={candidate.machine.pk: candidate.machine.now_on for candidate in seen},
+        notes=notes,
+        marks={"planned": (_("Planned %(n)s"), planned), "blocked": (_("Blocked %(n)s"), blocked)},
+        asked_page=page,
+    )
 
 
 def _told_of(request, stage):
@@ -110,8 +127,8 @@ def _told_of(request, stage):
 
 def _to_try_again(stage):
     """How many of the machines that failed, or were not run, can be had now."""
-    offered = stage.offered_machines()
-    return {what: offered.filter(pk__in=stage.to_try_again(what)).count() for what in TO_TRY_AGAIN}
+    offered = set(stage.offered_machines().values_list("pk", flat=True))
+    return {what: len(offered.intersection(stage.to_try_again(what))) for what in TO_TRY_AGAIN}
 
 
 def _show_check(request, stage, form, counted):

@@ -1,81 +1,47 @@
-// Choosing machines from a server-rendered table: search, groups, ranges, pasted names. Works on
-//   <fieldset data-picker> … <tbody><tr data-hostname data-address data-site data-labels='{"rack": "a1"}' data-is="planned"
-//     data-blocked="why not"><td><input type="checkbox" name="machines" value="7"></td> … </tr></tbody></fieldset>
-// Tools and words: templates/_picker_tools.html, _picker_sum.html. A word's plural forms are data-one and data-other.
+// Choosing machines out of a list that came as data: search, groups, ranges, pasted names. Works on
+//   <fieldset data-picker> of templates/_picker.html, whose plain table it replaces.
+// What is chosen is kept on the machines and not in the page, which shows the first ones of what was found; picker_data.js
+// reads the list and writes the choice. A word's plural forms are data-one and data-other.
 "use strict";
 
 (() => {
-  const LARGEST_RANGE = 10000;
-  const natural = new Intl.Collator(undefined, { numeric: true });
-
-  const fill = (words, ...values) => values.reduce((text, value) => text.replace("%d", value), words ?? "");
+  const { natural, put, readMachines, readPasted, carry } = window.pickerData;
+  const DRAWN = 300; // so many rows at first, and so many more for each click
 
   // Writes the words of an element for these numbers; the first one decides between one and other.
   function say(element, ...numbers) {
     const { zero, one, other } = element.dataset;
     const words = numbers[0] === 0 && zero !== undefined ? zero : numbers[0] === 1 ? one ?? other : other;
-    element.textContent = fill(words, ...numbers);
-  }
-
-  function put(lists, key, value) {
-    if (lists.has(key)) lists.get(key).push(value);
-    else lists.set(key, [value]);
-  }
-
-  // web-[001-003] -> web-001, web-002, web-003; the width of the first number is kept.
-  function expand(word) {
-    const range = /^(.*?)\[(\d+)-(\d+)\](.*)$/.exec(word);
-    if (!range) return [word];
-    const [, before, from, to, after] = range;
-    if (+to < +from || to - from >= LARGEST_RANGE) return [word];
-    const ends = expand(after);
-    if ((to - from + 1) * ends.length > LARGEST_RANGE) return [word];
-    const words = [];
-    for (let n = +from; n <= +to; n++) {
-      for (const end of ends) words.push(before + String(n).padStart(from.length, "0") + end);
-    }
-    return words;
-  }
-
-  function readRow(row) {
-    const { hostname, address = "", site = "", labels = "{}", blocked = "" } = row.dataset;
-    const values = JSON.parse(labels);
-    return {
-      row, hostname, address, site, blocked, labels: values,
-      box: row.querySelector("input[type=checkbox]"),
-      wait: row.querySelector("input[name=when_free], input[name=moved]"), // held or moved: named on its own
-      is: new Set((row.dataset.is ?? "").split(" ")),
-      text: [hostname, address, site, ...Object.values(values), ...Object.entries(values).map(([key, value]) => `${key}=${value}`)]
-        .join("\n").toLowerCase(),
-      shown: true,
-    };
+    element.textContent = numbers.reduce((text, number) => text.replace("%d", number), words ?? "");
   }
 
   function start(picker) {
     const part = (name) => picker.querySelector(`[data-picker-${name}]`);
+    const copy = (name) => part(name).content.firstElementChild.cloneNode(true);
     const table = picker.querySelector("table");
-    const machines = [...table.querySelectorAll("tr[data-hostname]")].map(readRow);
-    const byRow = new Map(machines.map((machine) => [machine.row, machine]));
+    const machines = readMachines(JSON.parse(document.getElementById("machines-data").textContent));
     const chips = [...picker.querySelectorAll("[data-picker-show]")];
     const mains = [...document.querySelectorAll("[data-picker-main]")].filter((main) => main.form === picker.form);
-    const groupRow = part("group-row");
-    let groups = []; // {body, header, members}
+    const byRow = new Map(); // what a drawn row stands for: a machine, or a group
+    const keep = carry(picker.form, machines);
+    let groups = []; // {name, members, found, more, header}
     let filter = "";
-    let lastRow = null;
+    let last = null; // the machine that was clicked last
     let pasted = [];
 
-    const chosen = (machine) => (machine.box.checked && !machine.box.disabled) || machine.wait?.checked;
+    const chosen = (machine) => machine.on || machine.otherOn;
     const passes = (machine) => filter === ""
-      || (filter === "selected" ? chosen(machine) : filter === "blocked" ? machine.box.disabled : machine.is.has(filter));
+      || (filter === "selected" ? chosen(machine) : filter === "blocked" ? machine.blocked : machine.is.has(filter));
 
-    // ---- What is shown ----
+    // ---- What is found ----
     function search() {
       const words = part("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-      for (const machine of machines) {
-        const shown = passes(machine) && words.every((word) => machine.text.includes(word));
-        if (shown !== machine.shown) machine.row.hidden = !(machine.shown = shown);
+      for (const machine of machines) machine.found = passes(machine) && words.every((word) => machine.text.includes(word));
+      for (const group of groups) {
+        group.found = group.members.filter((machine) => machine.found);
+        group.more = 0;
       }
-      count();
+      draw();
     }
 
     function group(key) {
@@ -84,85 +50,131 @@
       for (const machine of machines) put(members, value(machine), machine);
       const names = [...members.keys()]; // sites keep the order of the page
       if (key !== "site") names.sort(natural.compare);
-      const bodies = document.createDocumentFragment();
-      groups = names.map((name) => {
-        const body = document.createElement("tbody");
-        let header = null;
-        if (key) {
-          body.append(groupRow.content.cloneNode(true));
-          header = body.firstElementChild;
-          header.querySelector("[data-group-name]").textContent = name || "–";
-          header.querySelector("input").setAttribute("aria-label", name || "–");
-        }
-        body.append(...members.get(name).map((machine) => machine.row));
-        bodies.append(body);
-        return { body, header, members: members.get(name) };
-      });
-      for (const body of [...table.tBodies]) body.remove();
-      table.append(bodies);
-      count();
+      groups = names.map((name) => ({ name, members: members.get(name), titled: key !== "" }));
+      search();
     }
 
-    // ---- What is counted ----
-    function count() {
-      let found = 0, free = 0, selected = 0, hidden = 0;
+    // ---- What is drawn ----
+    function draw() {
+      let room = DRAWN;
+      byRow.clear();
+      const bodies = groups.filter(({ found }) => found.length > 0).slice(0, DRAWN).map((group) => {
+        const body = document.createElement("tbody");
+        const rows = group.found.slice(0, room + group.more);
+        room = Math.max(0, room - rows.length);
+        group.header = group.titled ? header(group) : null;
+        body.append(...(group.header ? [group.header] : []), ...rows.map(row));
+        if (rows.length < group.found.length) body.append(more(group, group.found.length - rows.length));
+        return body;
+      });
+      for (const body of [...table.tBodies]) body.remove();
+      table.append(...bodies);
+      refresh();
+    }
+
+    function header(group) {
+      const row = copy("group-row");
+      row.querySelector("[data-group-name]").textContent = group.name || "–";
+      row.querySelector("input").setAttribute("aria-label", group.name || "–");
+      byRow.set(row, group);
+      return row;
+    }
+
+    function more(group, left) {
+      const row = copy("more-row");
+      say(row.querySelector("[data-picker-more]"), left);
+      byRow.set(row, group);
+      return row;
+    }
+
+    function row(machine) {
+      machine.row ??= make(machine);
+      byRow.set(machine.row, machine);
+      return machine.row;
+    }
+
+    function make(machine) {
+      const row = copy("row");
+      const [, name, address, site, version, told] = row.cells;
+      row.dataset.hostname = machine.hostname;
+      row.classList.toggle("gone", machine.status === "gone");
+      machine.box = row.querySelector("input");
+      machine.box.id = `m${machine.id}`;
+      machine.box.disabled = machine.blocked;
+      name.firstElementChild.htmlFor = machine.box.id;
+      name.querySelector("code").textContent = machine.hostname;
+      address.firstElementChild.textContent = machine.address;
+      site.textContent = machine.site;
+      version.firstElementChild.textContent = machine.version || "–";
+      if (machine.word) told.append(element("span", machine.word, `status ${machine.status}`));
+      if (machine.words) told.append(element("small", machine.words));
+      if (machine.other) told.lastElementChild.append(" ", element("span", "·", "more"), " ", otherBox(machine));
+      return row;
+    }
+
+    function element(name, words, classes = "") {
+      const made = document.createElement(name);
+      made.textContent = words;
+      made.className = classes;
+      return made;
+    }
+
+    function otherBox(machine) {
+      const label = document.createElement("label");
+      machine.otherBox = document.createElement("input");
+      Object.assign(machine.otherBox, { type: "checkbox", autocomplete: "off" });
+      label.append(machine.otherBox, ` ${machine.otherWords}`);
+      return label;
+    }
+
+    // Makes what is drawn say what is chosen.
+    function refresh() {
+      for (const [row, machine] of byRow) {
+        if (row !== machine.row) continue;
+        machine.box.checked = machine.on;
+        if (machine.otherBox) machine.otherBox.checked = machine.otherOn;
+      }
+      for (const { header, found } of groups) if (header) count(header, found);
+      const all = machines.filter(chosen);
+      const found = machines.filter((machine) => machine.found);
       const sites = new Map();
-      for (const machine of machines) {
-        if (machine.shown) found++;
-        if (machine.shown && !machine.box.disabled) free++;
-        if (chosen(machine)) {
-          selected++;
-          sites.set(machine.site, (sites.get(machine.site) ?? 0) + 1);
-          if (!machine.shown) hidden++;
-        }
-      }
-      for (const { body, header, members } of groups) {
-        const shown = members.filter((machine) => machine.shown);
-        body.hidden = shown.length === 0;
-        if (!header) continue;
-        const able = shown.filter((machine) => !machine.box.disabled);
-        const on = able.filter((machine) => machine.box.checked).length;
-        const box = header.querySelector("input");
-        box.disabled = able.length === 0;
-        box.checked = on > 0 && on === able.length;
-        box.indeterminate = on > 0 && on < able.length;
-        say(header.querySelector("[data-group-count]"), shown.length, on);
-      }
-      say(part("all"), free);
-      part("all").disabled = free === 0;
-      part("none").hidden = found > 0;
-      say(part("selected"), selected);
+      for (const { site } of all) sites.set(site, (sites.get(site) ?? 0) + 1);
       part("sites").textContent = [...sites].map(([site, n]) => `${site} ${n}`).join(" · ");
+      part("none").hidden = found.length > 0;
+      part("all").disabled = found.every((machine) => machine.blocked);
+      part("clear").hidden = all.length === 0;
+      const hidden = all.filter((machine) => !machine.found).length;
       part("hidden").hidden = hidden === 0;
       say(part("hidden"), hidden);
-      part("clear").hidden = selected === 0;
-      for (const chip of chips) if (chip.dataset.pickerShow === "selected") say(chip, selected);
+      say(part("all"), found.filter((machine) => !machine.blocked).length);
+      say(part("selected"), all.length);
+      for (const chip of chips) if (chip.dataset.pickerShow === "selected") say(chip, all.length);
       for (const main of mains) {
-        say(main, selected);
-        main.disabled = selected === 0;
+        say(main, all.length);
+        main.disabled = all.length === 0;
       }
+    }
+
+    function count(header, found) {
+      const able = found.filter((machine) => !machine.blocked);
+      const on = able.filter((machine) => machine.on).length;
+      const box = header.querySelector("input");
+      box.disabled = able.length === 0;
+      box.checked = on > 0 && on === able.length;
+      box.indeterminate = on > 0 && on < able.length;
+      say(header.querySelector("[data-group-count]"), found.length, on);
     }
 
     function choose(some, on) {
       for (const machine of some) {
-        if (!machine.box.disabled) machine.box.checked = on;
-        if (machine.wait && !on) machine.wait.checked = false;
+        if (!machine.blocked) machine.on = on;
+        if (!on) machine.otherOn = false;
       }
-      count();
+      refresh();
+      keep();
     }
 
     // ---- Pasted names ----
-    function namesOf() {
-      const names = new Map();
-      for (const machine of machines) {
-        const { hostname, address } = machine;
-        for (const name of new Set([hostname, hostname.split(".")[0], address].map((text) => text.toLowerCase()))) {
-          if (name) put(names, name, machine);
-        }
-      }
-      return names;
-    }
-
     function list(name, words) {
       const item = part(`paste-${name}`);
       item.hidden = words.length === 0;
@@ -170,21 +182,13 @@
       for (const code of item.querySelectorAll("code")) code.textContent = words.join(", ");
     }
 
-    function readPaste() {
-      const names = namesOf();
-      const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
-      for (const word of part("paste-text").value.split(/[\s,;，；、]+/).filter(Boolean).flatMap(expand)) {
-        const exact = names.get(word.toLowerCase()) ?? [];
-        if (exact.length === 0) missing.add(word);
-        else if (exact.length > 1) ambiguous.add(`${word} (${exact.map((machine) => machine.hostname).join(" / ")})`);
-        else if (exact[0].box.disabled) blocked.add(exact[0].hostname + (exact[0].blocked && ` (${exact[0].blocked})`));
-        else found.add(exact[0]);
-      }
-      pasted = [...found];
-      list("found", pasted.map((machine) => machine.hostname));
-      list("blocked", [...blocked]);
-      list("ambiguous", [...ambiguous]);
-      list("missing", [...missing]);
+    function paste() {
+      const { found, blocked, ambiguous, missing } = readPasted(part("paste-text").value, machines);
+      pasted = found;
+      list("found", pasted);
+      list("blocked", blocked);
+      list("ambiguous", ambiguous);
+      list("missing", missing);
       say(part("paste-add"), pasted.length);
       part("paste-add").disabled = pasted.length === 0;
     }
@@ -192,7 +196,7 @@
     // ---- Events, all on the fieldset ----
     picker.addEventListener("input", (event) => {
       if (event.target === part("search")) search();
-      if (event.target === part("paste-text")) readPaste();
+      if (event.target === part("paste-text")) paste();
       if (event.target === part("group")) group(event.target.value);
     });
 
@@ -207,7 +211,7 @@
         for (const other of chips) other.setAttribute("aria-pressed", other === chip);
         search();
       } else if (event.target.closest("[data-picker-all]")) {
-        choose(machines.filter((machine) => machine.shown), true);
+        choose(machines.filter((machine) => machine.found), true);
       } else if (event.target.closest("[data-picker-clear]")) {
         choose(machines, false);
       } else if (event.target.closest("[data-picker-paste]")) {
@@ -218,22 +222,36 @@
         if (open) part("paste-text").focus();
       } else if (event.target.closest("[data-picker-paste-add]")) {
         choose(pasted, true);
+      } else if (event.target.closest("[data-picker-more]")) {
+        showMore(byRow.get(event.target.closest("tr")));
       } else if (event.target.matches("tbody input[type=checkbox]")) {
-        clickBox(event);
+        clickBox(byRow.get(event.target.closest("tr")), event);
       }
     });
 
-    function clickBox(event) {
-      const row = event.target.closest("tr");
-      const group = groups.find(({ header }) => header === row);
-      if (group) return choose(group.members.filter((machine) => machine.shown), event.target.checked);
-      if (event.shiftKey && byRow.has(lastRow) && byRow.get(lastRow).shown) {
-        const shown = groups.flatMap(({ members }) => members).filter((machine) => machine.shown);
-        const ends = [shown.indexOf(byRow.get(lastRow)), shown.indexOf(byRow.get(row))].sort((a, b) => a - b);
-        choose(shown.slice(ends[0], ends[1] + 1), event.target.checked);
-      }
-      lastRow = row;
-      return count();
+    // The focus goes to the first row that was not there before.
+    function showMore(group) {
+      const before = group.found.filter(({ row }) => byRow.has(row)).length;
+      group.more += DRAWN;
+      draw();
+      group.found[before].box.focus();
+    }
+
+    function clickBox(clicked, event) {
+      const { checked } = event.target;
+      if (clicked.members) return choose(clicked.found, checked);
+      const some = event.shiftKey && last?.found ? between(last, clicked) : [clicked];
+      last = clicked;
+      if (event.target !== clicked.otherBox) return choose(some, checked);
+      clicked.otherOn = checked;
+      refresh();
+      return keep();
+    }
+
+    function between(one, other) {
+      const found = groups.flatMap((group) => group.found);
+      const ends = [found.indexOf(one), found.indexOf(other)].sort((a, b) => a - b);
+      return found.slice(ends[0], ends[1] + 1);
     }
 
     // ---- Start ----
@@ -241,11 +259,11 @@
       const option = new Option(part("group").dataset.label.replace("%s", key), `label:${key}`);
       part("group").append(option);
     }
+    part("plain")?.remove();
     for (const element of picker.querySelectorAll("[data-picker-script]")) element.hidden = false;
     group(part("group").value);
-    readPaste();
-    search();
-    // A browser that goes back restores the boxes after the scripts ran.
+    paste();
+    // A browser that goes back restores the search after the scripts ran.
     window.addEventListener("pageshow", search);
   }
 

@@ -1,0 +1,138 @@
+// The machines of a picker: read from the data of the page, named by a text, and written as the fields of its form.
+"use strict";
+
+window.pickerData = (() => {
+  const LARGEST_RANGE = 10000;
+  const natural = new Intl.Collator(undefined, { numeric: true });
+
+  function put(lists, key, value) {
+    if (lists.has(key)) lists.get(key).push(value);
+    else lists.set(key, [value]);
+  }
+
+  // ---- Sets of ids as text: 1-200,205 ----
+  function fromText(text) {
+    const ids = new Set();
+    for (const word of (text ?? "").split(",").filter(Boolean)) {
+      const [first, last = first] = word.split("-").map(Number);
+      for (let id = first; id <= last; id++) ids.add(id);
+    }
+    return ids;
+  }
+
+  function toText(ids) {
+    const ranges = [];
+    for (const id of ids.sort((a, b) => a - b)) {
+      const last = ranges.at(-1);
+      if (last && id === last[1] + 1) last[1] = id;
+      else ranges.push([id, id]);
+    }
+    return ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",");
+  }
+
+  // ---- The list: jobs/machine_list.py writes it ----
+  function readMachines(data) {
+    const table = ([values, rows]) => rows.map((row) => values[row]);
+    const sites = table(data.sites), versions = table(data.versions), notes = table(data.notes);
+    const labels = table([data.labels[0].map((text) => JSON.parse(text)), data.labels[1]]);
+    const marks = Object.entries(data.marks).map(([name, ids]) => [name, fromText(ids)]);
+    const chosen = Object.fromEntries(Object.entries(data.chosen).map(([name, ids]) => [name, fromText(ids)]));
+    let id = 0;
+    return data.ids.map((step, n) => {
+      id += step;
+      const [status = "", word = "", words = "", blocked = false, other = "", otherWords = ""] = notes[n];
+      const [hostname, address, site] = [data.hostnames[n], data.addresses[n], sites[n]];
+      return {
+        id, hostname, address, site, labels: labels[n], version: versions[n],
+        status, word, words, blocked, other, otherWords,
+        is: new Set(marks.filter(([, ids]) => ids.has(id)).map(([name]) => name)),
+        text: [hostname, address, site, ...Object.entries(labels[n]).flatMap(([key, value]) => [value, `${key}=${value}`])]
+          .join("\n").toLowerCase(),
+        on: !blocked && chosen.machines.has(id), // the selection: kept here, whatever is shown
+        otherOn: other !== "" && chosen[other].has(id), // held or moved: named on its own
+        found: true,
+      };
+    });
+  }
+
+  // ---- Names ----
+  // web-[001-003] -> web-001, web-002, web-003; the width of the first number is kept.
+  function expand(word) {
+    const range = /^(.*?)\[(\d+)-(\d+)\](.*)$/.exec(word);
+    if (!range) return [word];
+    const [, before, from, to, after] = range;
+    if (+to < +from || to - from >= LARGEST_RANGE) return [word];
+    const ends = expand(after);
+    if ((to - from + 1) * ends.length > LARGEST_RANGE) return [word];
+    const words = [];
+    for (let n = +from; n <= +to; n++) {
+      for (const end of ends) words.push(before + String(n).padStart(from.length, "0") + end);
+    }
+    return words;
+  }
+
+  function namesOf(machines) {
+    const names = new Map();
+    for (const machine of machines) {
+      const { hostname, address } = machine;
+      for (const name of new Set([hostname, hostname.split(".")[0], address].map((text) => text.toLowerCase()))) {
+        if (name) put(names, name, machine);
+      }
+    }
+    return names;
+  }
+
+  // Which machines a text names; in words those that can not be chosen, that may be several, and that are none.
+  function readPasted(text, machines) {
+    const names = namesOf(machines);
+    const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
+    for (const word of text.split(/[\s,;，；、]+/).filter(Boolean).flatMap(expand)) {
+      const exact = names.get(word.toLowerCase()) ?? [];
+      if (exact.length === 0) missing.add(word);
+      else if (exact.length > 1) ambiguous.add(`${word} (${exact.map((machine) => machine.hostname).join(" / ")})`);
+      else if (exact[0].blocked) blocked.add(`${exact[0].hostname} (${exact[0].word.toLowerCase()})`);
+      else found.add(exact[0]);
+    }
+    return { found: [...found], blocked: [...blocked], ambiguous: [...ambiguous], missing: [...missing] };
+  }
+
+  // ---- The choice: one field of the form, and one for each other way to name a machine ----
+  function choiceOf(machines) {
+    const ids = new Map();
+    for (const { id, on, other, otherOn } of machines) {
+      if (on) put(ids, "machines", id);
+      if (otherOn) put(ids, other, id);
+    }
+    return new Map([...ids].map(([name, some]) => [name, toText(some)]));
+  }
+
+  // Sends the choice with the form. Whoever comes back finds what was chosen, if what this returns is called on changes.
+  function carry(form, machines) {
+    const [how] = performance.getEntriesByType("navigation");
+    if (how?.type === "back_forward" && history.state?.machines) restore(machines, history.state.machines);
+    form.addEventListener("formdata", ({ formData }) => {
+      for (const [name, value] of choiceOf(machines)) formData.append(name, value);
+    });
+    let timer = 0;
+    const keep = () => {
+      clearTimeout(timer);
+      history.replaceState({ ...history.state, machines: Object.fromEntries(choiceOf(machines)) }, "");
+    };
+    form.addEventListener("submit", keep);
+    return () => { // browsers take only so many of these in a row
+      clearTimeout(timer);
+      timer = setTimeout(keep, 300);
+    };
+  }
+
+  function restore(machines, kept) {
+    const chosen = (name) => fromText(kept[name]);
+    const sets = { machines: chosen("machines"), when_free: chosen("when_free"), moved: chosen("moved") };
+    for (const machine of machines) {
+      machine.on = !machine.blocked && sets.machines.has(machine.id);
+      machine.otherOn = machine.other !== "" && sets[machine.other].has(machine.id);
+    }
+  }
+
+  return { natural, put, readMachines, readPasted, carry };
+})();
