@@ -37,7 +37,7 @@ class MachinesField(ModelMultipleChoiceField):
         ids = self._ids(value)
         if len(set(ids)) < len(ids):
             raise ValidationError(self.error_messages["twice"], code="twice")
-        offered = {machine.pk: machine for machine in self.queryset.defer("labels")}
+        offered = {machine.pk: machine for machine in self.queryset.order_by().defer("labels")}
         if missing := [pk for pk in ids if pk not in offered]:
             raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
         return [offered[pk] for pk in ids]

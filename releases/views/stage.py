@@ -1,3 +1,6 @@
+from itertools import groupby
+from operator import attrgetter
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -143,6 +146,7 @@ def _show_check(request, stage, form, counted):
         "counted": counted,
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
+        "sites": [(site, [one.hostname for one in there]) for site, there in groupby(machines, attrgetter("site"))],
         "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),

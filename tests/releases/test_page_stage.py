@@ -187,7 +187,7 @@ class TestStarting:
         assert not MachineRun.objects.exists()
         said = words(response)
         assert "payment 2.0 goes to 2 machines , as pre-release ." in said
-        assert "pay-1 , pay-2" in said
+        assert "pay-1, pay-2" in said
         assert "pay-3" not in said
         assert "echo done" in said
         assert "2 batches" in said

@@ -1,0 +1,173 @@
+"""Pages with a list too long for one table: pages of it without scripts, and ten thousand machines by one field."""
+
+import gzip
+import json
+import re
+import sqlite3
+from itertools import accumulate
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+
+from jobs.fields import in_short
+from jobs.models import Job, Listing
+from releases.models import MachineRun, Run
+from tests.conftest import list_machines, mark_fresh, rows
+from tests.pages import checked, ids, offered, page, stage_fields, token_in, words
+
+pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
+
+NEW = reverse("new_job")
+
+
+@pytest.fixture
+def many(payment):
+    """250 machines of payment: three pages of them."""
+    return list_machines(payment, *(f"web-{n:03}" for n in range(250)))
+
+
+@pytest.fixture
+def long_job(make_job, many):
+    return make_job(on=many)
+
+
+def hidden(response, name):
+    """The values of the hidden fields of this name."""
+    return re.findall(rf'<input type="hidden" name="{name}" value="([^"]*)"', response.content.decode())
+
+
+def data_in(response):
+    return json.loads(
+        re.search(r'id="machines-data" type="application/json">(.*?)</script>', response.content.decode())[1]
+    )
+
+
+class TestStagePage:
+    def test_the_first_rows_are_a_table_and_all_of_them_data(self, as_user, publisher, long_job, many):
+        response = as_user(publisher).get(page("stage", long_job))
+        assert offered(response) == set(ids(many[:100]))
+        assert data_in(response.content.decode())["hostnames"] == [machine.hostname for machine in many]
+        assert "1–100 of 250" in words(response)
+
+    def test_other_pages_keep_what_was_chosen_and_typed(self, as_user, publisher, long_job, many):
+        client, address = as_user(publisher), page("stage", long_job)
+        fields = stage_fields(long_job, publisher, [many[0], many[3]], remark="as typed", batch_size="7")
+        second = client.post(address, fields | {"list": "2"})
+        assert offered(second) == set(ids(many[100:200]))
+        assert "as typed" in second.content.decode() and 'value="7"' in second.content.decode()
+        carried = hidden(second, "machines")
+        assert carried == [in_short(ids([many[0], many[3]]))]
+        third = client.post(address, fields | {"machines": [*carried, many[150].pk], "list": "3"})
+        assert hidden(third, "machines") == [in_short(ids([many[0], many[3], many[150]]))]
+        back = client.post(address, fields | {"machines": hidden(third, "machines"), "list": "1"})
+        assert checked(back) == set(ids([many[0], many[3]]))
+
+    def test_what_was_chosen_on_all_pages_is_started(self, as_user, publisher, long_job, many):
+        client, address = as_user(publisher), page("stage", long_job)
+        fields = stage_fields(long_job, publisher, [many[0]])
+        last = client.post(address, fields | {"list": "3"})
+        chosen = [*hidden(last, "machines"), many[249].pk]
+        client.post(address, fields | {"token": token_in(last), "machines": chosen})
+        runs = MachineRun.objects.in_job(long_job)
+        assert set(runs.values_list("machine", flat=True)) == {many[0].pk, many[249].pk}
+
+    def test_another_page_is_no_submit_and_complains_of_nothing(self, as_user, publisher, long_job):
+        fields = stage_fields(long_job, publisher, [], batch_size="many", token="none")
+        response = as_user(publisher).post(page("stage", long_job), fields | {"list": "2"})
+        assert response.status_code == 200
+        assert 'value="many"' in response.content.decode()
+        assert "errorlist" not in response.content.decode()
+        assert not Run.objects.exists()
+
+    def test_another_page_is_for_publishers_only(self, as_user, requester, long_job):
+        assert as_user(requester).post(page("stage", long_job), {"list": "2"}).status_code == 403
+
+    def test_waiting_machines_are_kept_from_page_to_page(self, as_user, publisher, make_job, long_job, start, many):
+        start(long_job, [many[220]])
+        other = make_job("3.0", on=many)
+        fields = stage_fields(other, publisher, [], when_free=[many[220].pk])
+        first = as_user(publisher).post(page("stage", other), fields | {"list": "1"})
+        assert hidden(first, "when_free") == [str(many[220].pk)]
+        last = as_user(publisher).post(page("stage", other), fields | {"list": "3"})
+        box = rf'name="when_free" value="{many[220].pk}" checked'
+        assert re.search(box, last.content.decode())
+        assert not hidden(last, "when_free")
+
+
+class TestOtherPages:
+    def test_a_job_form_has_pages_too(self, as_user, requester, payment, many):
+        client = as_user(requester)
+        fields = {"title": "All of it", "business": payment.pk, "version": "3.0", "machines": ids(many[:2])}
+        second = client.post(NEW, fields | {"list": "2"})
+        assert offered(second) == set(ids(many[100:200]))
+        assert 'value="All of it"' in second.content.decode()
+        assert not Job.objects.exists()
+        client.post(NEW, fields | {"machines": [*hidden(second, "machines"), many[120].pk]})
+        assert set(Job.objects.get().machines.all()) == {many[0], many[1], many[120]}
+
+    def test_an_edit_keeps_its_revision_from_page_to_page(self, as_user, requester, make_job, many):
+        job = make_job(on=many[:150], approved=False)
+        address = page("edit_job", job)
+        response = as_user(requester).get(address)
+        assert hidden(response, "machines") == [in_short(ids(many[100:150]))]
+        fields = {"title": "Less", "version": "2.0", "revision": job.revision, "machines": ids(many[100:150])}
+        as_user(requester).post(address, fields | {"list": "2"})
+        assert job.machines.count() == 150
+        as_user(requester).post(address, fields)
+        assert set(job.machines.all()) == set(many[100:150])
+
+    def test_machines_to_excuse_have_pages_too(self, as_user, publisher, long_job, start, finish, many):
+        start(long_job, [many[249]])
+        finish("failed")
+        client, address = as_user(publisher), page("excuse_machines", long_job)
+        fields = {"machines": [many[249].pk], "reason": "in repair"}
+        second = client.post(address, fields | {"list": "2"})
+        assert hidden(second, "machines") == [str(many[249].pk)]
+        assert ">\nin repair</textarea>" in second.content.decode()
+        assert not long_job.job_machines.exclude(excused_at=None).exists()
+
+
+@pytest.fixture
+def ten_thousand(payment, make_job):
+    """A job for 10,000 machines."""
+    row = rows("x")[0]
+    Listing.objects.take(
+        payment,
+        [
+            type(row)(f"web-{n:05}.sh-1", f"10.1.{n // 250}.{n % 250 + 1}", 22, "", {"rack": f"r{n // 40}"}, "sh-1")
+            for n in range(10_000)
+        ],
+    )
+    mark_fresh(payment)
+    return make_job(on=list(payment.machines.filter(listings__gone_at=None)))
+
+
+@pytest.fixture
+def few_parameters(db):
+    """SQLite as it is built by default in old systems: 999 parameters in a query."""
+    if connection.vendor == "sqlite":
+        connection.ensure_connection()
+        was = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        yield
+        connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, was)
+    else:
+        yield
+
+
+def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(
+    as_user, publisher, ten_thousand, few_parameters
+):
+    client, address = as_user(publisher), page("stage", ten_thousand)
+    shown = client.get(address, headers={"accept-encoding": "gzip"})
+    assert shown.headers["Content-Encoding"] == "gzip"
+    assert len(shown.content) < 100_000
+    data = data_in(gzip.decompress(shown.content).decode())
+    assert len(data["hostnames"]) == 10_000
+    chosen = list(accumulate(data["ids"]))
+    fields = stage_fields(ten_thousand, publisher, [], machines=in_short(chosen), typed_count="10000")
+    check = client.post(address, fields | {"step": "check"})
+    assert "goes to 10000 machines" in words(check)
+    assert hidden(check, "machines") == [in_short(chosen)]
+    assert client.post(address, fields).status_code == 302
+    assert MachineRun.objects.in_job(ten_thousand).count() == 10_000
