@@ -37,10 +37,8 @@ def hidden(response, name):
     return re.findall(rf'<input type="hidden" name="{name}" value="([^"]*)"', response.content.decode())
 
 
-def data_in(response):
-    return json.loads(
-        re.search(r'id="machines-data" type="application/json">(.*?)</script>', response.content.decode())[1]
-    )
+def data_in(text):
+    return json.loads(re.search(r'id="machines-data" type="application/json">(.*?)</script>', text)[1])
 
 
 class TestStagePage:
