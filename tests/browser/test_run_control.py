@@ -98,7 +98,7 @@ def test_a_held_machine_starts_when_it_is_free(publisher_at, worker, make_job, m
     browser.press("Paste names")
     browser.type("[data-picker-paste-text]", "pay-2")
     browser.press("Add the 1 found")
-    browser.click("tr[data-hostname=pay-1] input[name=when_free]")
+    browser.click("tr[data-hostname=pay-1] small input")
     assert "2 selected" in browser.words(".sum")
     browser.press("Check 2 machines")
     browser.wait_for("Wait for the end of other runs: pay-1")
