@@ -111,6 +111,8 @@ class Business(models.Model):
 
     @transaction.atomic
     def _take(self, machines, refused, accept_loss, dry_run):
+        # One answer after the other: each compares what it says with what is there.
+        Business.objects.select_for_update(no_key=True).get(pk=self.pk)
         machines, claimed = self._claimed_elsewhere(machines)
         sync = Sync.of(self, machines, refused + claimed)
         sync.origin = origin.current()

@@ -5,11 +5,33 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 
+# What a config service says of a machine besides its name.
+FACTS = ["address", "port", "user", "site", "labels"]
+
 
 class MachineQuerySet(models.QuerySet):
     def live_in(self, business):
         """The machines that the config service gives for `business` now."""
         return self.filter(pk__in=Listing.objects.live().filter(business=business).values("machine"))
+
+    def put(self, rows):
+        """Writes those of `rows` that are new or not as they were; returns {hostname: id} of all machines."""
+        known = {name: (pk, facts) for pk, name, *facts in self.values_list("pk", "hostname", *FACTS)}
+        changed = [row for row in rows if known.get(row.hostname, (0, None))[1] != _facts(row)]
+        if not changed:
+            return {name: pk for name, (pk, _) in known.items()}
+        self.bulk_create(
+            [Machine(hostname=row.hostname, **dict(zip(FACTS, _facts(row), strict=True))) for row in changed],
+            batch_size=2000,
+            update_conflicts=True,
+            unique_fields=["hostname"],
+            update_fields=FACTS,
+        )
+        return dict(self.values_list("hostname", "pk"))
+
+
+def _facts(row):
+    return [getattr(row, name) for name in FACTS]
 
 
 class Machine(models.Model):
@@ -45,29 +67,34 @@ class ListingQuerySet(models.QuerySet):
         return self.filter(gone_at=None)
 
     def take(self, business, rows):
-        """Makes `rows` the whole list of `business`: machines are added and updated, those not in it are gone."""
+        """Makes `rows` the whole list of `business`: machines are added and updated, those not in it are gone.
+
+        Only what is new or has changed is written row by row.
+        """
         # One moment for all, since SQLite's Now() is too coarse to compare; one order, so that no two syncs deadlock.
         seen_at = database_now()
         rows = sorted(rows, key=lambda row: row.hostname)
-        Machine.objects.bulk_create(
-            [
-                Machine(hostname=r.hostname, address=r.address, port=r.port, user=r.user, site=r.site, labels=r.labels)
-                for r in rows
-            ],
-            batch_size=2000,
-            update_conflicts=True,
-            unique_fields=["hostname"],
-            update_fields=["address", "port", "user", "site", "labels"],
-        )
-        ids = dict(Machine.objects.values_list("hostname", "pk"))
+        ids = Machine.objects.put(rows)
+        listed = [ids[row.hostname] for row in rows]
+        live = set(self.live().filter(business=business).values_list("machine", flat=True))
+        self._leave(business, sorted(live.difference(listed)))
+        self.live().filter(business=business).update(last_seen_at=seen_at)
         self.bulk_create(
-            [Listing(business=business, machine_id=ids[r.hostname], last_seen_at=seen_at, gone_at=None) for r in rows],
+            [
+                Listing(business=business, machine_id=machine_id, last_seen_at=seen_at, gone_at=None)
+                for machine_id in listed
+                if machine_id not in live
+            ],
             batch_size=2000,
             update_conflicts=True,
             unique_fields=["business", "machine"],
             update_fields=["last_seen_at", "gone_at"],
         )
-        self.live().filter(business=business, last_seen_at__lt=seen_at).update(gone_at=Now())
+
+    def _leave(self, business, machine_ids):
+        for first in range(0, len(machine_ids), 500):
+            gone = self.live().filter(business=business, machine__in=machine_ids[first : first + 500])
+            gone.update(gone_at=Now())
 
 
 class Listing(models.Model):

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 from threading import Barrier, Thread
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from jobs.config_service import SourceError
 from jobs.models import Listing, Machine
@@ -252,3 +254,39 @@ def test_ops_hold_the_rights_of_ops_in_every_business(payment, ops):
 def test_a_person_who_was_deactivated_has_no_rights(payment, publisher):
     publisher.is_active = False
     assert payment.rights_of(publisher) == set()
+
+
+def written(listed, payment):
+    """The rows by rows that taking a list writes: the statements that insert."""
+    with CaptureQueriesContext(connection) as captured:
+        Listing.objects.take(payment, listed)
+    return [query["sql"] for query in captured if query["sql"].startswith("INSERT")]
+
+
+def test_an_unchanged_list_is_seen_again_and_written_nowhere_else(payment):
+    listed = rows(*(f"pay-{n}" for n in range(50)))
+    Listing.objects.take(payment, listed)
+    before = set(Listing.objects.values_list("pk", "first_seen_at"))
+    seen_at = Listing.objects.latest("last_seen_at").last_seen_at
+    assert not written(listed, payment)
+    assert set(Listing.objects.values_list("pk", "first_seen_at")) == before
+    assert not Listing.objects.filter(last_seen_at__lte=seen_at).exists()
+
+
+@pytest.mark.parametrize("changed", [{"labels": {"rack": "b2"}}, {"port": 2222}, {"user": "root"}, {"site": "bj-1"}])
+def test_only_what_changed_is_written(payment, changed):
+    listed = rows("pay-1", "pay-2", "pay-3")
+    Listing.objects.take(payment, listed)
+    [insert] = written([listed[0], dataclasses.replace(listed[1], **changed), listed[2]], payment)
+    assert "pay-2" in insert
+    assert "pay-1" not in insert
+    [(name, value)] = changed.items()
+    assert getattr(Machine.objects.get(hostname="pay-2"), name) == value
+
+
+def test_more_machines_may_go_than_a_query_has_parameters(payment):
+    listed = rows(*(f"pay-{n}" for n in range(1, 1201)))
+    Listing.objects.take(payment, listed)
+    Listing.objects.take(payment, listed[:1])
+    assert live(payment) == ["pay-1"]
+    assert Listing.objects.exclude(gone_at=None).count() == 1199
