@@ -95,6 +95,21 @@ def _sentence(event, number):
     return words + _(", as break-glass") if event.detail.get("break_glass") else words
 
 
+@register.filter
+def event_notes(event):
+    """What was chosen against the plan, the config service or the list, a sentence each."""
+    detail = event.detail
+    beyond, left_out = (", ".join(detail.get(name, [])) for name in ("beyond_plan", "left_out"))
+    moved = [f"{one['hostname']} ({one['was']} → {one['now']})" for one in detail.get("moved", [])]
+    notes = [
+        (beyond, _("Beyond the plan: %s")),
+        (left_out, _("Planned, but left out: %s")),
+        (", ".join(moved), _("Released where it is now: %s")),
+        (detail.get("why_old"), _("Started with an old list of machines: %s")),
+    ]
+    return [words % what for what, words in notes if what]
+
+
 def _started(event, number):
     if event.detail.get("retry_of"):
         return ngettext("{who} tried {stage} again on {n} machine", "{who} tried {stage} again on {n} machines", number)

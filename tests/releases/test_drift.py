@@ -128,6 +128,25 @@ class TestPages:
         assert "Departs from the plan + pay-1 − pay-2" in said
 
 
+class TestTimeline:
+    def test_it_tells_what_was_chosen_against_the_plan_and_the_place(
+        self, as_user, publisher, make_job, machines, release_task, rollback_task
+    ):
+        job = make_job(plan_pre_release="pay-1")
+        Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
+        stage = ReleaseStage.objects.of(job)[0]
+        stage.release_task, stage.rollback_task = release_task, rollback_task
+        stage.start(publisher, machines[1:2], "key", moved=machines[1:2], why_old="It is down.", old_list=None)
+        said = words(as_user(publisher).get(page("job", job)))
+        for note in (
+            "Beyond the plan: pay-2",
+            "Planned, but left out: pay-1",
+            "Released where it is now: pay-2 (10.0.0.2:22 sh-1 → 10.9.9.9:22 sh-1)",
+            "Started with an old list of machines: It is down.",
+        ):
+            assert note in said
+
+
 class TestAskedAtTheStart:
     @pytest.fixture
     def asked(self, settings, payment, machines):
