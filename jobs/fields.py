@@ -14,7 +14,8 @@ class MachinesField(ModelMultipleChoiceField):
     """Machines out of a narrowed queryset: one query however many are named, and never an empty choice that means all.
 
     The ids come one by one, as from check boxes, or in one value such as `1-200,205`.
-    `why_not` explains ids that are not in the queryset: it takes them and returns one sentence each.
+    `only`, where it is set, are the ids of those of the queryset that can be chosen.
+    `why_not` explains ids that can not: it takes them and returns one sentence each.
     """
 
     widget = SelectMultiple
@@ -27,6 +28,7 @@ class MachinesField(ModelMultipleChoiceField):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        self.only = None
         self.why_not = lambda ids: [_("Some of these machines cannot be chosen here.")]
 
     def clean(self, value):
@@ -37,7 +39,8 @@ class MachinesField(ModelMultipleChoiceField):
         ids = self._ids(value)
         if len(set(ids)) < len(ids):
             raise ValidationError(self.error_messages["twice"], code="twice")
-        offered = {machine.pk: machine for machine in self.queryset.order_by().defer("labels")}
+        machines = self.queryset.order_by().defer("labels")
+        offered = {one.pk: one for one in machines if self.only is None or one.pk in self.only}
         if missing := [pk for pk in ids if pk not in offered]:
             raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
         return [offered[pk] for pk in ids]

@@ -15,7 +15,7 @@ from releases.models.machine_run import FAILURES
 from releases.models.run import with_versions
 
 
-@dataclass
+@dataclass(slots=True)
 class Candidate:
     """`machine` is a row of `lean`, or an instance.
 

@@ -124,9 +124,10 @@ class ChosenForm(ReasonForm):
 
     machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"))
 
-    def __init__(self, *args, listed, why_not, **kwargs):
+    def __init__(self, *args, job, listed, why_not, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["machines"].queryset = Machine.objects.filter(pk__in=[machine.pk for machine in listed])
+        self.fields["machines"].queryset = Machine.objects.filter(jobs=job)
+        self.fields["machines"].only = {machine.pk for machine in listed}
         self.fields["machines"].why_not = why_not
         self.fields["reason"].widget.attrs["rows"] = 2
 
@@ -148,7 +149,7 @@ class RollbackForm(ChosenForm):
 
     def __init__(self, *args, rollback, **kwargs):
         listed = [machine_run.machine for machine_run in rollback.changed]
-        super().__init__(*args, listed=listed, why_not=rollback.why_not, **kwargs)
+        super().__init__(*args, job=rollback.job, listed=listed, why_not=rollback.why_not, **kwargs)
         self.unknown = {run.machine_id for run in rollback.changed if run.status == MachineRun.Status.UNKNOWN}
 
     def clean(self):

@@ -1,6 +1,5 @@
 """What the templates of every page share: words for states, bars, and text from elsewhere made harmless to look at."""
 
-import json
 import unicodedata
 from datetime import timedelta
 
@@ -114,12 +113,6 @@ def time_zone():
 def minutes(duration):
     """A timedelta in whole minutes, rounded up."""
     return -(-int(duration.total_seconds()) // 60)
-
-
-@register.filter
-def as_json(value):
-    """JSON for a data attribute; the template escapes it."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 @register.filter

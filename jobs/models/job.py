@@ -148,8 +148,10 @@ class Job(models.Model):
 
     def excuse(self, by, machines, reason):
         """Lets the job be done without `machines`; their rollback stays possible. Called under the job's lock."""
-        rows = self.job_machines.filter(machine__in=machines, excused_at=None)
-        if rows.update(excused_at=Now(), excused_by=by, excuse=reason) != len(machines):
+        rows = self.job_machines.filter(excused_at=None)
+        ids = [machine.pk for machine in machines]
+        some = [rows.filter(machine__in=ids[first : first + 500]) for first in range(0, len(ids), 500)]
+        if sum(few.update(excused_at=Now(), excused_by=by, excuse=reason) for few in some) != len(machines):
             raise JobMoved(_("Some of these machines were excused meanwhile, or are not of this job."))
         self.record(Event.Verb.EXCUSED, by, reason, **named(machines))
 

@@ -32,6 +32,18 @@ class JobMachineQuerySet(models.QuerySet):
         same = Q(**{name: F(f"machine__{name}") for name in PLACE})
         return self.exclude(same).select_related("machine")
 
+    def moved_of(self, machines):
+        """Those of them that are of these machines."""
+        ids = {machine.pk for machine in machines}
+        return [job_machine for job_machine in self.moved() if job_machine.machine_id in ids] if ids else []
+
+    def accept_moves(self, moved):
+        """From here on, where their machines are now counts as where they were chosen."""
+        for job_machine in moved:
+            for name in PLACE:
+                setattr(job_machine, name, getattr(job_machine.machine, name))
+        self.bulk_update(moved, PLACE, batch_size=500)
+
 
 class JobMachine(models.Model):
     """That a job is for a machine, where that was when it was chosen, and for which stage it is planned.
@@ -80,10 +92,6 @@ class JobMachine(models.Model):
     @property
     def is_at(self):
         return place_of(self.machine)
-
-    def accept_move(self):
-        """From here on, where the machine is now counts as where it was chosen."""
-        JobMachine.objects.filter(pk=self.pk).update(**{name: getattr(self.machine, name) for name in PLACE})
 
 
 def place_of(row):

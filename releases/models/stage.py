@@ -61,9 +61,9 @@ class ReleaseStageQuerySet(models.QuerySet):
             if not job.lock().is_releasable:
                 raise JobMoved(_("This job is not approved; edit it instead."))
             runs = MachineRun.objects.in_job(job)
-            busy = runs.pending().filter(machine__in=machines).select_related("machine")
-            released = runs.latest_touched().released().filter(machine__in=machines).select_related("machine")
-            if refused := [machine_run.machine for machine_run in [*busy, *released]]:
+            busy = set(runs.pending().values_list("machine", flat=True))
+            released = set(runs.latest_touched().released().values_list("machine", flat=True))
+            if refused := [machine for machine in machines if machine.pk in busy | released]:
                 raise MachinesHeld(refused)
             job.excuse(by, machines, reason)
             for stage in self.of(job):
@@ -317,7 +317,8 @@ class ReleaseStage(StageMachines, models.Model):
             return [], []
         left_out = planned - {machine.pk for machine in machines} - set(self.machines_released())
         added = [machine for machine in machines if machine.pk not in planned]
-        return added, list(Machine.objects.filter(pk__in=left_out).order_by("hostname"))
+        of_stage = Machine.objects.filter(job_machines__job=self.job, job_machines__planned=self.kind)
+        return added, [machine for machine in of_stage.order_by("hostname") if machine.pk in left_out]
 
     def _departures(self, machines):
         """What the event keeps of it."""
@@ -327,10 +328,9 @@ class ReleaseStage(StageMachines, models.Model):
 
     def _accept_moves(self, machines):
         """Takes where these are now as where they are meant to be; what the event keeps of that."""
-        moved = [one for one in self._moved() if one.machine in machines]
-        for job_machine in moved:
-            job_machine.accept_move()
+        moved = self.job.job_machines.moved_of(machines)
         told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:20]]
+        self.job.job_machines.accept_moves(moved)
         return {"moved": told} if told else {}
 
     def _pace(self):

@@ -63,9 +63,13 @@ class StageMachines:
         """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
         return [*self.changed_machines(), *self.unknown_machines()]
 
+    def count_rollback_candidates(self):
+        return self.changed_machines().count() + self.unknown_machines().count()
+
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
-        return self._changed_here().exclude(pk__in=[machine_run.pk for machine_run in self.rollback_candidates()])
+        within_reach = {machine_run.pk for machine_run in self.rollback_candidates()}
+        return [machine_run for machine_run in self._changed_here() if machine_run.pk not in within_reach]
 
     def _moved(self):
         return self.job.job_machines.moved()

@@ -21,7 +21,7 @@ def excuse_machines(request, job_id):
     """Lets a job be done without machines that it can not, or need not, release; with a reason."""
     job = get_job(request.user, job_id, Right.PUBLISH)
     left = left_to_do(job)
-    form = ExcuseForm(request.POST if request.method == "POST" else None, left=left)
+    form = ExcuseForm(request.POST if request.method == "POST" else None, job=job, left=left)
     if "list" not in request.POST and form.is_valid():
         try:
             ReleaseStage.objects.excuse(job, form.cleaned_data["machines"], request.user, form.cleaned_data["reason"])

@@ -32,7 +32,7 @@ def job_page(request, job_id):
         "total": counts.total(),
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
-        "changed": sum(len(stage.rollback_candidates()) for stage in picture.stages),
+        "changed": sum(stage.count_rollback_candidates() for stage in picture.stages),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else drifted(seen),

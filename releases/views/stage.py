@@ -123,7 +123,7 @@ def _told_of(request, stage):
         "pipeline": JobPicture(stage.job).pipeline(stage),
         "run": run and RunPicture(run),
         "controls": run.status if may_turn else "",
-        "changed": len(stage.rollback_candidates()),
+        "changed": stage.count_rollback_candidates(),
         "retry": _to_try_again(stage) if run and stage.is_open and not stage.is_done else {},
     }
 
@@ -151,7 +151,7 @@ def _show_check(request, stage, form, counted):
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
         "waiting": form.cleaned_data["when_free"],
-        "moved": [one for one in stage.job.job_machines.moved() if one.machine in form.cleaned_data["moved"]],
+        "moved": stage.job.job_machines.moved_of(form.cleaned_data["moved"]),
         "departures": stage.departures(machines),
         "workers": Worker.objects.alive().count(),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),

@@ -103,7 +103,7 @@ def test_what_moved_is_found_until_it_is_accepted(make_job, machines):
         "pay-2": ("10.0.0.2:22 sh-1", "root@10.9.9.9:22 sh-1"),
         "pay-3": ("10.0.0.3:22 sh-1", "10.0.0.3:22 bj-1"),
     }
-    moved["pay-2"].accept_move()
+    JobMachine.objects.accept_moves([moved["pay-2"]])
     assert [one.machine.hostname for one in JobMachine.objects.filter(job=job).moved()] == ["pay-3"]
 
 
