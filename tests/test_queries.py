@@ -5,7 +5,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from jobs.models import Job, Membership
+from jobs.fields import in_short
+from jobs.models import Job, Machine, Membership
 from jobs.rights import Role
 from releases import tokens
 from releases.models import LogBlock, ReleaseStage
@@ -78,6 +79,13 @@ def waiting(world):
     return stage_fields(world.fresh, world.user, [], machines=None, when_free=held, typed_count=count)
 
 
+def moving(world):
+    """Choosing machines that are elsewhere now than when they were chosen, to be released there."""
+    Machine.objects.filter(pk__in=ids(world.free)).update(port=2222)
+    count = str(len(world.free))
+    return stage_fields(world.fresh, world.user, [], machines=None, moved=in_short(ids(world.free)), typed_count=count)
+
+
 def excusing(world):
     return {"machines": ids(world.free), "reason": "in repair"}
 
@@ -115,6 +123,10 @@ PAGES = {
     "start": choosing("start", answer=302),
     "held machines": choosing("start", "second"),
     "start when free": post(lambda world: page("stage", world.fresh), waiting),
+    "start where it has moved": post(lambda world: page("stage", world.fresh), moving),
+    "another page of the list": post(
+        lambda world: page("stage", world.fresh), lambda world: {"machines": ids(world.free), "list": "2"}, 200
+    ),
     "stage to try again": get(lambda world: page("stage", world.done) + "?retry=failed"),
     "what a cancel would end": get(of_run("cancel_run")),
     "pause": post(of_run("pause_run"), lambda world: {}),

@@ -42,7 +42,8 @@ class JobMachineQuerySet(models.QuerySet):
         for job_machine in moved:
             for name in PLACE:
                 setattr(job_machine, name, getattr(job_machine.machine, name))
-        self.bulk_update(moved, PLACE, batch_size=500)
+        # Each takes nine parameters, and some builds of SQLite have no more than 999.
+        self.bulk_update(moved, PLACE, batch_size=100)
 
 
 class JobMachine(models.Model):

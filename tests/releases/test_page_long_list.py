@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import sqlite3
+from contextlib import contextmanager
 from itertools import accumulate
 
 import pytest
@@ -141,21 +142,21 @@ def ten_thousand(payment, make_job):
     return make_job(on=list(payment.machines.filter(listings__gone_at=None)))
 
 
-@pytest.fixture
-def few_parameters(db):
-    """SQLite as it is built by default in old systems: 999 parameters in a query."""
-    if connection.vendor == "sqlite":
-        connection.ensure_connection()
-        was = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+@contextmanager
+def few_parameters():
+    """Queries of 999 parameters at most, as in an SQLite that is built with its old default."""
+    if connection.vendor != "sqlite":
         yield
+        return
+    connection.ensure_connection()
+    was = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    try:
+        yield
+    finally:
         connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, was)
-    else:
-        yield
 
 
-def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(
-    as_user, publisher, ten_thousand, few_parameters
-):
+def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(as_user, publisher, ten_thousand):
     client, address = as_user(publisher), page("stage", ten_thousand)
     shown = client.get(address, headers={"accept-encoding": "gzip"})
     assert shown.headers["Content-Encoding"] == "gzip"
@@ -164,8 +165,55 @@ def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(
     assert len(data["hostnames"]) == 10_000
     chosen = list(accumulate(data["ids"]))
     fields = stage_fields(ten_thousand, publisher, [], machines=in_short(chosen), typed_count="10000")
-    check = client.post(address, fields | {"step": "check"})
-    assert "goes to 10000 machines" in words(check)
-    assert hidden(check, "machines") == [in_short(chosen)]
-    assert client.post(address, fields).status_code == 302
+    with few_parameters():
+        check = client.post(address, fields | {"step": "check"})
+        assert "goes to 10000 machines" in words(check)
+        assert hidden(check, "machines") == [in_short(chosen)]
+        assert client.post(address, fields).status_code == 302
     assert MachineRun.objects.in_job(ten_thousand).count() == 10_000
+
+
+@pytest.fixture
+def hosts(payment):
+    """1,200 machines of payment: more than a query has parameters."""
+    return list_machines(payment, *(f"web-{n:04}" for n in range(1200)))
+
+
+def test_more_machines_are_excused_than_a_query_has_parameters(as_user, publisher, make_job, hosts, start):
+    job = make_job(on=hosts)
+    start(job, hosts[:1]).cancel(publisher)
+    client, address = as_user(publisher), page("excuse_machines", job)
+    with few_parameters():
+        assert client.get(address).status_code == 200
+        assert client.post(address, {"machines": in_short(ids(hosts)), "reason": "in repair"}).status_code == 302
+    assert job.job_machines.exclude(excused_at=None).count() == 1200
+
+
+def test_more_machines_are_rolled_back_than_a_query_has_parameters(
+    as_user, publisher, make_job, hosts, start, finish, payment
+):
+    job = make_job(on=hosts)
+    start(job, hosts)
+    finish()
+    list_machines(payment, *(machine.hostname for machine in hosts[1:]))
+    client, address = as_user(publisher), page("roll_back_stage", job)
+    with few_parameters():
+        shown = client.get(address)
+        assert "1 more machine carries a change of this job" in words(shown)
+        fields = {"token": token_in(shown), "machines": in_short(ids(hosts[1:])), "reason": "broken"}
+        assert client.post(address, fields).status_code == 302
+    assert MachineRun.objects.in_job(job).filter(run__action="rollback").count() == 1199
+
+
+def test_more_machines_have_moved_and_were_planned_than_a_query_has_parameters(
+    as_user, publisher, make_job, hosts, payment
+):
+    job = make_job(on=hosts, plan_pre_release="100 %")
+    payment.machines.update(port=2222)
+    fields = stage_fields(job, publisher, [], machines=None, moved=in_short(ids(hosts[:1000])), typed_count="1000")
+    with few_parameters():
+        check = as_user(publisher).post(page("stage", job), fields | {"step": "check"})
+        assert "Departs from the plan" in words(check)
+        assert as_user(publisher).post(page("stage", job), fields).status_code == 302
+    assert MachineRun.objects.in_job(job).count() == 1000
+    assert job.job_machines.moved().count() == 200
