@@ -137,6 +137,19 @@ def _look_for_new_names(job, seen):
                 gone[address, port].renamed_to = hostname
 
 
+def notes(seen):
+    """{machine id: what is told beside it} of those that are not free; what is told alike is put into words once."""
+    told, words = {}, {}
+    for one in seen:
+        if not one.is_free:
+            by = one.by
+            alike = (one.state, one.can_wait, by.run_id, by.status, by.queued_at) if by else one.machine.pk
+            if alike not in words:
+                words[alike] = one.note
+            told[one.machine.pk] = words[alike]
+    return told
+
+
 def drifted(seen):
     """Those of the candidates that moved, or went, since they were chosen."""
     return [candidate for candidate in seen if candidate.state in ("gone", "changed")]

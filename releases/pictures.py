@@ -5,12 +5,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import median
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Prefetch, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
-from releases.models import LogBlock, MachineRun, ReleaseStage
+from releases.models import LogBlock, MachineRun, ReleaseStage, Run
 from releases.models.machine_run import FAILURES, PENDING
 from releases.models.run import with_versions
 
@@ -128,7 +128,9 @@ class JobPicture:
     def __init__(self, job):
         self.job = job
         self.stages = ReleaseStage.objects.of(job)
-        runs = MachineRun.objects.in_job(job).select_related("run__started_by", "machine").order_by("pk")
+        # Many machine runs are of few runs: those are fetched once.
+        whole = Prefetch("run", Run.objects.select_related("started_by"))
+        runs = MachineRun.objects.in_job(job).prefetch_related(whole).order_by("pk")
         self.latest, self.by_stage, self.runs = {}, defaultdict(dict), {}
         for machine_run in runs:
             self.latest[machine_run.machine_id] = machine_run

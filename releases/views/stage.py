@@ -19,7 +19,7 @@ from jobs.rights import Right
 from jobs.shares import share_of
 from releases import tokens
 from releases.batches import batches
-from releases.candidates import candidates, drifted
+from releases.candidates import candidates, drifted, notes
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
@@ -95,9 +95,7 @@ def _show(request, stage, form, conflict="", status=200):
 
 def _listed(stage, form, seen, page):
     planned = stage.planned_machines()
-    notes = dict.fromkeys(planned, Note(words=_("planned")))
-    notes |= {candidate.machine.pk: candidate.note for candidate in seen if not candidate.is_free}
-    blocked = {candidate.machine.pk for candidate in seen if not candidate.is_free}
+    blocked = notes(seen)
     waiting = form["when_free"].value()
     # Whoever would have waited for a machine that came free meanwhile still wants it.
     chosen = {"machines": form["machines"].value() | waiting, "when_free": waiting, "moved": form["moved"].value()}
@@ -105,8 +103,8 @@ def _listed(stage, form, seen, page):
         machines=[candidate.machine for candidate in seen],
         chosen=chosen,
         versions={candidate.machine.pk: candidate.machine.now_on for candidate in seen},
-        notes=notes,
-        marks={"planned": (_("Planned %(n)s"), planned), "blocked": (_("Blocked %(n)s"), blocked)},
+        notes=dict.fromkeys(planned, Note(words=_("planned"))) | blocked,
+        marks={"planned": (_("Planned %(n)s"), planned), "blocked": (_("Blocked %(n)s"), blocked.keys())},
         asked_page=page,
     )
 
