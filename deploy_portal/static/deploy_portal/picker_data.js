@@ -30,13 +30,21 @@ window.pickerData = (() => {
     return ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",");
   }
 
+  // What the page says is chosen, or what was when one went away and has come back.
+  function chosenIn(data) {
+    const [how] = performance.getEntriesByType("navigation");
+    const kept = how?.type === "back_forward" ? history.state?.machines : undefined;
+    const sets = new Map(Object.entries(kept ?? data.chosen).map(([name, ids]) => [name, fromText(ids)]));
+    return (name, id) => sets.get(name)?.has(id) ?? false;
+  }
+
   // ---- The list: jobs/machine_list.py writes it ----
   function readMachines(data) {
     const table = ([values, rows]) => rows.map((row) => values[row]);
     const sites = table(data.sites), versions = table(data.versions), notes = table(data.notes);
     const labels = table([data.labels[0].map((text) => JSON.parse(text)), data.labels[1]]);
     const marks = Object.entries(data.marks).map(([name, ids]) => [name, fromText(ids)]);
-    const chosen = Object.fromEntries(Object.entries(data.chosen).map(([name, ids]) => [name, fromText(ids)]));
+    const isChosen = chosenIn(data);
     let id = 0;
     return data.ids.map((step, n) => {
       id += step;
@@ -48,8 +56,8 @@ window.pickerData = (() => {
         is: new Set(marks.filter(([, ids]) => ids.has(id)).map(([name]) => name)),
         text: [hostname, address, site, ...Object.entries(labels[n]).flatMap(([key, value]) => [value, `${key}=${value}`])]
           .join("\n").toLowerCase(),
-        on: !blocked && chosen.machines.has(id), // the selection: kept here, whatever is shown
-        otherOn: other !== "" && chosen[other].has(id), // held or moved: named on its own
+        on: !blocked && isChosen("machines", id), // the selection: kept here, whatever is shown
+        otherOn: isChosen(other, id), // held or moved: named on its own
         found: true,
       };
     });
@@ -108,8 +116,6 @@ window.pickerData = (() => {
 
   // Sends the choice with the form. Whoever comes back finds what was chosen, if what this returns is called on changes.
   function carry(form, machines) {
-    const [how] = performance.getEntriesByType("navigation");
-    if (how?.type === "back_forward" && history.state?.machines) restore(machines, history.state.machines);
     form.addEventListener("formdata", ({ formData }) => {
       for (const [name, value] of choiceOf(machines)) formData.append(name, value);
     });
@@ -123,15 +129,6 @@ window.pickerData = (() => {
       clearTimeout(timer);
       timer = setTimeout(keep, 300);
     };
-  }
-
-  function restore(machines, kept) {
-    const chosen = (name) => fromText(kept[name]);
-    const sets = { machines: chosen("machines"), when_free: chosen("when_free"), moved: chosen("moved") };
-    for (const machine of machines) {
-      machine.on = !machine.blocked && sets.machines.has(machine.id);
-      machine.otherOn = machine.other !== "" && sets[machine.other].has(machine.id);
-    }
   }
 
   return { natural, put, readMachines, readPasted, carry };
