@@ -89,7 +89,7 @@ def test_of_200_checks_at_once_none_is_about_the_other_job(browser, jobs, publis
     for (job, its, _), answer in zip(posts, answers, strict=True):
         assert answer.status_code == 200
         assert f"payment {job.version} goes to 4 machines" in words(answer)
-        assert f"{its[0]} , {its[1]} , {its[2]} , {its[3]}" in words(answer)
+        assert f"{its[0]}, {its[1]}, {its[2]}, {its[3]}" in words(answer)
     assert not Run.objects.exists()
 
 
