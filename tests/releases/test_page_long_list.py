@@ -179,6 +179,19 @@ def hosts(payment):
     return list_machines(payment, *(f"web-{n:04}" for n in range(1200)))
 
 
+def test_a_job_has_more_machines_than_a_query_has_parameters(as_user, requester, payment, hosts):
+    client = as_user(requester)
+    fields = {"title": "All of it", "business": payment.pk, "version": "3.0", "plan_pre_release": "50 %"}
+    with few_parameters():
+        client.post(NEW, fields | {"machines": in_short(ids(hosts))})
+        job = Job.objects.get()
+        assert job.machines.count() == 1200
+        assert client.get(page("edit_job", job)).status_code == 200
+        client.post(page("edit_job", job), fields | {"machines": in_short(ids(hosts[:1100])), "revision": 1})
+        assert client.post(NEW, fields | {"machines": in_short([*ids(hosts), 10**6])}).status_code == 200
+    assert set(job.machines.all()) == set(hosts[:1100])
+
+
 def test_more_machines_are_excused_than_a_query_has_parameters(as_user, publisher, make_job, hosts, start):
     job = make_job(on=hosts)
     start(job, hosts[:1]).cancel(publisher)
