@@ -85,6 +85,18 @@ def test_pasted_names_are_found_blocked_or_unknown(picker):
     assert chosen(picker) == ["web-04", "web-06", "web-20"]
 
 
+def test_a_pasted_name_that_several_machines_have_is_ambiguous(browser, client, requester, payment):
+    Listing.objects.take(payment, rows("web.bj-1", "web.sh-2", "db.sh-3"))
+    mark_fresh(payment)
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    browser.press("Paste names")
+    browser.type("[data-picker-paste-text]", "web DB")
+    assert browser.words("[data-picker-paste-ambiguous]") == "1 ambiguous\nweb (web.bj-1 / web.sh-2)"
+    browser.press("Add the 1 found")
+    assert chosen(browser) == ["db.sh-3"]
+
+
 def test_the_blocked_can_be_looked_at_alone(picker):
     picker.press("Blocked 1")
     assert hostnames(picker, "row.offsetParent") == ["web-05"]
