@@ -98,21 +98,29 @@ class Ledger:
             _answer(promise, True)
         self.written.set()
 
-    # One transaction, and only after its commit the runs: two workers that end a batch together must see each other.
+    # Ends first, and what they mean for their runs: nothing begins that a failure before it would have called off.
     def _record(self, begins, ends, blocks):
+        if ends or blocks:
+            self._record_ends(ends, blocks)
+        # After the commit: two workers that end a batch together must see each other.
+        if ends:
+            move_on({machine_run.run_id for machine_run, *_ in ends})
+        if not begins:
+            return set(), None
+        with transaction.atomic():
+            MachineRun.objects.filter(pk__in=begins).lock()
+            begun = MachineRun.objects.begin(self.worker, begins)
+        return begun, time.monotonic()
+
+    @transaction.atomic
+    def _record_ends(self, ends, blocks):
         by_ending = defaultdict(list)
         for machine_run, _, ending in ends:
             by_ending[ending].append(machine_run.pk)
-        with transaction.atomic():
-            MachineRun.objects.filter(pk__in=[*begins, *(machine_run.pk for machine_run, *_ in ends)]).lock()
-            begun = MachineRun.objects.begin(self.worker, begins) if begins else set()
-            LogBlock.objects.bulk_create(blocks, batch_size=500, ignore_conflicts=True)
-            for (status, exit_status, reason), ids in by_ending.items():
-                MachineRun.objects.end(self.worker, ids, status, exit_status, reason)
-        begun_at = time.monotonic()
-        if ends:
-            move_on({machine_run.run_id for machine_run, *_ in ends})
-        return begun, begun_at
+        MachineRun.objects.filter(pk__in=[machine_run.pk for machine_run, *_ in ends]).lock()
+        LogBlock.objects.bulk_create(blocks, batch_size=500, ignore_conflicts=True)
+        for (status, exit_status, reason), ids in by_ending.items():
+            MachineRun.objects.end(self.worker, ids, status, exit_status, reason)
 
     def close(self):
         self.calls.put(None)

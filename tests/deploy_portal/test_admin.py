@@ -8,13 +8,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from deploy_portal.models import User
-from jobs.models import Business, Event, Job, Machine, Membership
+from jobs.models import Business, Event, Job, Machine, Membership, Sync
 from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import PASSWORD, make_user
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event]
+MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event, Sync]
 MODELS += [Task, ReleaseStage, Run, MachineRun, Worker]
 ADDABLE = [User, Business, Membership, Task]
 SHOWN_ONLY = [model for model in MODELS if model not in ADDABLE]
@@ -29,6 +29,7 @@ def everything(job, machines, start, finish):
     """A row of every model in the admin."""
     start(job, machines)
     finish("failed", on=["pay-2"])
+    Sync.objects.create(business=job.business, listed=6, added_count=6)
     AccessAttempt.objects.create(username="requester", ip_address="10.0.0.9", failures_since_start=5)
 
 

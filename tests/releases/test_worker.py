@@ -53,7 +53,7 @@ def test_a_machine_is_given_its_order(at_work, start, job, machines):
     ],
 )
 def test_how_a_command_ended_is_recorded_as_it_was_seen(at_work, start, job, machines, outcome, status):
-    run = start(job, machines[:2])
+    run = start(job, machines[:2], failure_budget="")
     at_work(ScriptedExecutor(pay_1=ends(outcome)))
     assert ended(run).status == Run.Status.FAILED
     bad = row(run, "pay-1")
@@ -65,7 +65,7 @@ def test_a_machine_that_cannot_be_reached_had_no_command(at_work, start, job, ma
     async def refuse(started, output):
         raise ExecutorError("The machine refused the connection.")
 
-    run = start(job, machines[:2])
+    run = start(job, machines[:2], failure_budget="")
     working = at_work(ScriptedExecutor(pay_1=refuse))
     assert ended(run).status == Run.Status.FAILED
     bad = row(run, "pay-1")
@@ -79,7 +79,7 @@ def test_an_executor_that_breaks_before_the_command_was_sent_leaves_an_unreachab
     async def break_down(started, output):
         raise ValueError("a bug")
 
-    run = start(job, machines[:2])
+    run = start(job, machines[:2], failure_budget="")
     at_work(ScriptedExecutor(pay_1=break_down))
     ended(run)
     assert counts(run) == {"unreachable": 1, "succeeded": 1}
@@ -93,7 +93,7 @@ def test_an_executor_that_breaks_after_the_command_was_sent_leaves_an_unknown_ma
         await started()
         raise error
 
-    run = start(job, machines[:2])
+    run = start(job, machines[:2], failure_budget="")
     at_work(ScriptedExecutor(pay_1=break_down))
     ended(run)
     assert counts(run) == {"unknown": 1, "succeeded": 1}
