@@ -16,8 +16,6 @@ BUTTON_ON = {
     "pause_run": "job",
     "resume_run": "job",
     "resolve_machine_run": "machine_run",
-    "pause_run": "job",
-    "resume_run": "job",
     "logout": "home",
 }
 
