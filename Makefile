@@ -10,8 +10,8 @@ demo: $(VENV)/installed
 	$(BIN)/python manage.py demo
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest -n 2
-	$(BIN)/python -m pytest -n 2 -p tests.postgres
+	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 4 -p tests.postgres
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

@@ -19,6 +19,18 @@ def pytest_addoption(parser):
         os.environ["DATABASE_URL"] = _start()
 
 
+def pytest_collection_modifyitems(config, items):
+    """What never asks the tests' database was run on SQLite already: it would be the same test again."""
+    asking = [item for item in items if _asks_the_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(asking)])
+    items[:] = asking
+
+
+def _asks_the_database(item):
+    is_marked = any(item.get_closest_marker(name) for name in ("django_db", "any_database"))
+    return is_marked or bool({"db", "transactional_db"} & set(item.fixturenames))
+
+
 def pytest_report_header(config):
     return f"database: {os.environ['DATABASE_URL']}"
 

@@ -25,3 +25,5 @@ CONFIG_SERVICE_MAX_AGE_AT_START = 60
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
 WHITENOISE_USE_FINDERS = True
+# Static files are looked for when they are asked for, not once for each test client.
+WHITENOISE_AUTOREFRESH = True

