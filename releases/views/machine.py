@@ -36,7 +36,7 @@ def machine_page(request, machine_id):
     """What is on one machine, who holds it, and which jobs have touched it; as far as this person may see them."""
     businesses = Business.objects.where(request.user, Right.VIEW)
     listings = Listing.objects.filter(business__in=businesses, machine=machine_id).select_related("business")
-    machine = get_object_or_404(Machine, pk=machine_id, listings__in=listings)
+    machine = get_object_or_404(Machine.objects.filter(listings__in=listings).distinct(), pk=machine_id)
     runs = MachineRun.objects.filter(machine=machine).select_related("run__stage__job__business", "run__started_by")
     holder = runs.holding().first()
     context = {

@@ -49,6 +49,12 @@ class TestOne:
         assert "By a job of another business." in said
         assert "payment" not in said.lower()
 
+    def test_one_that_two_businesses_share_is_told_of_for_each(self, as_user, ops, payment, orders, machines):
+        list_machines(orders, "pay-1")
+        response = as_user(ops).get(page(machines[0]))
+        assert response.status_code == 200
+        assert {"Payment", "Orders"} <= set(words(response).split())
+
     def test_one_that_is_gone_is_told_so(self, as_user, publisher, payment, machines):
         list_machines(payment, *(machine.hostname for machine in machines[1:]))
         assert "Gone" in words(as_user(publisher).get(page(machines[0])))
