@@ -10,8 +10,8 @@ demo: $(VENV)/installed
 	$(BIN)/python manage.py demo
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest -n 4
-	$(BIN)/python -m pytest -n 4 -p tests.postgres
+	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal -p tests.postgres
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

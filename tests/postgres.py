@@ -20,13 +20,15 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What never asks the tests' database was run on SQLite already: it would be the same test again."""
+    """What never asks the tests' database, or asks it by a browser, was run on SQLite: it would be the same again."""
     asking = [item for item in items if _asks_the_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(asking)])
     items[:] = asking
 
 
 def _asks_the_database(item):
+    if item.get_closest_marker("browser"):
+        return False
     is_marked = any(item.get_closest_marker(name) for name in ("django_db", "any_database"))
     return is_marked or bool({"db", "transactional_db"} & set(item.fixturenames))
 

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 from django.db import connection, transaction
@@ -128,8 +127,8 @@ def test_a_worker_that_writes_several_ends_and_begins_is_no_deadlock_with_a_canc
     start, job, machines, worker, publisher, monkeypatch
 ):
     """Whoever changes several machine runs locks them in one order."""
-    run = start(job, machines)
-    first, second, *_ = claim(worker)
+    run = start(job, machines, failure_budget=None)
+    first, second, third, *_ = claim(worker)
     queryset = type(MachineRun.objects.all())
     real, cancelling = queryset.begin, []
 
@@ -141,7 +140,10 @@ def test_a_worker_that_writes_several_ends_and_begins_is_no_deadlock_with_a_canc
 
     monkeypatch.setattr(queryset, "begin", begin_while_somebody_cancels)
     unreachable = (MachineRun.objects.get(pk=first), None, ("unreachable", None, "refused"))
+    ledger = Ledger(worker)
     with ThreadPoolExecutor(1) as pool:
-        assert Ledger._record(SimpleNamespace(worker=worker), [second], [unreachable], []) == {second}
+        begun, _ = ledger._record([third, second], [unreachable], [])
+        assert begun == {second, third}
         assert cancelling[0].result(PATIENCE) == [None]
-    assert state(run) == ("running", 1, {"unreachable": 1, "running": 1, "cancelled": 4})
+    ledger.close()
+    assert state(run) == ("running", 1, {"unreachable": 1, "running": 2, "cancelled": 3})
