@@ -170,7 +170,8 @@ def _serve(calls):
 def _persistently(function, *args):
     while True:
         try:
-            close_old_connections()
+            if connection.vendor != "sqlite":  # which has nothing that could have gone, and would be opened each time
+                close_old_connections()
             return function(*args)
         except (OperationalError, InterfaceError) as error:
             log.warning("The database is away or busy; trying again: %s", error)

@@ -8,13 +8,13 @@ from django.conf import settings
 from django.utils.translation import gettext_noop
 
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
-from releases.ledger import Ledger, pause, tidy
+from releases.ledger import TICK, Ledger, pause, tidy
 from releases.log import LogKeeper, inert
 from releases.models import MachineRun, Worker
 
 log = logging.getLogger(__name__)
 
-POLL = 0.2
+POLL = 0.1
 CANCEL_GRACE = 15
 LEAVE_WITHIN = 5
 BROKEN = gettext_noop("The portal itself failed here; its log has the details.")
@@ -177,6 +177,7 @@ class ReleaseWorker:
         while True:
             await self.claim()
             await pause(self.room_made, POLL)
+            await asyncio.sleep(TICK)  # so that machines which end together make room for one claim
             self.room_made.clear()
 
     async def _tidy_for_ever(self):

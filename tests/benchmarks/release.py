@@ -72,11 +72,11 @@ def ask_for_job(demo, version, machines):
 def _measure(folder, machines, rounds):
     with demo_with(machines, folder).running(port=0, slowly=False) as demo:
         publisher = Publisher(demo)
-        portal, bare = [], []
+        portal, alone = [], []
         for number in range(rounds):
             portal.append(publisher.release(f"1.{number}", machines))
-            bare.append(bare(demo, machines))
-    return portal, bare
+            alone.append(bare(demo, machines))
+    return portal, alone
 
 
 class Publisher:
