@@ -115,7 +115,8 @@ class _Process(asyncio.SubprocessProtocol):
         self._chan.pause_reading()
 
     def resume_writing(self):
-        self._chan.resume_reading()
+        # Not from within the pipe's own step: asyncio drops what is written there if the end of the input follows at once
+        asyncio.get_running_loop().call_soon(self._chan.resume_reading)
 
     def pipe_data_received(self, fd, data):
         if not self._chan.is_closing():

@@ -73,6 +73,19 @@ def test_a_large_input_arrives_whole(fleet):
     assert run(fleet, "wc -c", input="x" * 10_000_000).stdout.strip() == "10000000"
 
 
+def test_an_input_arrives_whole_whatever_is_left_of_it_when_a_slow_reader_goes_on(fleet):
+    async def counted(connection, size):
+        result = await connection.run("sleep 0.2; head -c 1000 > /dev/null; sleep 0.1; wc -c", input="x" * size)
+        return int(result.stdout) + 1000
+
+    async def all_counted(sizes):
+        async with connect(fleet) as connection:
+            return await asyncio.wait_for(asyncio.gather(*(counted(connection, size) for size in sizes)), 20)
+
+    sizes = list(range(250_000, 1_000_000, 15_000))
+    assert asyncio.run(all_counted(sizes)) == sizes
+
+
 def test_the_end_of_a_connection_ends_the_input_of_its_command(fleet, tmp_path):
     async def left():
         async with connect(fleet) as connection:
