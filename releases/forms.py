@@ -146,18 +146,26 @@ class RollbackForm(ChosenForm):
     """Which of the machines that were changed go back, and why."""
 
     looked = forms.BooleanField(label=_("I have looked: nothing of this job still runs there"), required=False)
+    undo_later = forms.BooleanField(label=_("Undo what later jobs put there, too"), required=False)
 
     def __init__(self, *args, rollback, **kwargs):
         listed = [machine_run.machine for machine_run in rollback.changed]
         super().__init__(*args, job=rollback.job, listed=listed, why_not=rollback.why_not, **kwargs)
         self.unknown = {run.machine_id for run in rollback.changed if run.status == MachineRun.Status.UNKNOWN}
+        self.overtaken = {run.machine_id for run in rollback.changed if run.overtaken_by}
 
     def clean(self):
         super().clean()
-        unknown = [machine for machine in self.cleaned_data.get("machines", []) if machine.pk in self.unknown]
-        if unknown and not self.cleaned_data["looked"]:
-            names = ", ".join(machine.hostname for machine in unknown[:20])
-            self.add_error("looked", _("Look first: a command may still be running on %(names)s.") % {"names": names})
+        self._require("looked", self.unknown, _("Look first: a command may still be running on %(names)s."))
+        self._require(
+            "undo_later", self.overtaken, _("A later job ran on %(names)s: roll that one back, or tick this.")
+        )
+
+    def _require(self, box, these, words):
+        """The box must be ticked when one of `these` machines is chosen."""
+        chosen = [machine for machine in self.cleaned_data.get("machines", []) if machine.pk in these]
+        if chosen and not self.cleaned_data[box]:
+            self.add_error(box, words % {"names": ", ".join(machine.hostname for machine in chosen[:20])})
 
 
 class ResolveForm(forms.Form):

@@ -115,7 +115,7 @@ class _Process(asyncio.SubprocessProtocol):
         self._chan.pause_reading()
 
     def resume_writing(self):
-        # Not from within the pipe's own step: asyncio drops what is written there if the end of the input follows at once
+        # Not from within the step of the pipe: what is written there just before its end is dropped by asyncio
         asyncio.get_running_loop().call_soon(self._chan.resume_reading)
 
     def pipe_data_received(self, fd, data):

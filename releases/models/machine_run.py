@@ -183,6 +183,9 @@ class MachineRun(models.Model):
     started_at = models.DateTimeField(_("started"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
 
+    # Another job's machine run that put its own version there since; a stage says so of what it may roll back.
+    overtaken_by = None
+
     objects = MachineRunQuerySet.as_manager()
 
     class Meta:
@@ -238,9 +241,9 @@ class MachineRun(models.Model):
     @property
     def rollback_versions(self):
         """(now, back to) of a rollback of this machine run; now is empty when a failure left it unclear."""
-        if self.run.action == Action.ROLLBACK:
-            return "", self.version_after
-        return self.version_after if self.status == Status.SUCCEEDED else "", self.version_before
+        newest = self.overtaken_by or self
+        now = newest.version_after if newest.status == Status.SUCCEEDED else ""
+        return now, self.version_after if self.run.action == Action.ROLLBACK else self.version_before
 
     def take_machine(self):
         """Queues this one, whose machine has come free, unless it left the business meanwhile; whether it did."""

@@ -45,14 +45,14 @@ class ReleaseStageQuerySet(models.QuerySet):
         stage = next((stage for stage in self.of(job) if not stage.is_done), None)
         return stage if stage and stage.is_open else None
 
-    def roll_back(self, stages, machine_ids, by, reason, submit_key):
+    def roll_back(self, stages, machine_ids, by, reason, submit_key, undo_later=False):
         """Rolls the machines back in every one of `stages` that changed some of them: all or none. Returns the runs."""
         runs = []
         with transaction.atomic():
             for stage in stages:
                 changed = [run.machine for run in stage.rollback_candidates() if run.machine_id in machine_ids]
                 if changed:
-                    runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}"))
+                    runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}", undo_later))
         return runs
 
     def excuse(self, job, machines, by, reason):
@@ -208,10 +208,11 @@ class ReleaseStage(StageMachines, models.Model):
 
         return self._once(submit_key, release)
 
-    def roll_back(self, by, machines, reason, submit_key):
+    def roll_back(self, by, machines, reason, submit_key, undo_later=False):
         """Starts the rollback task on `machines`, each to the version it had before this job; as `start` otherwise.
 
-        Naming an unknown machine says that nothing of its run goes on there: it is settled as failed first.
+        Naming an unknown machine says that nothing of its run goes on there: it is settled as failed first. What later
+        jobs put on some of them goes too, which only `undo_later` allows.
         """
 
         def roll_back():
@@ -219,12 +220,18 @@ class ReleaseStage(StageMachines, models.Model):
             self._require(not self.is_running, _("A run of this stage is still going on."))
             self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
             self._hold_to(machines, changed)
+            overtaking = [changed[machine.pk].overtaken_by for machine in machines if changed[machine.pk].overtaken_by]
+            self._require(
+                undo_later or not overtaking, _("A later job ran on some of these machines. Nothing was started.")
+            )
             for machine in machines:
                 if changed[machine.pk].status == MachineRun.Status.UNKNOWN:
                     changed[machine.pk].settle(by, MachineRun.Status.FAILED, reason)
             was = self._move(self.Status.RUNNING)
             versions = {machine.pk: changed[machine.pk].rollback_versions for machine in machines}
-            return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, {}, remark=reason)
+            undone = sorted({machine_run.run.stage.job_id for machine_run in overtaking})
+            facts = {"undone_jobs": undone} if undone else {}
+            return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, facts, remark=reason)
 
         return self._once(submit_key, roll_back)
 

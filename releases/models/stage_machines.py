@@ -61,7 +61,13 @@ class StageMachines:
 
     def rollback_candidates(self):
         """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
-        return [*self.changed_machines(), *self.unknown_machines()]
+        candidates = [*self.changed_machines(), *self.unknown_machines()]
+        later = {machine_run.machine_id: machine_run for machine_run in self._changed_by_others()}
+        for machine_run in candidates:
+            other = later.get(machine_run.machine_id)
+            if other and other.started_at > machine_run.started_at:
+                machine_run.overtaken_by = other
+        return candidates
 
     def count_rollback_candidates(self):
         return self.changed_machines().count() + self.unknown_machines().count()
@@ -82,6 +88,12 @@ class StageMachines:
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run")
+
+    def _changed_by_others(self):
+        """The newest machine runs in which other jobs of the business left their own version on this job's machines."""
+        runs = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
+        touched = runs.exclude(run__stage__job=self.job).latest_touched()
+        return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run__stage__job")
 
     def _changed_here(self):
         changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")

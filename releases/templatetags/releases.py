@@ -100,11 +100,13 @@ def event_notes(event):
     """What was chosen against the plan, the config service or the list, a sentence each."""
     detail = event.detail
     beyond, left_out = (", ".join(detail.get(name, [])) for name in ("beyond_plan", "left_out"))
+    undone = ", ".join(f"#{job}" for job in detail.get("undone_jobs", []))
     moved = [f"{one['hostname']} ({one['was']} → {one['now']})" for one in detail.get("moved", [])]
     notes = [
         (beyond, _("Beyond the plan: %s")),
         (left_out, _("Planned, but left out: %s")),
         (", ".join(moved), _("Released where it is now: %s")),
+        (undone, _("Undone with it, for they ran later: %s")),
         (detail.get("why_old"), _("Started with an old list of machines: %s")),
     ]
     return [words % what for what, words in notes if what]

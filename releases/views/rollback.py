@@ -54,7 +54,8 @@ def _submit(request, rollback, form):
     if not is_valid:
         return _show(request, rollback, form, status=409 if form.has_error("machines", "not_offered") else 200)
     chosen = {machine.pk for machine in form.cleaned_data["machines"]}
-    ReleaseStage.objects.roll_back(rollback.stages, chosen, request.user, form.cleaned_data["reason"], key)
+    reason, undo_later = form.cleaned_data["reason"], form.cleaned_data["undo_later"]
+    ReleaseStage.objects.roll_back(rollback.stages, chosen, request.user, reason, key, undo_later)
     return _done(job, what)
 
 

@@ -125,7 +125,8 @@ class People:
         if not changed and not looked:
             return None
         what = self.random.choice([*Kind.values, "all"])
-        return self.demo.act("publisher", "rollback_stage", job.pk, what, "--reason", "It made trouble.", *looked)
+        options = [*looked, *self.random.choice([[], ["--undo-later"]])]
+        return self.demo.act("publisher", "rollback_stage", job.pk, what, "--reason", "It made trouble.", *options)
 
     def resolve(self):
         unknown = MachineRun.objects.filter(status=MachineRun.Status.UNKNOWN)

@@ -8,7 +8,7 @@ from jobs.forms import ReasonForm
 from jobs.models import Machine
 from jobs.rights import Right
 from releases.commands import RunCommand
-from releases.models import Kind, ReleaseStage
+from releases.models import Kind, MachineRun, ReleaseStage
 
 
 class Command(RunCommand):
@@ -24,19 +24,29 @@ class Command(RunCommand):
         parser.add_argument(
             "--looked", action="store_true", help="also unknown machines: you looked, and nothing runs there any more"
         )
+        parser.add_argument(
+            "--undo-later",
+            action="store_true",
+            help="also machines on which a later job ran: what it put there goes, too",
+        )
         parser.add_argument("--reason", required=True, help="why; kept in the job's history")
 
-    def act(self, user, *, job, stage, machines, looked, reason, **options):
+    def act(self, user, *, job, stage, machines, looked, undo_later, reason, **options):
         job = get_job(user, job, Right.PUBLISH)
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]
-        changed = ReleaseStage.rollback_candidates if looked else ReleaseStage.changed_machines
-        chosen = {machine_run.machine_id for stage in stages for machine_run in changed(stage)}
+        changed = [machine_run for stage in stages for machine_run in stage.rollback_candidates()]
+        chosen = {
+            machine_run.machine_id
+            for machine_run in changed
+            if (looked or machine_run.status != MachineRun.Status.UNKNOWN)
+            and (undo_later or not machine_run.overtaken_by)
+        }
         if machines:
             chosen = {machine.pk for machine in named_machines(Machine.objects.filter(pk__in=chosen), machines)}
-        runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16))
+        runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
         if not runs:
             raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)
         self.finish(runs, options["wait"], options["wait_limit"], options["json"])
