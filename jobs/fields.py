@@ -15,7 +15,7 @@ class MachinesField(ModelMultipleChoiceField):
 
     The ids come one by one, as from check boxes, or in one value such as `1-200,205`.
     `only`, where it is set, are the ids of those of the queryset that can be chosen.
-    `why_not` explains ids that can not: it takes them and returns one sentence each.
+    `why_not` explains ids that cannot: it takes them and returns one sentence each.
     """
 
     widget = SelectMultiple

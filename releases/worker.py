@@ -18,7 +18,7 @@ POLL = 0.1
 CANCEL_GRACE = 15
 LEAVE_WITHIN = 5
 BROKEN = gettext_noop("The portal itself failed here; its log has the details.")
-NOT_CHECKED = gettext_noop("The task succeeded, but its check could not be run: %(reason)s")
+NOT_CHECKED = gettext_noop("The task succeeded, but its check could not be run; the log says why.")
 CHECK_ENDED = {
     Ending.FAILED: gettext_noop("The task succeeded, but its check did not."),
     Ending.TIMED_OUT: gettext_noop("The task succeeded, but its check did not end in time."),
@@ -147,7 +147,8 @@ class ReleaseWorker:
         try:
             check = await self._check(machine_run, output)
         except ExecutorError as error:
-            return Outcome(Ending.FAILED, reason=str(NOT_CHECKED % {"reason": error}))
+            await output(f"{error}\n".encode(), "err")
+            return Outcome(Ending.FAILED, reason=NOT_CHECKED)
         return replace(check, reason=CHECK_ENDED.get(check.ending, check.reason))
 
     async def _check(self, machine_run, output):

@@ -18,7 +18,7 @@ from releases.models import MachinesHeld, ReleaseStage
 @login_required
 @require_http_methods(["GET", "POST"])
 def excuse_machines(request, job_id):
-    """Lets a job be done without machines that it can not, or need not, release; with a reason."""
+    """Lets a job be done without machines that it cannot, or need not, release; with a reason."""
     job = get_job(request.user, job_id, Right.PUBLISH)
     left = left_to_do(job)
     form = ExcuseForm(request.POST if request.method == "POST" else None, job=job, left=left)
@@ -49,6 +49,6 @@ def _listed(form, left, page):
 
 
 def _note(candidate):
-    """How it ended on the machine, and why it can not be released now."""
+    """How it ended on the machine, and why it cannot be released now."""
     last, words = candidate.last, "" if candidate.is_free else candidate.why_not
     return Note(last.status, last.get_status_display(), words) if last else Note(words=words)

@@ -31,7 +31,8 @@ def resume_run(request, job_id, run_id):
 def cancel_run(request, job_id, run_id):
     """Asks once more, saying what would be ended; a POST cancels."""
     run = get_run(request.user, run_id, job_id)
-    if request.method == "POST":
+    form = RemarkForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
         return _turn(request, run, run.cancel, _("Cancelled: what has not begun stays so, what runs is being ended."))
     counts = Counter(run.machine_runs.counts())
     context = {
@@ -41,7 +42,7 @@ def cancel_run(request, job_id, run_id):
         "counts": ordered(counts),
         "running": counts["running"],
         "pipeline": JobPicture(run.stage.job).pipeline(run.stage),
-        "form": RemarkForm(),
+        "form": form,
     }
     return render(request, "releases/cancel.html", context)
 

@@ -144,6 +144,12 @@ def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, name,
     assert status(run) == was
 
 
+def test_a_bad_reason_for_a_cancel_stays_to_be_mended(as_user, publisher, run):
+    response = turn(as_user(publisher), run, "cancel_run", reason="healthz 503" + "x" * 2000)
+    assert 'value="healthz 503xxx' in response.content.decode()
+    assert "Cancel Pre-release" in words(response)
+
+
 def test_a_reason_is_text_and_no_markup(as_user, publisher, run):
     reason = "<script>alert(1)</script>"
     client = as_user(publisher)

@@ -100,14 +100,19 @@ def test_a_machine_whose_check_does_not_succeed_has_not_succeeded(released, outc
     assert told(run) == expected
 
 
+def log_of(run):
+    blocks = LogBlock.objects.filter(machine_run__run=run).order_by("number")
+    return "".join(block.text for block in blocks)
+
+
 def test_a_check_that_cannot_be_run_is_a_failure_and_says_so(released):
     async def refuse(started, output):
         raise ExecutorError("The machine refused the connection.")
 
     run, _, _ = released(check=refuse)
     assert ended(run).status == Run.Status.FAILED
-    reason = "The task succeeded, but its check could not be run: The machine refused the connection."
-    assert told(run) == ("failed", None, reason)
+    assert told(run) == ("failed", None, "The task succeeded, but its check could not be run; the log says why.")
+    assert "The machine refused the connection.\n" in log_of(run)
 
 
 def test_a_check_that_breaks_the_executor_leaves_an_unknown_machine(released):
@@ -130,8 +135,7 @@ def test_what_the_check_says_follows_in_the_same_log(released):
 
     run, _, _ = released(says(b"deployed\n"), says(b"healthy\n"))
     ended(run)
-    blocks = LogBlock.objects.filter(machine_run__run=run).order_by("number")
-    assert "".join(block.text for block in blocks) == "deployed\nhealthy\n"
+    assert log_of(run) == "deployed\nhealthy\n"
 
 
 def test_a_machine_is_running_until_its_check_has_ended(released):

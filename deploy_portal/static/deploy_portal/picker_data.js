@@ -90,7 +90,7 @@ window.pickerData = (() => {
     return names;
   }
 
-  // Which machines a text names; in words those that can not be chosen, that may be several, and that are none.
+  // Which machines a text names; in words those that cannot be chosen, that may be several, and that are none.
   function readPasted(text, machines) {
     const names = namesOf(machines);
     const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
