@@ -1,10 +1,12 @@
 import logging
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.shortcuts import render
+from django.http import HttpResponse
+from django.shortcuts import render, resolve_url
 from django.utils.translation import gettext as _
 
-from deploy_portal import origin
+from deploy_portal import origin, sessions
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,22 @@ def bounded_session(get_response):
     return middleware
 
 
+def aged_session(get_response):
+    def middleware(request):
+        is_poll = "HX-Request" in request.headers
+        if not sessions.is_over(request.session):
+            if not is_poll:  # else a page that is only left open would never be idle
+                sessions.note_activity(request.session)
+            return get_response(request)
+        if is_poll:
+            # The whole page loads again, and is then told why it leads to the login.
+            return HttpResponse(status=401, headers={"HX-Refresh": "true"})
+        request.session.flush()
+        return _say_that_it_ended(request, get_response(request))
+
+    return middleware
+
+
 def busy_database(get_response):
     def middleware(request):
         return get_response(request)
@@ -47,6 +65,13 @@ def busy_database(get_response):
 
     middleware.process_exception = process_exception
     return middleware
+
+
+def _say_that_it_ended(request, response):
+    """Adds to a redirect to the login page why it is one, and whether something that was sent is lost."""
+    if response.get("Location", "").startswith(f"{resolve_url(settings.LOGIN_URL)}?"):
+        response["Location"] += "&ended=" + ("unsent" if request.method == "POST" else "age")
+    return response
 
 
 def _unavailable(request, reason):

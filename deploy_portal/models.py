@@ -1,9 +1,11 @@
 from django.contrib.auth.models import AbstractUser
-from django.contrib.auth.signals import user_logged_out
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import models
 from django.dispatch import receiver
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
+
+from deploy_portal import sessions
 
 
 class User(AbstractUser):
@@ -25,6 +27,12 @@ class User(AbstractUser):
         return salted_hmac(
             "deploy_portal.session_epoch", f"{inner}:{self.session_epoch}", secret=secret, algorithm="sha256"
         ).hexdigest()
+
+
+@receiver(user_logged_in)
+def begin_session(sender, request, **kwargs):
+    """Every way in, whichever library it is from, passes here; a session that did not is over (`sessions.is_over`)."""
+    sessions.begin(request.session)
 
 
 @receiver(user_logged_out)

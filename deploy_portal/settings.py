@@ -45,6 +45,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "deploy_portal.middleware.bounded_session",
+    "deploy_portal.middleware.aged_session",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "deploy_portal.middleware.busy_database",
@@ -91,7 +92,10 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
-SESSION_COOKIE_AGE = env.number("SESSION_HOURS", 12, least=1, most=24 * 30) * 3600
+SESSION_AGE = env.number("SESSION_HOURS", 12, least=1, most=24 * 30) * 3600
+# A day longer, so that whoever comes back is told that the session has ended.
+SESSION_COOKIE_AGE = SESSION_AGE + 24 * 3600
+SESSION_IDLE = env.number("SESSION_IDLE_MINUTES", 0, most=24 * 60) * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"

@@ -35,7 +35,10 @@ class LogIn(LoginView):
 
     def get_context_data(self, **kwargs):
         return super().get_context_data(
-            tries_left=self._tries_left(), next_name=_name_of(self.get_redirect_url()), **kwargs
+            tries_left=self._tries_left(),
+            next_name=_name_of(self.get_redirect_url()),
+            ended=self.request.GET.get("ended"),
+            **kwargs,
         )
 
     def _tries_left(self):

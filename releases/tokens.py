@@ -21,7 +21,7 @@ def issue(user, job, what, version):
 def read(token, user, job, what):
     """(submit key, version) in `token`; StageMoved when it is not ours, too old, or made for something else."""
     try:
-        told = signing.loads(token[:LONGEST], salt=SALT, max_age=settings.SESSION_COOKIE_AGE)
+        told = signing.loads(token[:LONGEST], salt=SALT, max_age=settings.SESSION_AGE)
     except signing.SignatureExpired as error:
         raise StageMoved(_("This page is too old. Look at what it shows now, then go on.")) from error
     except signing.BadSignature as error:

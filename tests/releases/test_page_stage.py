@@ -446,7 +446,7 @@ class TestToken:
     def test_one_that_is_older_than_a_session(self, publish, publisher, job, machines, monkeypatch, settings):
         import time
 
-        then = time.time() - settings.SESSION_COOKIE_AGE - 60
+        then = time.time() - settings.SESSION_AGE - 60
         with monkeypatch.context() as past:
             past.setattr(time, "time", lambda: then)
             token = tokens.issue(publisher, job, "pre-release", 0)
