@@ -72,7 +72,7 @@ class BusinessAdmin(admin.ModelAdmin):
     actions = ["ask_now"]
     readonly_fields = ["live_machines", "asked_at", "synced_at", "sync_error", "refused_rows"]
     fieldsets = [
-        (None, {"fields": ["name", "slug", "soak_minutes"]}),
+        (None, {"fields": ["name", "slug", "soak_minutes", "ssh_key"]}),
         (_("Config service"), {"fields": ["source", "source_options"]}),
         (_("Its last answer"), {"fields": readonly_fields}),
     ]

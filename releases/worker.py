@@ -259,4 +259,5 @@ def _order(machine_run, script):
         script=script,
         timeout=machine_run.run.timeout,
         env=machine_run.environment,
+        key=machine_run.run.stage.job.business.ssh_key,
     )

@@ -40,6 +40,15 @@ class Business(models.Model):
         validators=[MaxValueValidator(10_080)],
         help_text=_("In minutes: how long a stage must have succeeded before the next one opens."),
     )
+    ssh_key = models.SlugField(
+        _("SSH key"),
+        blank=True,
+        db_index=False,
+        help_text=_(
+            "The name of a file in SSH_KEYS_DIR on the workers' hosts, such as payment; never the key itself. "
+            "Empty: the portal's own keys."
+        ),
+    )
     asked_at = models.DateTimeField(_("config service asked"), null=True, editable=False)
     synced_at = models.DateTimeField(_("config service answered"), null=True, editable=False)
     sync_error = models.TextField(_("why the last answer was not taken"), blank=True, editable=False)

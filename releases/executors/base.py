@@ -11,7 +11,10 @@ from django.utils.module_loading import import_string
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be executed on one machine. `timeout` is in seconds; `env` values are hostile text, never code."""
+    """What is to be executed on one machine. `timeout` is in seconds; `env` values are hostile text, never code.
+
+    `key` is the name of the business's SSH key; empty: the portal's own.
+    """
 
     hostname: str
     address: str
@@ -20,6 +23,7 @@ class Order:
     script: str
     timeout: int
     env: dict[str, str] = field(default_factory=dict)
+    key: str = ""
 
 
 class Ending(StrEnum):

@@ -1,4 +1,4 @@
-"""How SSH connections are made, with which keys, and to machines whose host key is known."""
+"""How SSH connections are made, to machines whose host key is known."""
 
 import asyncio
 import errno
@@ -11,14 +11,13 @@ from django.conf import settings
 from django.utils.translation import gettext_noop as _
 
 from releases.executors.base import ExecutorError
+from releases.executors.keys import Keyring
 from releases.executors.pool import Client, ConnectionPool, Peer
 
 logger = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
 
-_NO_KEY = _("The portal has no SSH key: set SSH_KEY_FILES.")
-_BAD_KEY = _("An SSH key of the portal could not be read: look at SSH_KEY_FILES.")
 _NO_KNOWN_HOSTS = _("No machine's host key is known: set SSH_KNOWN_HOSTS.")
 _BAD_KNOWN_HOSTS = _("The file of known host keys could not be read: look at SSH_KNOWN_HOSTS.")
 _KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that SSH_KNOWN_HOSTS names.")
@@ -52,10 +51,11 @@ _ALGORITHMS = {
 
 
 class Connections:
-    """Makes connections and keeps them. The portal's keys and the known hosts come from the settings."""
+    """Makes connections and keeps them. The keys and the known hosts come from the settings."""
 
     def __init__(self):
-        self._options = None
+        self._keyring = Keyring()
+        self._options = _options()
         self._known_hosts = None
         self._known_hosts_read = None
         self.pool = ConnectionPool()
@@ -84,12 +84,13 @@ class Connections:
             return client.trusted
 
         try:
-            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT):
+            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT), peer.keys.ready() as keys:
                 return await asyncssh.connect(
                     peer.address,
                     peer.port,
                     username=peer.user,
-                    options=peer.options,
+                    options=self._options,
+                    client_keys=keys,
                     known_hosts=trusted,
                     client_factory=lambda: client,
                     config=[],
@@ -105,19 +106,6 @@ class Connections:
         address = connection.get_extra_info("peername")  # None once it is closed
         known_hosts = self._read_known_hosts()
         return address and _keys_of(known_hosts, order, address[0]) == connection.get_owner().trusted
-
-    def _read_options(self):
-        """What all connections have in common, read once."""
-        if not settings.SSH_KEY_FILES:
-            raise ExecutorError(_NO_KEY, permanent=True)
-        if self._options is None:
-            try:
-                keys = [asyncssh.read_private_key(path) for path in settings.SSH_KEY_FILES]
-            except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-                logger.warning("SSH_KEY_FILES: %s", error)
-                raise ExecutorError(_BAD_KEY, permanent=True) from error
-            self._options = _options(keys)
-        return self._options
 
     def _read_known_hosts(self):
         """The known host keys, read again when their file has changed. Never None: for asyncssh that is "trust all"."""
@@ -135,12 +123,13 @@ class Connections:
         return self._known_hosts
 
     def _peer(self, order):
-        return Peer(order.address, order.port, order.user or settings.SSH_USER, self._read_options())
+        return Peer(order.address, order.port, order.user or settings.SSH_USER, self._keyring.keys(order.key))
 
 
-def _options(keys):
+def _options():
+    """What all connections have in common."""
     return asyncssh.SSHClientConnectionOptions(
-        client_keys=keys,
+        client_keys=None,
         preferred_auth="publickey",
         agent_path=None,
         pkcs11_provider=None,

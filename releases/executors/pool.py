@@ -8,12 +8,12 @@ from django.conf import settings
 
 
 class Peer(NamedTuple):
-    """What makes a kept connection the right one. `options` hold the keys that the portal logs in with."""
+    """What makes a kept connection the right one. `keys` are those that the portal logs in with."""
 
     address: str
     port: int
     user: str
-    options: Any
+    keys: Any
 
 
 class Client(asyncssh.SSHClient):

@@ -35,7 +35,7 @@ _NOT_CANCELLED = _("The command was cancelled and its end was not seen; it may s
 
 
 class SshExecutor(Executor):
-    """Sends each order to a shell on its machine. The portal's keys and the known hosts come from the settings."""
+    """Sends each order to a shell on its machine. The keys and the known hosts come from the settings."""
 
     def __init__(self):
         self._connections = Connections()

@@ -65,6 +65,13 @@ def test_adds_a_business_with_members(page, requester):
     assert Membership.objects.filter(user=requester, business=business, role=Role.APPROVER).exists()
 
 
+@pytest.mark.parametrize("path", ["../payment", "/etc/ssh/key", "pay.pub", "pay ment", "-----BEGIN KEY", "$(id)"])
+def test_a_business_names_its_ssh_key_and_no_path(page, payment, path):
+    assert errors(page.post(change(payment), fields(payment, ssh_key=path)), "ssh_key")
+    page.post(change(payment), fields(payment, ssh_key="payment_1"))
+    assert Business.objects.get(pk=payment.pk).ssh_key == "payment_1"
+
+
 def test_offers_the_sources_of_the_settings(page, payment):
     text = page.get(change(payment)).text
     assert '<option value="http_json">' in text

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from django.db import OperationalError, transaction
 
-from jobs.models import Event, Machine
+from jobs.models import Business, Event, Machine
 from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.models import LogBlock, MachineRun, Run, Worker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
@@ -31,7 +31,7 @@ def test_a_machine_is_given_its_order(at_work, start, job, machines):
     [order] = working.executor.orders
     machine_run = run.machine_runs.get()
     assert (order.hostname, order.address, order.port, order.timeout) == ("pay-1", "10.0.0.1", 22, 600)
-    assert order.script == "echo done"
+    assert (order.script, order.key) == ("echo done", "")
     assert order.env == {
         "DEPLOY_VERSION": "2.0",
         "DEPLOY_PREVIOUS_VERSION": "",
@@ -42,6 +42,13 @@ def test_a_machine_is_given_its_order(at_work, start, job, machines):
         "DEPLOY_MACHINE": "pay-1",
         "DEPLOY_RUN": str(machine_run.pk),
     }
+
+
+def test_an_order_names_the_key_of_its_business(at_work, start, job, machines, payment):
+    Business.objects.filter(pk=payment.pk).update(ssh_key="payment")
+    working = at_work()
+    ended(start(job, machines[:1]))
+    assert [order.key for order in working.executor.orders] == ["payment"]
 
 
 @pytest.mark.parametrize(
