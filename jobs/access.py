@@ -1,12 +1,16 @@
 """Look-up and permission in one line: outsiders get 404, members without the right get 403 and are told which."""
 
+from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
 
-from jobs.models import Job
+from jobs.models import Approval, Job
 from jobs.rights import Right
 
 
 def get_job(user, job_id, right=Right.VIEW):
-    job = get_object_or_404(Job.objects.seen_by(user).select_related("business", "requester", "approver"), pk=job_id)
+    approvals = Prefetch("approvals", Approval.objects.select_related("by"))
+    jobs = Job.objects.seen_by(user).select_related("business", "requester").prefetch_related(approvals)
+    job = get_object_or_404(jobs, pk=job_id)
+    job.lapse()
     job.require(user, right)
     return job

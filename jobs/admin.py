@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, link_to_list, pairs, status
 from jobs.config_service import SourceError
 from jobs.models import Business, Event, Job, Listing, Machine, Membership, Sync
+from jobs.rights import Right
 
 # Each source may take its whole time limit before it answers, and the page waits for all of them.
 SYNCED_AT_ONCE = 5
@@ -70,15 +71,17 @@ class BusinessAdmin(admin.ModelAdmin):
     list_display = ["name", "slug", "source", "live_machines", "last_answer", "synced_at"]
     search_fields = ["name", "slug"]
     actions = ["ask_now"]
-    readonly_fields = ["live_machines", "asked_at", "synced_at", "sync_error", "refused_rows"]
+    last_answer_fields = ["live_machines", "asked_at", "synced_at", "sync_error", "refused_rows"]
+    readonly_fields = ["approvers", *last_answer_fields]
     fieldsets = [
         (None, {"fields": ["name", "slug", "soak_minutes", "ssh_key"]}),
+        (_("Approval"), {"fields": ["approvers_needed", "approvers"]}),
         (_("Config service"), {"fields": ["source", "source_options"]}),
-        (_("Its last answer"), {"fields": readonly_fields}),
+        (_("Its last answer"), {"fields": last_answer_fields}),
     ]
 
     def get_fieldsets(self, request, obj=None):
-        return super().get_fieldsets(request, obj) if obj else self.fieldsets[:2]
+        return super().get_fieldsets(request, obj) if obj else self.fieldsets[:3]
 
     def get_readonly_fields(self, request, obj=None):
         # The short name stands in what was released, so it stays once there are jobs.
@@ -96,6 +99,19 @@ class BusinessAdmin(admin.ModelAdmin):
         """Only what was made by mistake goes: a business without machines and jobs, and not several at once."""
         is_unused = obj and not obj.listings.exists() and not obj.jobs.exists()
         return bool(is_unused) and super().has_delete_permission(request, obj)
+
+    def save_related(self, request, form, formsets, change):
+        super().save_related(request, form, formsets, change)
+        if form.instance.lacks_approvers:
+            too_few = _("%(business)s has fewer approvers than a job of it needs. Ops do not count.")
+            self.message_user(request, too_few % {"business": form.instance}, messages.WARNING)
+
+    @admin.display(description=_("approvers"))
+    def approvers(self, business):
+        """How many there are, of how many a job needs."""
+        number = business.members_with(Right.APPROVE).count() if business.pk else 0
+        words = _("%(n)d; a job needs %(needed)d") % {"n": number, "needed": business.approvers_needed}
+        return status("failed" if number < business.approvers_needed else "succeeded", words)
 
     @admin.display(description=_("live machines"), ordering="live")
     def live_machines(self, business):
@@ -232,7 +248,7 @@ class JobAdmin(NumberedAdmin):
     date_hierarchy = "created_at"
     fields = [
         *["number", "title", "business", "version", "state", "machine_count", "remark", "revision"],
-        *["requester", "created_at", "approver", "approved_at", "history"],
+        *["requester", "created_at", "approvers_needed", "approvals_given", "approved_at", "history"],
     ]
 
     def view_on_site(self, job):
@@ -249,6 +265,12 @@ class JobAdmin(NumberedAdmin):
     @admin.display(description=_("machines"))
     def machine_count(self, job):
         return link_to_list(Machine, job.machines.count(), jobs__id__exact=job.pk)
+
+    @admin.display(description=_("approvals"))
+    def approvals_given(self, job):
+        """Those of earlier revisions too, which are void."""
+        words = {True: _("approved"), False: _("void")}
+        return pairs([(approval.by, words[approval.revision == job.revision]) for approval in job.approvals.all()])
 
     @admin.display(description=_("events"))
     def history(self, job):

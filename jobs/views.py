@@ -5,6 +5,7 @@ from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
 from django.http import Http404
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -58,7 +59,8 @@ def edit_job(request, job_id):
     job.business.refresh_machines()
     form = JobForm(_posted(request), user=request.user, business=job.business, instance=job)
     if _is_sent(request) and form.is_valid():
-        return _step(request, job, _("Saved. It needs approval again."), job.edit, form.cleaned_data["machines"])
+        saved = _("Saved. It needs approval again.") if job.business.approvers_needed else _("Saved.")
+        return _step(request, job, saved, job.edit, form.cleaned_data["machines"])
     return _job_form(request, form, job.business)
 
 
@@ -82,7 +84,9 @@ def approve_job(request, job_id):
         messages.error(request, form.problem)
         return redirect("job", job.pk)
     job.revision = form.cleaned_data["revision"]
-    return _step(request, job, _("Approved."), job.approve, form.cleaned_data["reason"])
+    left = job.approvals_left - 1
+    words = ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
+    return _step(request, job, words if left > 0 else _("Approved."), job.approve, form.cleaned_data["reason"])
 
 
 def page_of(request, rows, size):
@@ -124,8 +128,9 @@ def _job_form(request, form, business):
         asked_page=request.POST.get("list"),
     )
     context = {"form": form, "business": business, "list": listed}
-    requester = form.instance.requester if form.instance.pk else request.user
-    approvers = business.members_with(Right.APPROVE).exclude(pk=requester.pk)
+    approvers = business.members_with(Right.APPROVE).exclude(pk=request.user.pk)
+    if form.instance.pk:
+        approvers = form.instance.approvers().exclude(pk=request.user.pk)
     return render(request, "jobs/job_form.html", context | {"approvers": approvers})
 
 

@@ -42,7 +42,7 @@ def _to_publish(user):
     if user.is_ops:
         return []
     jobs = Job.objects.under_way().filter(business__in=Business.objects.where(user, Right.PUBLISH))
-    jobs = jobs.select_related("business", "approver").order_by("-pk")[:SHOWN]
+    jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")[:SHOWN]
     stages = [stage for job in jobs if (stage := ReleaseStage.objects.next_of(job))]
     failed = [Waiting("failed", stage.job, stage) for stage in stages if stage.status in _STOPPED]
     return failed + [Waiting("to_publish", stage.job, stage) for stage in stages if stage.status in _NOT_BEGUN]
@@ -53,8 +53,7 @@ _NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 
 
 def _to_approve(user):
-    jobs = Job.objects.waiting().filter(business__in=Business.objects.where(user, Right.APPROVE))
-    return [Waiting("to_approve", job) for job in _with_people(jobs.exclude(requester=user).order_by("pk"))]
+    return [Waiting("to_approve", job) for job in _with_people(Job.objects.to_approve(user).order_by("pk"))]
 
 
 def _own(user):

@@ -79,23 +79,23 @@ def machines(payment):
 
 @pytest.fixture
 def requester(payment):
-    return _member("requester", payment, Role.REQUESTER)
+    return make_member("requester", payment, Role.REQUESTER)
 
 
 @pytest.fixture
 def publisher(payment):
-    return _member("publisher", payment, Role.PUBLISHER)
+    return make_member("publisher", payment, Role.PUBLISHER)
 
 
 @pytest.fixture
 def approver(payment):
-    return _member("approver", payment, Role.APPROVER)
+    return make_member("approver", payment, Role.APPROVER)
 
 
 @pytest.fixture
 def outsider(orders):
     """Has every role, in another business only."""
-    return _member("outsider", orders, *Role)
+    return make_member("outsider", orders, *Role)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def ops(db):
     return make_user("ops", is_staff=True, is_superuser=True)
 
 
-def _member(name, business, *roles):
+def make_member(name, business, *roles):
     user = make_user(name)
     Membership.objects.bulk_create([Membership(user=user, business=business, role=role) for role in roles])
     return user

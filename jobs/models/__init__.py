@@ -1,3 +1,4 @@
+from jobs.models.approval import Approval
 from jobs.models.business import Business, Membership
 from jobs.models.event import Event
 from jobs.models.job import Job, JobMoved, named
@@ -5,4 +6,16 @@ from jobs.models.job_machine import JobMachine
 from jobs.models.machine import Listing, Machine
 from jobs.models.sync import Sync
 
-__all__ = ["Business", "Event", "Job", "JobMachine", "JobMoved", "Listing", "Machine", "Membership", "Sync", "named"]
+__all__ = [
+    "Approval",
+    "Business",
+    "Event",
+    "Job",
+    "JobMachine",
+    "JobMoved",
+    "Listing",
+    "Machine",
+    "Membership",
+    "Sync",
+    "named",
+]

@@ -14,7 +14,7 @@ from deploy_portal import origin
 from jobs import config_service
 from jobs.models.machine import Listing, Machine
 from jobs.models.sync import Sync
-from jobs.rights import GRANTED, GRANTED_TO_OPS, Role
+from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
 
 
 class BusinessQuerySet(models.QuerySet):
@@ -49,6 +49,12 @@ class Business(models.Model):
             "Empty: the portal's own keys."
         ),
     )
+    approvers_needed = models.PositiveSmallIntegerField(
+        _("approvals needed"),
+        default=1,
+        validators=[MaxValueValidator(9)],
+        help_text=_("How many people must approve a job, none of whom wrote it. 0: a job needs no approval."),
+    )
     asked_at = models.DateTimeField(_("config service asked"), null=True, editable=False)
     synced_at = models.DateTimeField(_("config service answered"), null=True, editable=False)
     sync_error = models.TextField(_("why the last answer was not taken"), blank=True, editable=False)
@@ -60,6 +66,9 @@ class Business(models.Model):
         verbose_name = _("business")
         verbose_name_plural = _("businesses")
         ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=Q(approvers_needed__lte=9), name="business_approvers_needed_to_nine")
+        ]
 
     def __str__(self):
         return self.name
@@ -84,7 +93,15 @@ class Business(models.Model):
 
     def members_with(self, right):
         roles = [role for role, rights in GRANTED.items() if right in rights]
-        return self.members.filter(membership__role__in=roles, is_active=True).distinct().order_by("username")
+        members = self.members.filter(membership__role__in=roles, is_active=True)
+        # Ops have the rights of ops, whatever roles they may have given themselves.
+        allowed = members if right in GRANTED_TO_OPS else members.exclude(is_superuser=True)
+        return allowed.distinct().order_by("username")
+
+    @property
+    def lacks_approvers(self):
+        """Whether even a job that none of its approvers wrote could not be approved."""
+        return self.members_with(Right.APPROVE).count() < self.approvers_needed
 
     def refresh_machines(self, max_age=None):
         """Asks the config service if that was not tried for `max_age` seconds; the last good list stays on an error."""

@@ -12,6 +12,7 @@ class Event(models.Model):
         EDITED = "edited", _("edited")
         WITHDRAWN = "withdrawn", _("withdrew")
         APPROVED = "approved", _("approved")
+        LAPSED = "lapsed", _("made approvals void")
         STARTED = "started", _("started")
         SKIPPED = "skipped", _("skipped")
         ROLLED_BACK = "rolled_back", _("started the rollback of")

@@ -1,11 +1,14 @@
+import contextlib
+
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal import origin
+from jobs.models.approval import Approval
 from jobs.models.business import Business
 from jobs.models.event import Event
 from jobs.models.job_machine import JobMachine
@@ -13,6 +16,7 @@ from jobs.plan import plan
 from jobs.rights import Right
 from jobs.validators import printable_line, printable_text, release_version
 
+MOVED = _("This job was changed meanwhile: it is no longer in the state this step begins from.")
 PLAN_HELP = _("A number such as 1, a share such as 10 %, or host names; spread over the sites. Empty: no plan.")
 
 
@@ -26,6 +30,13 @@ class JobQuerySet(models.QuerySet):
 
     def waiting(self):
         return self.filter(status=Job.Status.WAITING)
+
+    def to_approve(self, user):
+        """Those that wait for `user`, who has neither written nor approved them yet."""
+        edits = Event.objects.filter(job=OuterRef("pk"), verb=Event.Verb.EDITED, actor=user)
+        given = Approval.objects.filter(job=OuterRef("pk"), revision=OuterRef("revision"), by=user)
+        jobs = self.waiting().filter(business__in=Business.objects.where(user, Right.APPROVE))
+        return jobs.filter(~Exists(edits), ~Exists(given)).exclude(requester=user)
 
     def under_way(self):
         return self.filter(status__in=[Job.Status.APPROVED, Job.Status.IN_PROGRESS])
@@ -64,15 +75,9 @@ class Job(models.Model):
     )
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.WAITING, editable=False)
     created_at = models.DateTimeField(_("asked for"), db_default=Now(), editable=False)
+    # What its business wanted when this revision was written.
+    approvers_needed = models.PositiveSmallIntegerField(_("approvals needed"), default=1, editable=False)
     approved_at = models.DateTimeField(_("approved"), null=True, editable=False)
-    approver = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        models.PROTECT,
-        null=True,
-        related_name="approved_jobs",
-        verbose_name=_("approver"),
-        editable=False,
-    )
 
     objects = JobQuerySet.as_manager()
 
@@ -82,9 +87,9 @@ class Job(models.Model):
         ordering = ["-pk"]
         indexes = [models.Index(fields=["business", "status"], name="job_by_business")]
         constraints = [
-            models.CheckConstraint(condition=~Q(approver=models.F("requester")), name="job_not_approved_by_requester"),
             models.CheckConstraint(
-                condition=Q(status__in=["waiting", "withdrawn"]) | Q(approver__isnull=False), name="job_approved_first"
+                condition=Q(status__in=["waiting", "withdrawn"]) | Q(approved_at__isnull=False),
+                name="job_approved_first",
             ),
         ]
 
@@ -99,12 +104,35 @@ class Job(models.Model):
     def is_before_first_stage(self):
         return self.status in self.BEFORE_FIRST_STAGE
 
+    @property
+    def approvals_now(self):
+        """The approvals of this revision; those of earlier ones are void."""
+        return [approval for approval in self.approvals.all() if approval.revision == self.revision]
+
+    @property
+    def approved_by(self):
+        return ", ".join(str(approval.by) for approval in self.approvals_now)
+
+    @property
+    def approvals_left(self):
+        return max(0, self.approvers_needed - len(self.approvals_now))
+
+    def approvers(self):
+        """Who may approve this job: nobody who asked for it or edited it."""
+        authors = self.events.filter(verb=Event.Verb.EDITED, actor__isnull=False).values("actor")
+        return self.business.members_with(Right.APPROVE).exclude(pk=self.requester_id).exclude(pk__in=authors)
+
+    def approvers_left(self):
+        """Those of them who have not approved this revision yet."""
+        given = {approval.by_id for approval in self.approvals_now}
+        return [user for user in self.approvers() if user.pk not in given]
+
     def rights_of(self, user):
-        """What `user` may do with this job; nobody approves their own, and only its requester or ops edit it."""
+        """What `user` may do with this job; nobody approves what they wrote, and only its requester or ops edit it."""
         rights = set(self.business.rights_of(user))
-        if self.requester_id == user.pk:
+        if Right.APPROVE in rights and not self.approvers().filter(pk=user.pk).exists():
             rights.discard(Right.APPROVE)
-        elif not user.is_ops:
+        if self.requester_id != user.pk and not user.is_ops:
             rights.discard(Right.EDIT)
         return rights
 
@@ -118,33 +146,52 @@ class Job(models.Model):
         return plan(machines, wishes)
 
     def ask(self, by, machines):
-        """Opens this unsaved job for `machines`, as `by`."""
+        """Opens this unsaved job for `machines`, as `by`; it is approved at once where no approval is needed."""
         with transaction.atomic():
-            self.requester = by
+            self.requester, self.approvers_needed = by, self.business.approvers_needed
             self.save(force_insert=True)
             JobMachine.objects.choose(self, machines, self.plan(machines))
-            self.record(Event.Verb.ASKED, by, became=self.Status.WAITING, version=self.version, machines=len(machines))
+            self._approve_if_enough()
+            self.record(Event.Verb.ASKED, by, became=self.status, **self._written(machines))
 
     def edit(self, by, machines):
-        """Saves the changed fields and machines; an approval given before was for something else and is void."""
+        """Saves the changed fields and machines; the approvals given before were for something else and are void."""
         with transaction.atomic():
-            changed = {"approver": None, "approved_at": None, "revision": models.F("revision") + 1}
-            was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WAITING, **changed)
+            was = self._reopen()
             self.save(update_fields=["title", "version", "plan_pre_release", "plan_gray_release", "remark"])
             JobMachine.objects.choose(self, machines, self.plan(machines))
-            facts = {"version": self.version, "machines": len(machines)}
-            self.record(Event.Verb.EDITED, by, "", was, self.Status.WAITING, **facts)
+            self._approve_if_enough()
+            self.record(Event.Verb.EDITED, by, "", was, self.status, **self._written(machines))
 
     def withdraw(self, by, reason):
         with transaction.atomic():
             was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WITHDRAWN)
             self.record(Event.Verb.WITHDRAWN, by, reason, was, self.Status.WITHDRAWN)
 
-    def approve(self, by, reason=""):
+    def approve(self, by, remark=""):
         """Approves this revision: what `by` read, not what the job may have become since."""
         with transaction.atomic():
-            was = self._move([self.Status.WAITING], self.Status.APPROVED, approver=by, approved_at=Now())
-            self.record(Event.Verb.APPROVED, by, reason, was, self.Status.APPROVED)
+            # Under the job's lock, so that of two approvals at once the second one counts the first.
+            job = self.lock()
+            job.require(by, Right.APPROVE)
+            if (job.status, job.revision) != (self.Status.WAITING, self.revision):
+                raise JobMoved(MOVED)
+            job._keep_approval(by, remark)
+            job._approve_if_enough()
+            facts = {"given": len(job.approvals_now), "needed": job.approvers_needed}
+            job.record(Event.Verb.APPROVED, by, remark, self.status, job.status, **facts)
+        self.refresh_from_db()
+
+    def lapse(self):
+        """Makes the approvals void once somebody who gave one may no longer approve; not when a stage has begun."""
+        if not (self.is_before_first_stage and self.approvals_now):
+            return
+        allowed = set(self.approvers().values_list("pk", flat=True))
+        if gone := [str(approval.by) for approval in self.approvals_now if approval.by_id not in allowed]:
+            with contextlib.suppress(JobMoved), transaction.atomic():
+                was = self._reopen()
+                self._approve_if_enough()
+                self.record(Event.Verb.LAPSED, None, "", was, self.status, approvers=gone)
 
     def excuse(self, by, machines, reason):
         """Lets the job be done without `machines`; their rollback stays possible. Called under the job's lock."""
@@ -157,6 +204,7 @@ class Job(models.Model):
 
     def begin(self):
         """Marks that a stage runs; from here on the job can no longer be edited or withdrawn."""
+        self.lapse()
         self._move(self.RELEASABLE, self.Status.IN_PROGRESS)
 
     def conclude(self, status):
@@ -181,13 +229,32 @@ class Job(models.Model):
         rows = Job.objects.select_for_update(of=("self",), no_key=True)
         return rows.select_related("business").get(pk=self.pk)
 
+    def _written(self, machines):
+        """What an event keeps of what was asked for."""
+        facts = {"version": self.version, "machines": len(machines)}
+        return facts if self.approvers_needed else facts | {"needed": 0}
+
+    def _reopen(self):
+        """Takes this revision to a new one, which needs approvals of its own; returns from which state."""
+        changed = {"approved_at": None, "approvers_needed": self.business.approvers_needed}
+        return self._move(self.BEFORE_FIRST_STAGE, self.Status.WAITING, revision=F("revision") + 1, **changed)
+
+    def _keep_approval(self, by, remark):
+        if any(approval.by_id == by.pk for approval in self.approvals_now):
+            raise JobMoved(_("You have approved this job already; somebody else must, too."))
+        self.approvals.create(revision=self.revision, by=by, requester_id=self.requester_id, remark=remark)
+
+    def _approve_if_enough(self):
+        if len(self.approvals_now) >= self.approvers_needed:
+            self._move([self.Status.WAITING], self.Status.APPROVED, approved_at=Now())
+
     def _move(self, old, new, **values):
         """Takes this revision from one of the states `old` to `new`; returns from which."""
         for was in old:
             if Job.objects.filter(pk=self.pk, status=was, revision=self.revision).update(status=new, **values):
                 self.refresh_from_db(fields=["status", *values])
                 return was
-        raise JobMoved(_("This job was changed meanwhile: it is no longer in the state this step begins from."))
+        raise JobMoved(MOVED)
 
 
 def named(machines):

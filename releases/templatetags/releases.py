@@ -18,6 +18,7 @@ TONES = {
     Verb.EDITED: "changed",
     Verb.WITHDRAWN: "not_run",
     Verb.APPROVED: "succeeded",
+    Verb.LAPSED: "changed",
     Verb.STARTED: "running",
     Verb.SKIPPED: "skipped",
     Verb.ROLLED_BACK: "rolled_back",
@@ -54,6 +55,9 @@ def event_words(event):
         version=event.detail.get("version", ""),
         names=", ".join(event.detail.get("hostnames", [])),
         state=str(status_word(event.became)).lower(),
+        given=event.detail.get("given", 1),
+        needed=event.detail.get("needed", 1),
+        approvers=", ".join(event.detail.get("approvers", [])),
         counts=_counts(event.detail.get("counts", {})),
     )
 
@@ -63,13 +67,10 @@ def _sentence(event, number):
         Verb.ASKED: ngettext(
             "{who} asked for {version} on {n} machine", "{who} asked for {version} on {n} machines", number
         ),
-        Verb.EDITED: ngettext(
-            "{who} changed the job to {version} on {n} machine; it needs approval again",
-            "{who} changed the job to {version} on {n} machines; it needs approval again",
-            number,
-        ),
+        Verb.EDITED: _edited(event, number),
         Verb.WITHDRAWN: _("{who} withdrew the job"),
-        Verb.APPROVED: _("{who} approved"),
+        Verb.APPROVED: _approved(event),
+        Verb.LAPSED: _("The approvals are void: {approvers} may no longer approve"),
         Verb.STARTED: _started(event, number),
         Verb.SKIPPED: _("{who} skipped {stage}"),
         Verb.ROLLED_BACK: ngettext(
@@ -107,9 +108,28 @@ def event_notes(event):
         (left_out, _("Planned, but left out: %s")),
         (", ".join(moved), _("Released where it is now: %s")),
         (undone, _("Undone with it, for they ran later: %s")),
+        (event.verb in (Verb.ASKED, Verb.EDITED) and event.became == "approved", _("It needs no approval.")),
         (detail.get("why_old"), _("Started with an old list of machines: %s")),
     ]
-    return [words % what for what, words in notes if what]
+    return [words % what if "%" in words else words for what, words in notes if what]
+
+
+def _edited(event, number):
+    if event.became == "approved":
+        return ngettext(
+            "{who} changed the job to {version} on {n} machine",
+            "{who} changed the job to {version} on {n} machines",
+            number,
+        )
+    return ngettext(
+        "{who} changed the job to {version} on {n} machine; it needs approval again",
+        "{who} changed the job to {version} on {n} machines; it needs approval again",
+        number,
+    )
+
+
+def _approved(event):
+    return _("{who} approved") if event.detail.get("needed", 1) == 1 else _("{who} approved, {given} of {needed}")
 
 
 def _started(event, number):

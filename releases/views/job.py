@@ -36,6 +36,6 @@ def job_page(request, job_id):
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else drifted(seen),
-        "approvers": job.business.members_with("approve").exclude(pk=job.requester_id),
+        "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
     return render(request, "releases/job.html", context)

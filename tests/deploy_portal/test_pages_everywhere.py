@@ -29,7 +29,7 @@ def world(make_job, start, finish, payment, machines):
     live = start(running, machines[3:5])
     paused = start(make_job("6.0"), machines[5:])
     paused.pause(paused.started_by, "a moment")
-    ReleaseStage.objects.excuse(failed, machines[5:], failed.approver, "in repair")
+    ReleaseStage.objects.excuse(failed, machines[5:], failed.approvals_now[0].by, "in repair")
     list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
     return {
         "waiting": waiting,

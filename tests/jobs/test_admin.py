@@ -31,6 +31,7 @@ def fields(business, *memberships, **changed):
         "name": business.name,
         "slug": business.slug,
         "soak_minutes": getattr(business, "soak_minutes", 0),
+        "approvers_needed": getattr(business, "approvers_needed", 1),
         "source": business.source,
         "source_options": json.dumps(business.source_options),
         "membership_set-TOTAL_FORMS": len(memberships),

@@ -18,14 +18,14 @@ def stored(job):
 
 def test_a_job_is_approved_with_a_remark(waiting, approver):
     assert "is approved" in say(*APPROVE, waiting.pk, "--remark", "read it")
-    assert (stored(waiting).status, stored(waiting).approver) == ("approved", approver)
+    assert (stored(waiting).status, stored(waiting).approved_by) == ("approved", "approver")
     event = waiting.events.get(verb="approved")
     assert (event.actor, event.reason) == (approver, "read it")
     assert event.origin.startswith("command on ")
 
 
 def test_json_tells_the_new_state(waiting):
-    assert say_json(*APPROVE, waiting.pk) == {"job": waiting.pk, "status": "approved"}
+    assert say_json(*APPROVE, waiting.pk) == {"job": waiting.pk, "status": "approved", "approvals_left": 0}
 
 
 def test_an_approved_job_is_a_conflict(job):

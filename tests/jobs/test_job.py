@@ -4,8 +4,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
 from deploy_portal import origin
-from jobs.models import Event, Job, JobMoved
-from jobs.rights import Right
+from jobs.models import Event, Job, JobMoved, Membership
+from jobs.rights import Right, Role
+from tests.conftest import make_member
 
 Status = Job.Status
 
@@ -40,7 +41,7 @@ def last_event(job):
 
 
 STEPS = {
-    "approve": lambda job, by: job.approve(by, "fine"),
+    "approve": lambda job, by: job.approve(make_member("second", job.business, Role.APPROVER), "fine"),
     "withdraw": lambda job, by: job.withdraw(by, "not needed"),
     "edit": lambda job, by: job.edit(by, job.machines.all()),
     "begin": lambda job, by: job.begin(),
@@ -83,7 +84,7 @@ def test_asking_is_told_by_an_event(make_job, requester, came_from):
 def test_approving_is_told_by_an_event(waiting, approver, came_from):
     waiting.approve(approver, "read it")
     assert last_event(waiting) == ("approved", approver, "waiting", "approved", "read it", came_from)
-    assert (stored(waiting).approver, stored(waiting).approved_at is None) == (approver, False)
+    assert (stored(waiting).approved_by, stored(waiting).approved_at is None) == ("approver", False)
 
 
 def test_withdrawing_is_told_by_an_event_that_says_from_what(job, requester, came_from):
@@ -104,7 +105,7 @@ def test_an_edit_changes_fields_and_machines_and_makes_the_approval_void(job, re
     job = stored(job)
     assert (job.title, job.version, job.remark) == ("Hot fix", "2.1", "Call me")
     assert list(job.machines.order_by("hostname")) == machines[:2]
-    assert (job.status, job.approver, job.approved_at, job.revision) == (Status.WAITING, None, None, 2)
+    assert (job.status, job.approved_by, job.approved_at, job.revision) == (Status.WAITING, "", None, 2)
 
 
 def test_an_approval_of_what_was_edited_meanwhile_is_refused(waiting, requester, approver, machines):
@@ -131,17 +132,20 @@ def test_an_edit_that_comes_after_the_first_stage_began_changes_nothing(job, req
     late.version = "6.6.6"
     with pytest.raises(JobMoved):
         late.edit(requester, machines[:1])
-    assert (stored(job).version, stored(job).machines.count(), stored(job).approver) == ("2.0", 6, job.approver)
+    assert (stored(job).version, stored(job).machines.count(), stored(job).approved_by) == ("2.0", 6, "approver")
 
 
 def test_nobody_approves_their_own_job_not_even_past_the_pages(waiting, requester):
-    with pytest.raises(IntegrityError), transaction.atomic():
+    Membership.objects.create(user=requester, business=waiting.business, role=Role.APPROVER)
+    with pytest.raises(PermissionDenied):
         waiting.approve(requester)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        waiting.approvals.create(revision=1, by=requester, requester=requester)
     assert stored(waiting).status == Status.WAITING
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.WAITING, Status.WITHDRAWN}))
-def test_the_database_knows_no_job_that_moved_on_without_an_approver(waiting, status):
+def test_the_database_knows_no_job_that_moved_on_without_approval(waiting, status):
     with pytest.raises(IntegrityError), transaction.atomic():
         put(waiting, status)
 

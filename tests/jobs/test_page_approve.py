@@ -19,7 +19,7 @@ def approve(client, job, **changed):
 def test_an_approver_approves(as_user, approver, job):
     response = approve(as_user(approver), job)
     job.refresh_from_db()
-    assert (job.status, job.approver) == (Job.Status.APPROVED, approver)
+    assert (job.status, job.approved_by) == (Job.Status.APPROVED, "approver")
     assert "Approved." in words(response)
     event = job.events.first()
     assert (event.verb, event.actor, event.reason, event.origin) == ("approved", approver, "read it", "127.0.0.1")

@@ -294,7 +294,7 @@ class TestEdit:
         job.refresh_from_db()
         assert (job.title, job.version) == ("After", "2.14.3")
         assert list(job.machines.all()) == machines[:2]
-        assert (job.status, job.approver, job.approved_at) == (Job.Status.WAITING, None, None)
+        assert (job.status, job.approved_by, job.approved_at) == (Job.Status.WAITING, "", None)
         assert job.events.first().verb == Event.Verb.EDITED
         assert "Saved. It needs approval again." in words(response)
 

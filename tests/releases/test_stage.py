@@ -4,7 +4,7 @@ from django.db import IntegrityError, transaction
 from jobs.models import Event, Job, JobMoved, Listing, Membership
 from jobs.rights import Role
 from releases.models import Kind, MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
-from tests.conftest import list_machines, make_task, make_user, rows
+from tests.conftest import list_machines, make_member, make_task, make_user, rows
 from tests.parallel import at_once
 
 Status = ReleaseStage.Status
@@ -563,5 +563,5 @@ def test_the_versions_of_one_business_are_not_those_of_another(make_job, machine
     Membership.objects.create(user=other, business=orders, role=Role.REQUESTER)
     job = Job(business=orders, title="Orders", version="9.0")
     job.ask(other, machines[:1])
-    job.approve(make_user("their approver"))
+    job.approve(make_member("their approver", orders, Role.APPROVER))
     assert versions(start(job, machines[:1], remark="no member")) == {"pay-1": ("", "9.0")}

@@ -7,7 +7,7 @@ from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
 from releases.ledger import move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved, Worker
-from tests.conftest import list_machines, make_user, rows
+from tests.conftest import list_machines, make_member, rows
 from tests.parallel import at_once
 from tests.workers import begin, end, state
 
@@ -311,7 +311,7 @@ def test_a_machine_that_two_businesses_share_is_waited_for_across_them(
     Membership.objects.create(user=publisher, business=orders, role=Role.PUBLISHER)
     other = Job(business=orders, title="Orders", version="9.0")
     other.ask(publisher, machines[:2])
-    other.approve(make_user("their approver"))
+    other.approve(make_member("their approver", orders, Role.APPROVER))
     start(make_job("2.0"), machines[:1])
     run = start_when_free(other, machines[:1])
     end(worker, begin(worker))

@@ -16,4 +16,5 @@ class Command(PortalCommand):
         job = get_job(user, job, Right.APPROVE)
         form = checked(ApprovalForm({"revision": job.revision, "reason": remark}))
         job.approve(user, form.cleaned_data["reason"])
-        self.say(f"{job} is approved.", json, job=job.pk, status=job.status)
+        words = f"{job} waits for {left} more." if (left := job.approvals_left) else f"{job} is approved."
+        self.say(words, json, job=job.pk, status=job.status, approvals_left=left)

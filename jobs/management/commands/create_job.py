@@ -34,4 +34,5 @@ class Command(PortalCommand):
         form = checked(JobForm(data, user=user, business=business))
         form.instance.ask(user, form.cleaned_data["machines"])
         job = form.instance
-        self.say(f"{job} waits for approval.", json, job=job.pk, status=job.status, machines=len(chosen))
+        words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
+        self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=len(chosen))

@@ -72,7 +72,7 @@ def test_a_job_is_asked_for_and_approved(people):
     assert 1 <= job.machines.count() <= 6
     assert people.approve()
     job.refresh_from_db()
-    assert (job.status, job.approver.username) == ("approved", "approver")
+    assert (job.status, job.approved_by) == ("approved", "approver")
 
 
 def test_no_more_is_asked_for_than_can_be_done(people):
