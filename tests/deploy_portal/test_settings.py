@@ -48,6 +48,17 @@ def test_no_secret_key_is_an_error_that_names_it():
     assert "SECRET_KEY" in error_of(SECRET_KEY="")
 
 
+def test_only_the_worker_starts_without_a_secret_key_and_has_one_of_its_own_then():
+    program = "import sys; sys.argv[:] = {}; import deploy_portal.settings as s; print(s.SECRET_KEY)"
+    keys = {portal("-c", program.format(["manage.py", "release_worker"]), SECRET_KEY="").stdout for _ in range(2)}
+    assert len(keys) == 2
+    assert all(len(key) > 40 for key in keys)
+    kept = portal("-c", program.format(["manage.py", "release_worker"])).stdout.strip()
+    assert kept == PRODUCTION["SECRET_KEY"]
+    for argv in (["manage.py", "run_stage"], ["manage.py", "run_stage", "release_worker"], ["gunicorn"]):
+        assert "Set SECRET_KEY" in portal("-c", program.format(argv), SECRET_KEY="").stderr
+
+
 def test_development_starts_without_a_secret_key():
     assert "insecure" in start_up(SECRET_KEY="", DEBUG="1").stdout
 

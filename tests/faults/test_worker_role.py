@@ -1,0 +1,136 @@
+"""A worker without SECRET_KEY, whose database role is that of docs/worker-role.sql, can do its work, and no more."""
+
+import os
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.db import connection
+
+from jobs.models import Event
+from releases.models import ReleaseStage, Run
+from tests.faults.conftest import TELL, UNTIL_GO
+from tests.faults.seen import ended, events, is_so, statuses, text
+from tests.faults.worker import database_url
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GRANTS = Path(settings.BASE_DIR, "docs/worker-role.sql").read_text()
+READ = {
+    *("jobs_business", "jobs_machine", "jobs_listing", "jobs_job", "jobs_jobmachine", "jobs_event"),
+    *("releases_task", "releases_taskversion", "releases_releasestage", "releases_run", "releases_machinerun"),
+    "releases_worker",
+}
+
+
+@pytest.fixture
+def role(transactional_db):
+    """The address of the tests' database for a role that was made as the document says."""
+    if connection.vendor != "postgresql":
+        pytest.skip("postgresql only")
+    name = f"portal_worker_{os.getpid()}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE ROLE {name} LOGIN")
+        cursor.execute(GRANTS.replace("portal_worker", name))
+        yield database_url().replace("//postgres:", f"//{name}:")
+        cursor.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.fixture
+def bare(worker, role):
+    """Starts workers under that role, without SECRET_KEY."""
+    return lambda *arguments: worker(*arguments, DATABASE_URL=role, SECRET_KEY="")
+
+
+def test_it_releases_in_batches_checks_and_rolls_back(bare, release, fleet, machines, publisher):
+    started = bare()
+    run = release(check="echo checked", batch_size="1", canary=True)
+    assert ended(run).status == Run.Status.SUCCEEDED, started.output
+    assert "checked" in text(run, "pay-3")
+    stage = ReleaseStage.objects.get(pk=run.stage_id)
+    back = stage.roll_back(publisher, machines, "not as hoped", "back")
+    assert ended(back).status == Run.Status.SUCCEEDED
+    assert fleet.executed("pay-1") == [run.machine_runs.first().pk]
+    started.terminate()
+    assert started.end() == 0
+
+
+def test_it_ends_what_is_cancelled_and_what_spends_its_budget(bare, release, fleet, publisher):
+    bare()
+    run = release(TELL + UNTIL_GO, on=["pay-1"])
+    is_so(run, pay_1="running")
+    run.cancel(publisher, "not now")
+    assert ended(run).status == Run.Status.CANCELLED
+    broken = release("exit 7", on=["pay-2", "pay-3"], failure_budget="1", batch_size="1")
+    assert ended(broken).status == Run.Status.FAILED
+    assert sorted(statuses(broken).values()) == ["failed", "not_run"]
+
+
+def test_it_finds_what_another_one_lost_and_starts_what_waited_for_a_machine(
+    bare, release, fleet, machines, make_job, publisher
+):
+    first = bare()
+    run = release(TELL + UNTIL_GO, on=["pay-1"])
+    is_so(run, pay_1="running")
+    stage = ReleaseStage.objects.of_kind(make_job("3.0", on=machines[:2]), "pre-release")
+    stage.release_task = stage.rollback_task = run.stage.release_task
+    waiting = stage.start(publisher, machines[:2], "waiting", when_free=machines[:1])
+    fleet.let_go("pay-1", "pay-2")
+    assert ended(waiting).status == Run.Status.SUCCEEDED
+    lost = release(UNTIL_GO, on=["pay-3"])
+    is_so(lost, pay_3="running")
+    first.kill_long_ago()
+    bare()
+    assert ended(lost).status == Run.Status.FAILED
+    assert events(lost, Event.Verb.LOST).count() == 1
+
+
+def test_it_reads_what_it_needs_and_nothing_of_people(role):
+    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    with psycopg.connect(role, autocommit=True) as worker:
+        assert {table for table in tables if is_allowed(worker, f"SELECT FROM {table} LIMIT 0")} == READ
+        for table in (
+            "deploy_portal_user",
+            "jobs_membership",
+            "django_session",
+            "django_admin_log",
+            "releases_logblock",
+        ):
+            assert table not in READ
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                worker.execute(f"SELECT * FROM {table}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE jobs_job SET approver_id = NULL",
+        "UPDATE jobs_job SET version = '6.6.6'",
+        "UPDATE jobs_business SET source_options = '{}'",
+        "UPDATE jobs_machine SET address = '10.6.6.6'",
+        "UPDATE releases_taskversion SET script = 'id'",
+        "UPDATE releases_run SET task_version_id = 1",
+        "INSERT INTO releases_run (stage_id) VALUES (1)",
+        "INSERT INTO jobs_membership (role) VALUES ('approver')",
+        "UPDATE jobs_event SET reason = ''",
+        "DELETE FROM jobs_event",
+        "DELETE FROM releases_machinerun",
+        "DELETE FROM releases_logblock",
+        "UPDATE releases_logblock SET text = ''",
+        "TRUNCATE jobs_event",
+        "CREATE TABLE mine (id int)",
+    ],
+)
+def test_it_changes_nothing_that_is_not_its_own(role, statement):
+    with psycopg.connect(role, autocommit=True) as worker:
+        assert not is_allowed(worker, statement)
+
+
+def is_allowed(connection, statement):
+    try:
+        connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
