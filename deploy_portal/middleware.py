@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 from django.shortcuts import render, resolve_url
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from deploy_portal import origin, sessions
@@ -16,7 +17,8 @@ SESSION_COOKIE_LIMIT = 3500
 
 def request_origin(get_response):
     def middleware(request):
-        token = origin.enter(request.META.get("REMOTE_ADDR", ""))
+        part = "admin" if request.path.startswith(reverse("admin:index")) else "page"
+        token = origin.enter(f"{part} from {request.META.get('REMOTE_ADDR') or 'a socket'}")
         try:
             return get_response(request)
         finally:

@@ -1,5 +1,8 @@
 """Where the person who is acting comes from: an address on a page, a host name in a command. Events record it."""
 
+import os
+import socket
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 _origin = ContextVar("origin", default="")
@@ -16,3 +19,13 @@ def enter(where):
 
 def leave(token):
     _origin.reset(token)
+
+
+@contextmanager
+def process(kind):
+    """Within it, the origin is this process, as a `kind` of process."""
+    token = enter(f"{kind} on {socket.gethostname()[:200]}, pid {os.getpid()}")
+    try:
+        yield
+    finally:
+        leave(token)

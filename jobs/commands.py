@@ -1,8 +1,6 @@
 """What the portal's commands share: they act as a named user, by the same rights as the pages."""
 
 import json
-import os
-import socket
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError
@@ -33,9 +31,9 @@ class PortalCommand(BaseCommand):
         user = User.objects.filter(username=actor, is_active=True).first()
         if not user:
             raise CommandError(f"There is no active user {actor!r}.", returncode=MISTAKE)
-        token = origin.enter(f"command on {socket.gethostname()[:200]}, pid {os.getpid()}")
         try:
-            self.act(user, **options)
+            with origin.process("command"):
+                self.act(user, **options)
         except PermissionDenied as error:
             raise CommandError(str(error), returncode=MISTAKE) from error
         except Http404 as error:
@@ -44,8 +42,6 @@ class PortalCommand(BaseCommand):
             raise CommandError(" ".join(error.messages), returncode=MISTAKE) from error
         except self.conflicts as error:
             raise CommandError(str(error), returncode=CONFLICT) from error
-        finally:
-            origin.leave(token)
 
     def act(self, user, **options):
         raise NotImplementedError

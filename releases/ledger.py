@@ -11,6 +11,7 @@ from collections import defaultdict
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
 
+from deploy_portal import origin
 from releases.models import LogBlock, MachineRun, Run, Worker
 
 log = logging.getLogger(__name__)
@@ -156,14 +157,15 @@ async def pause(event, seconds):
 
 def _serve(calls):
     """The life of the database thread: answers one call after the other."""
-    while call := calls.get():
-        promise, function, args = call
-        try:
-            tell, value = _answer, _persistently(function, *args)
-        except Exception as error:
-            tell, value = _fail, error
-        with contextlib.suppress(RuntimeError):  # its loop has ended
-            promise.get_loop().call_soon_threadsafe(tell, promise, value)
+    with origin.process("worker"):
+        while call := calls.get():
+            promise, function, args = call
+            try:
+                tell, value = _answer, _persistently(function, *args)
+            except Exception as error:
+                tell, value = _fail, error
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                promise.get_loop().call_soon_threadsafe(tell, promise, value)
     connections.close_all()
 
 

@@ -20,6 +20,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
     # A file and no shared memory, so that threads and the live server meet the locks that production has.
     DATABASES["default"]["TEST"] = {"NAME": f"{folder}/test.sqlite3"}  # noqa: F405
 
+# First, so that its flush is the one that empties the database after a test.
+INSTALLED_APPS = ["tests.flushing", *INSTALLED_APPS]  # noqa: F405
+
 # The lists of most tests have no source behind them that could be asked again.
 CONFIG_SERVICE_MAX_AGE_AT_START = 60
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

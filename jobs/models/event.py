@@ -1,11 +1,47 @@
+import json
+
 from django.conf import settings
-from django.db import models
+from django.db import connection, models, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal import origin
+from deploy_portal.clock import database_now
+from jobs.chain import seal
+
+# Any number that nobody else takes as an advisory lock of PostgreSQL.
+PORTALS_OWN_CHAIN = 7_236_455
+
+
+class EventQuerySet(models.QuerySet):
+    def tell(self, by, verb, subject, reason="", **detail):
+        """Writes what was done to `subject`, which is of no job, into the portal's own chain."""
+        with transaction.atomic(savepoint=False):
+            # SQLite has one writer at a time anyway.
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PORTALS_OWN_CHAIN])
+            return self.append(None, actor=by, verb=verb, subject=subject[:255], reason=reason, detail=detail)
+
+    def append(self, job, *, actor, detail, **words):
+        """Writes the next event of a chain, for those who hold its lock."""
+        last = self.filter(job=job).order_by("-number").first()
+        event = Event(job=job, actor=actor, at=database_now(), origin=origin.current())
+        event.number, event.previous = (last.number + 1, last.digest) if last else (1, "")
+        for name, text in words.items():
+            setattr(event, name, str(text))
+        event.detail = json.loads(json.dumps(detail))  # as it is read again
+        event.digest = seal(event)
+        event.save(force_insert=True)
+        return event
+
 
 class Event(models.Model):
-    """Who did what to which job, when, from where and why; or what a person must look at. Append-only."""
+    """Who did what to which job, or what else, when, from where and why; or what a person must look at.
+
+    Append-only: the database refuses updates and deletes. The events of a job are a chain, those of none are another.
+    """
 
     class Verb(models.TextChoices):
         ASKED = "asked", _("asked for")
@@ -23,8 +59,18 @@ class Event(models.Model):
         RESUMED = "resumed", _("resumed")
         CANCELLED = "cancelled", _("cancelled")
         EXCUSED = "excused", _("excused")
+        ADDED = "added", _("added")
+        CHANGED = "changed", _("changed")
+        DELETED = "deleted", _("deleted")
+        ASKED_AGAIN = "asked_again", _("asked for the machines of")
+        SIGNED_OUT = "signed_out", _("ended all sessions of")
+        UNLOCKED = "unlocked", _("unlocked the login of")
+        EXPORTED = "exported", _("exported")
+        PRUNED = "pruned", _("pruned")
 
-    job = models.ForeignKey("jobs.Job", models.PROTECT, related_name="events", verbose_name=_("job"))
+    job = models.ForeignKey("jobs.Job", models.PROTECT, null=True, related_name="events", verbose_name=_("job"))
+    number = models.PositiveIntegerField(_("number in its chain"))
+    subject = models.CharField(_("of no job, but of"), max_length=255, blank=True)
     at = models.DateTimeField(_("when"), db_default=Now(), editable=False)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, verbose_name=_("who"))
     origin = models.CharField(_("from where"), max_length=255, blank=True)
@@ -34,6 +80,10 @@ class Event(models.Model):
     became = models.CharField(_("to"), max_length=20, blank=True)
     reason = models.TextField(_("why"), blank=True)
     detail = models.JSONField(_("detail"), default=dict)
+    previous = models.CharField(_("hash of the event before"), max_length=64, blank=True)
+    digest = models.CharField(_("hash"), max_length=64)
+
+    objects = EventQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("event")
@@ -43,6 +93,16 @@ class Event(models.Model):
             models.Index(fields=["job", "-at"], name="event_by_job"),
             models.Index(fields=["-at"], name="event_by_time"),
         ]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="one_event_per_number"),
+            models.UniqueConstraint(fields=["number"], condition=Q(job=None), name="one_own_event_per_number"),
+            models.CheckConstraint(
+                condition=Q(job__isnull=False, subject="") | Q(job=None) & ~Q(subject=""),
+                name="event_of_job_or_subject",
+            ),
+        ]
 
     def __str__(self):
-        return f"#{self.job_id} {self.get_verb_display()}"
+        return (
+            f"#{self.job_id} {self.get_verb_display()}" if self.job_id else f"{self.get_verb_display()} {self.subject}"
+        )

@@ -7,7 +7,6 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal import origin
 from jobs.models.approval import Approval
 from jobs.models.business import Business
 from jobs.models.event import Event
@@ -212,20 +211,15 @@ class Job(models.Model):
         Job.objects.filter(pk=self.pk, status__in=self.RELEASABLE).update(status=status)
 
     def record(self, verb, by, reason="", was="", became="", stage="", **detail):
-        return self.events.create(
-            verb=verb,
-            actor=by,
-            reason=reason,
-            was=was,
-            became=became,
-            stage=stage,
-            detail=detail,
-            origin=origin.current(),
-        )
+        """Writes the next event of this job. Who also changes its runs locks the job before, several in order of id."""
+        words = {"verb": verb, "reason": reason, "was": was, "became": became, "stage": stage}
+        with transaction.atomic(savepoint=False):
+            self.lock()
+            return Event.objects.append(self, actor=by, detail=detail, **words)
 
     def lock(self):
-        """Inside a transaction: whatever changes this job's runs goes one after the other from here on."""
-        # Not its key: whoever only writes an event of this job, as a reaper does, must not wait for it.
+        """Inside a transaction: who changes this job's runs or tells of it goes one after the other from here on."""
+        # Not its key: a new row that points at this job need not wait.
         rows = Job.objects.select_for_update(of=("self",), no_key=True)
         return rows.select_related("business").get(pk=self.pk)
 

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Machine
+from jobs.models import Event, Job, Machine
 from releases.models.task import Action
 from releases.models.worker import Worker
 
@@ -138,24 +138,33 @@ class MachineRunQuerySet(models.QuerySet):
         return ended
 
     def recover(self):
-        """Takes what given-up workers hold: claimed is queued again, running becomes unknown and an event."""
+        """Takes what given-up workers hold: claimed is queued again, running becomes unknown and an event.
+
+        Job after job: nobody waits for a job while holding runs of another.
+        """
         nobodys = self.filter(worker__in=Worker.objects.given_up())
-        nobodys.filter(status=Status.CLAIMED).lock()
-        nobodys.filter(status=Status.CLAIMED).update(status=Status.QUEUED, worker=None, claimed_at=None)
-        lost = list(
-            nobodys.filter(status=Status.RUNNING)
-            .select_for_update(of=("self",), skip_locked=True)
-            .select_related("machine", "run__stage__job", "worker")
-        )
+        with transaction.atomic():
+            claimed = nobodys.filter(status=Status.CLAIMED)
+            claimed.lock()
+            claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
+        running = nobodys.filter(status=Status.RUNNING)
+        jobs = Job.objects.filter(pk__in=running.order_by().values("run__stage__job"))
+        return [pk for job in jobs.order_by("pk") for pk in running.in_job(job).lose(job)]
+
+    def lose(self, job):
+        """Marks these, of `job`, as unknown, and tells it; returns the ids."""
         reason = gettext_noop("Its worker was lost while the command ran; it may still be running.")
-        ids = [machine_run.pk for machine_run in lost]
-        self.filter(pk__in=ids, status=Status.RUNNING).update(status=Status.UNKNOWN, reason=reason, ended_at=Now())
         by_run = defaultdict(list)
-        for machine_run in lost:
-            by_run[machine_run.run].append(machine_run.machine.hostname)
-        for run, hostnames in by_run.items():
-            facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
-            run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
+        with transaction.atomic():
+            job.lock()
+            lost = list(self.select_for_update(of=("self",)).select_related("machine", "run__stage__job"))
+            for machine_run in lost:
+                by_run[machine_run.run].append(machine_run.machine.hostname)
+            ids = [machine_run.pk for machine_run in lost]
+            self.model.objects.filter(pk__in=ids).update(status=Status.UNKNOWN, reason=reason, ended_at=Now())
+            for run, hostnames in by_run.items():
+                facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
+                run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
         return ids
 
 

@@ -36,7 +36,8 @@ class WorkerQuerySet(models.QuerySet):
             silent = self.silent()
             silent.filter(suspected_at__range=(Now() - grace, Now() - grace / 3)).update(stopped_at=Now())
             silent.filter(Q(suspected_at=None) | Q(suspected_at__lt=Now() - grace)).update(suspected_at=Now())
-            return MachineRun.objects.recover()
+        # After the commit: who waits for a job holds no worker. What a reaper that dies here leaves, the next takes.
+        return MachineRun.objects.recover()
 
 
 class Worker(models.Model):

@@ -107,7 +107,7 @@ def test_an_event_tells_the_address_that_its_person_came_from(client, make_job, 
     job = make_job(approved=False)
     client.force_login(approver)
     client.post(reverse("approve_job", args=[job.pk]), {"revision": 1}, REMOTE_ADDR="192.0.2.9")
-    assert Event.objects.get(verb="approved").origin == "192.0.2.9"
+    assert Event.objects.get(verb="approved").origin == "page from 192.0.2.9"
 
 
 def test_the_address_of_one_request_is_not_that_of_the_next(client, make_job, approver):

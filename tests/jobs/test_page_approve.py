@@ -22,7 +22,12 @@ def test_an_approver_approves(as_user, approver, job):
     assert (job.status, job.approved_by) == (Job.Status.APPROVED, "approver")
     assert "Approved." in words(response)
     event = job.events.first()
-    assert (event.verb, event.actor, event.reason, event.origin) == ("approved", approver, "read it", "127.0.0.1")
+    assert (event.verb, event.actor, event.reason, event.origin) == (
+        "approved",
+        approver,
+        "read it",
+        "page from 127.0.0.1",
+    )
 
 
 def test_the_job_page_has_the_button_for_it(as_user, approver, job):

@@ -102,24 +102,39 @@ def test_two_who_spend_the_budget_at_once_call_off_the_rest_once(start, job, mac
     assert Event.objects.filter(verb="ended").count() == 1
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
-def test_who_only_writes_an_event_of_a_job_does_not_wait_for_who_changes_its_runs(start, job, machines, worker):
-    """A reaper holds machine runs when it writes its event: waiting then for who waits for them is a deadlock."""
-    run = start(job, machines)
-    begin(worker, 2)
-    claim(worker)
-    Worker.objects.update(stopped_at=Now())
-    with ThreadPoolExecutor(1) as pool, transaction.atomic():
-        job.lock()
-        [lost] = pool.submit(at_once, Worker.objects.bury_dead).result(PATIENCE)
-        assert len(lost) == 2
-        assert run.machine_runs.call_off("cancelled") == 4
-
-
 def waits_for_a_lock():
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return cursor.fetchone()[0]
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+def test_a_reaper_that_waits_for_a_job_holds_none_of_its_runs(start, job, machines, worker):
+    """It writes an event of the job: to hold runs that the job's holder wants meanwhile would be a deadlock."""
+    run = start(job, machines, failure_budget=None)
+    begun = begin(worker, 2)
+    claim(worker)
+    Worker.objects.update(stopped_at=Now())
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            job.lock()
+            reaping = pool.submit(at_once, Worker.objects.bury_dead)
+            wait_until(waits_for_a_lock)
+            assert run.machine_runs.call_off("cancelled") == 4
+            run.machine_runs.filter(pk=begun[0]).update(status="failed")
+        assert reaping.result(PATIENCE) == [begun[1:]]
+    assert run.machine_runs.counts() == {"cancelled": 4, "failed": 1, "unknown": 1}
+
+
+def test_several_reapers_of_several_jobs_are_no_deadlock(start, make_job, machines):
+    runs = [start(make_job(f"2.{number}"), machines[number : number + 1]) for number in range(6)]
+    lost = Worker.objects.enlist([])
+    begun = begin(lost)
+    Worker.objects.update(stopped_at=Now())
+    found = at_once(*[Worker.objects.bury_dead] * 4)
+    assert sorted(pk for reaped in found for pk in reaped) == begun
+    assert [run.machine_runs.get().status for run in runs] == ["unknown"] * 6
+    assert Event.objects.filter(verb="lost").count() == 6
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
