@@ -3,6 +3,8 @@
 from urllib.parse import urlencode
 
 import axes.admin
+import django_otp.plugins.otp_static.admin
+import django_otp.plugins.otp_totp.admin  # noqa: F401
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
 from django.contrib import admin
@@ -15,6 +17,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from deploy_portal import views
 from deploy_portal.models import User
@@ -35,8 +39,9 @@ admin.site.index_title = _("Admin")
 admin.site.login = log_in
 admin.site.logout = views.log_out
 apps.get_app_config("axes").verbose_name = _("Failed logins")
-# Importing their admin modules has registered these: groups are not used, attempts get a page of their own below.
-admin.site.unregister([Group, AccessAttempt, AccessFailureLog, AccessLog])
+# Importing their admin modules has registered these: groups are not used, attempts get a page of their own below,
+# and the secret of a second factor is its person's alone.
+admin.site.unregister([Group, AccessAttempt, AccessFailureLog, AccessLog, StaticDevice, TOTPDevice])
 
 
 def link(url, text):
@@ -107,7 +112,7 @@ class UserAdmin(DjangoUserAdmin):
     ]
     readonly_fields = ["last_login", "date_joined"]
     filter_horizontal = ["user_permissions"]
-    actions = ["end_sessions"]
+    actions = ["end_sessions", "reset_second_factor"]
 
     def has_delete_permission(self, request, obj=None):
         """History names people, so they are made inactive instead."""
@@ -119,6 +124,15 @@ class UserAdmin(DjangoUserAdmin):
         for user in people:
             user.end_sessions()
         done = ngettext("All sessions of %(n)d person ended.", "All sessions of %(n)d people ended.", len(people))
+        self.message_user(request, done % {"n": len(people)})
+
+    @admin.action(description=_("Reset the second factor, and end all sessions"), permissions=["change"])
+    def reset_second_factor(self, request, queryset):
+        people = [user for user in queryset if user.second_factor]
+        for user in people:
+            user.remove_second_factor()
+            self.log_change(request, user, _("Reset the second factor."))
+        done = ngettext("%(n)d second factor was reset.", "%(n)d second factors were reset.", len(people))
         self.message_user(request, done % {"n": len(people)})
 
 

@@ -45,6 +45,14 @@ def words(name, default=()):
     return [word.strip() for word in text(name, ",".join(default)).split(",") if word.strip()]
 
 
+def choices(name, choices):
+    """Some of `choices`, none unless told."""
+    chosen = words(name)
+    if unknown := [word for word in chosen if word not in choices]:
+        raise ImproperlyConfigured(f"{name} takes {', '.join(choices)}; {', '.join(unknown)} is none of them.")
+    return chosen
+
+
 def secret(name):
     """The value of `name`, or the content of the file that `name`_FILE points to; both at once is an error."""
     value, path = text(name), text(f"{name}_FILE")

@@ -3,7 +3,7 @@ import logging
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
-from django.shortcuts import render, resolve_url
+from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
@@ -13,6 +13,18 @@ log = logging.getLogger(__name__)
 
 # Browsers drop a cookie above 4,096 bytes and go on sending the old one: the session would silently stop changing.
 SESSION_COOKIE_LIMIT = 3500
+WITHOUT_SECOND_FACTOR = {
+    "login",
+    "login_code",
+    "logout",
+    "admin:logout",
+    "set_language",
+    "health",
+    "account",
+    "change_password",
+    "second_factor",
+    "sign_out_elsewhere",
+}
 
 
 def request_origin(get_response):
@@ -55,14 +67,34 @@ def aged_session(get_response):
     return middleware
 
 
+def required_second_factor(get_response):
+    """Who must have a second factor and did not log in by one comes no further than to where it is set up."""
+
+    def middleware(request):
+        return get_response(request)
+
+    def process_view(request, view, args, kwargs):
+        if not settings.REQUIRE_SECOND_FACTOR or request.resolver_match.view_name in WITHOUT_SECOND_FACTOR:
+            return None
+        if request.session.get(sessions.SECOND_FACTOR):
+            return None
+        try:
+            is_lacking = request.user.is_authenticated and request.user.must_have_second_factor()
+        except (InterfaceError, OperationalError) as error:
+            return _database_away(request, error)
+        return redirect("second_factor") if is_lacking else None
+
+    middleware.process_view = process_view
+    return middleware
+
+
 def busy_database(get_response):
     def middleware(request):
         return get_response(request)
 
     def process_exception(request, exception):
         if isinstance(exception, InterfaceError | OperationalError):
-            log.warning("Database not available for %s: %s", request.path, exception)
-            return _unavailable(request, _("The database is busy or being restarted. Nothing was changed."))
+            return _database_away(request, exception)
         return None
 
     middleware.process_exception = process_exception
@@ -74,6 +106,11 @@ def _say_that_it_ended(request, response):
     if response.get("Location", "").startswith(f"{resolve_url(settings.LOGIN_URL)}?"):
         response["Location"] += "&ended=" + ("unsent" if request.method == "POST" else "age")
     return response
+
+
+def _database_away(request, error):
+    log.warning("Database not available for %s: %s", request.path, error)
+    return _unavailable(request, _("The database is busy or being restarted. Nothing was changed."))
 
 
 def _unavailable(request, reason):

@@ -40,6 +40,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "axes",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "django_htmx",
 ]
 
@@ -55,6 +58,7 @@ MIDDLEWARE = [
     "deploy_portal.middleware.busy_database",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "deploy_portal.middleware.required_second_factor",
     "deploy_portal.middleware.request_origin",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -85,7 +89,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # People and sessions
 AUTH_USER_MODEL = "deploy_portal.User"
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "deploy_portal.backends.SecondFactorBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
@@ -110,6 +118,10 @@ AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
 AXES_VERBOSE = False
+# What axes must not keep of a try that failed
+AXES_SENSITIVE_PARAMETERS = ["old_password", "new_password1", "new_password2", "code"]
+REQUIRE_SECOND_FACTOR = env.choices("REQUIRE_SECOND_FACTOR", ["requester", "approver", "publisher", "ops"])
+OTP_TOTP_ISSUER = "Deploy Portal"
 
 # Transport: HTTPS unless INSECURE_HTTP says that the portal is reached without it (the demo, on loopback)
 SECURE = not (DEBUG or env.flag("INSECURE_HTTP", False))

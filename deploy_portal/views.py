@@ -1,12 +1,16 @@
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth import logout
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, redirect_to_login
 from django.db import Error, connection
 from django.http import JsonResponse
 from django.shortcuts import redirect
 from django.urls import Resolver404, resolve, reverse
+from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_POST
+
+from deploy_portal import sessions
+from deploy_portal.forms import UseCodeForm
 
 # Steps that are only posted, and the page that has the button for each.
 BUTTON_ON = {
@@ -17,11 +21,15 @@ BUTTON_ON = {
     "resume_run": "job",
     "resolve_machine_run": "machine_run",
     "logout": "home",
+    "sign_out_elsewhere": "account",
 }
 
 
 class LogIn(LoginView):
     redirect_authenticated_user = True
+
+    def form_valid(self, form):
+        return let_in(self.request, form.get_user(), self.get_redirect_url()) or super().form_valid(form)
 
     def get_redirect_url(self):
         """Where the person was going; one whose session ended before a step goes to the page that has its button."""
@@ -42,10 +50,44 @@ class LogIn(LoginView):
         )
 
     def _tries_left(self):
-        tries = AccessAttempt.objects.filter(
-            username=login_name(self.request), ip_address=self.request.META.get("REMOTE_ADDR")
-        )
+        tries = AccessAttempt.objects.filter(username=self.name(), ip_address=self.request.META.get("REMOTE_ADDR"))
         return settings.AXES_FAILURE_LIMIT - sum(tries.values_list("failures_since_start", flat=True))
+
+    def name(self):
+        return login_name(self.request)
+
+
+class LogInCode(LogIn):
+    """The second step, for who has a second factor."""
+
+    template_name = "registration/code.html"
+    form_class = UseCodeForm
+
+    def dispatch(self, request, *args, **kwargs):
+        self.person = sessions.half_way(request.session)
+        if not self.person and not request.user.is_authenticated:
+            return redirect_to_login(self.get_redirect_url())
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_form_kwargs(self):
+        return super().get_form_kwargs() | {"user": self.person}
+
+    def form_valid(self, form):
+        del self.request.session[sessions.HALF_WAY]
+        response = super(LogIn, self).form_valid(form)
+        self.request.session[sessions.SECOND_FACTOR] = True
+        return response
+
+    def name(self):
+        return self.person.get_username()
+
+
+def let_in(request, user, page):
+    """The way to the second step, for who has shown who they are and has a second factor; None without one."""
+    if not user.second_factor:
+        return None
+    sessions.go_half_way(request.session, user)
+    return redirect(f"{reverse('login_code')}?{urlencode({'next': page})}")
 
 
 def login_name(request, credentials=None):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = (ROOT / "deploy_portal/settings.py").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 
-READ = set(re.findall(r'env\.(?:text|flag|choice|number|words|secret|time_zone|database)\(\s*"([A-Z_]+)"', SETTINGS))
+READ = set(re.findall(r'env\.(?:text|flag|choices?|number|words|secret|time_zone|database)\(\s*"([A-Z_]+)"', SETTINGS))
 SHOWN = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", EXAMPLE, re.MULTILINE))
 
 

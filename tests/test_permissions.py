@@ -46,6 +46,17 @@ TABLE = {
     ("login", "get"):                   [200, 302, 302, 302, 302, 302],
     ("login", "post"):                  [200, 302, 302, 302, 302, 302],
     ("login", "put"):                   [200, 302, 302, 302, 302, 302],
+    ("login_code", "get"):              [LOGIN, 302, 302, 302, 302, 302],
+    ("login_code", "post"):             [LOGIN, 302, 302, 302, 302, 302],
+    ("login_code", "put"):              [LOGIN, 302, 302, 302, 302, 302],
+    ("login_code", "patch"):            [LOGIN, 302, 302, 302, 302, 302],
+    ("login_code", "delete"):           [LOGIN, 302, 302, 302, 302, 302],
+    ("account", "get"):                 [LOGIN, 200, 200, 200, 200, 200],
+    ("change_password", "get"):         [LOGIN, 200, 200, 200, 200, 200],
+    ("change_password", "post"):        [LOGIN, 200, 200, 200, 200, 200],
+    ("second_factor", "get"):           [LOGIN, 200, 200, 200, 200, 200],
+    ("second_factor", "post"):          [LOGIN, 200, 200, 200, 200, 200],
+    ("sign_out_elsewhere", "post"):     [LOGIN, 302, 302, 302, 302, 302],
     ("logout", "post"):                 [302, 302, 302, 302, 302, 302],
     ("health", "get"):                  [200, 200, 200, 200, 200, 200],
     # Django's own: anything but a post changes nothing and leads back.
@@ -56,7 +67,8 @@ TABLE = {
     ("set_language", "delete"):         [302, 302, 302, 302, 302, 302],
 }  # fmt: skip
 NAMES = sorted({name for name, _ in TABLE})
-NOT_OF_A_JOB = {"home", "jobs", "machines", "new_job", "login", "logout", "health", "set_language"}
+NOT_OF_A_JOB = {"home", "jobs", "machines", "new_job", "login", "login_code", "logout", "health", "set_language"}
+NOT_OF_A_JOB |= {"account", "change_password", "second_factor", "sign_out_elsewhere"}
 
 
 @pytest.fixture

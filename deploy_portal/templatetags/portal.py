@@ -3,6 +3,7 @@
 import unicodedata
 from datetime import timedelta
 
+import segno
 from django import template
 from django.urls import reverse
 from django.utils import timezone
@@ -107,6 +108,12 @@ def time_zone():
     offset = f"UTC{'+' if minutes > 0 else '-'}{hours}" + (f":{rest:02}" if rest else "") if minutes else "UTC"
     name = timezone.get_current_timezone_name()
     return name if name == offset else f"{name} ({offset})"
+
+
+@register.simple_tag
+def qr_code(text):
+    """`text` as a QR code to be read from the screen: dark on light in a dark theme too."""
+    return mark_safe(segno.make(text).svg_inline(scale=4, border=4, dark="#000", light="#fff"))  # noqa: S308
 
 
 @register.filter

@@ -70,6 +70,14 @@ def test_a_choice_is_one_of_its_values(setting):
     assert "ssh, dummy" in refuses(env.choice, "ssh", ["ssh", "dummy"])
 
 
+def test_choices_are_some_of_the_values(setting):
+    assert env.choices("SETTING", ["a", "b", "c"]) == []
+    setting(" c, a ")
+    assert env.choices("SETTING", ["a", "b", "c"]) == ["c", "a"]
+    setting("a, d")
+    assert "a, b, c; d" in refuses(env.choices, ["a", "b", "c"])
+
+
 def test_a_secret_is_a_value_or_the_content_of_a_file(setting, tmp_path):
     assert env.secret("SETTING") == ""
     setting("in the open")

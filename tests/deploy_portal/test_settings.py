@@ -79,6 +79,8 @@ def test_a_secret_key_that_is_given_twice_is_refused(tmp_path):
         ("INSECURE_HTTP", "2"),
         ("TIME_ZONE", "Mars/Olympus"),
         ("SESSION_HOURS", "0"),
+        ("SESSION_IDLE_MINUTES", "-1"),
+        ("REQUIRE_SECOND_FACTOR", "publisher, everybody"),
         ("SSH_CONNECT_TIMEOUT", "soon"),
         ("SSH_KEEP_SECONDS", "0"),
         ("WORKER_DEAD_AFTER", "-5"),

@@ -1,0 +1,97 @@
+"""The pages on which a person looks after their own account."""
+
+from base64 import b32encode
+
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from deploy_portal import sessions
+from deploy_portal.forms import ChangePasswordForm, ConfirmForm, UseCodeForm
+
+
+@login_required
+@require_GET
+def account(request):
+    roles = request.user.membership_set.select_related("business").order_by("business__name", "role")
+    return render(request, "account/account.html", {"roles": roles})
+
+
+@login_required
+@require_POST
+def sign_out_elsewhere(request):
+    request.user.end_sessions()
+    _stay(request)
+    messages.success(request, _("All your other sessions have ended."))
+    return redirect("account")
+
+
+@sensitive_post_parameters()
+@never_cache
+@login_required
+@require_http_methods(["GET", "POST"])
+def change_password(request):
+    if not request.user.has_usable_password():
+        messages.error(request, _("Your password is not kept here. Change it where you log in."))
+        return redirect("account")
+    form = ChangePasswordForm(request, request.POST or None)
+    if form.is_valid():
+        form.save()
+        _stay(request)
+        _log(request, _("Changed the password."))
+        messages.success(request, _("Your password is changed. All your other sessions have ended."))
+        return redirect("account")
+    return render(request, "account/password.html", {"form": form})
+
+
+@sensitive_post_parameters()
+@never_cache
+@login_required
+@require_http_methods(["GET", "POST"])
+def second_factor(request):
+    """Sets a second factor up; where there is one, makes new backup codes or removes it."""
+    return _keep(request) if request.user.second_factor else _set_up(request)
+
+
+def _set_up(request):
+    form = ConfirmForm(request, request.POST or None, user=request.user)
+    if form.is_valid():
+        _stay(request, second_factor=True)
+        _log(request, _("Set up a second factor."))
+        return render(request, "account/backup_codes.html", {"codes": form.backup_codes})
+    app = request.user.offer_second_factor()
+    context = {"form": form, "app": app, "secret": b32encode(app.bin_key).decode()}
+    return render(request, "account/second_factor_new.html", context)
+
+
+def _keep(request):
+    form = UseCodeForm(request, request.POST or None, user=request.user)
+    if not form.is_valid():
+        return render(request, "account/second_factor.html", {"form": form})
+    if request.POST.get("step") == "remove":
+        request.user.remove_second_factor()
+        _stay(request, second_factor=False)
+        _log(request, _("Removed the second factor."))
+        messages.success(request, _("Your second factor is removed. All your other sessions have ended."))
+        return redirect("account")
+    codes = request.user.new_backup_codes()
+    _log(request, _("Made new backup codes."))
+    return render(request, "account/backup_codes.html", {"codes": codes})
+
+
+def _stay(request, **marks):
+    """Keeps this session of a person whose other ones have just ended."""
+    if "second_factor" in marks:
+        request.session[sessions.SECOND_FACTOR] = marks["second_factor"]
+    update_session_auth_hash(request, request.user)
+
+
+def _log(request, what):
+    """What a person changed in their account is in the history that the admin shows of them."""
+    LogEntry.objects.log_actions(request.user.pk, [request.user], CHANGE, what, single_object=True)
