@@ -1,5 +1,7 @@
 import contextlib
 import re
+from itertools import pairwise
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.forms import ModelMultipleChoiceField, SelectMultiple
@@ -8,6 +10,20 @@ from django.utils.translation import gettext_lazy as _
 # An id, or a range of ids; a value is some of them with commas between, and may be given more than once.
 IDS = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
 MOST = 50_000
+
+
+class Chosen(NamedTuple):
+    """A machine that was chosen: where it is and what it is called, without the cost of an instance."""
+
+    pk: int
+    hostname: str
+    address: str
+    port: int
+    user: str
+    site: str
+
+    def __str__(self):
+        return self.hostname
 
 
 class MachinesField(ModelMultipleChoiceField):
@@ -39,7 +55,7 @@ class MachinesField(ModelMultipleChoiceField):
         ids = self._ids(value)
         if len(set(ids)) < len(ids):
             raise ValidationError(self.error_messages["twice"], code="twice")
-        machines = self.queryset.order_by().defer("labels")
+        machines = map(Chosen._make, self.queryset.order_by().values_list(*Chosen._fields))
         offered = {one.pk: one for one in machines if self.only is None or one.pk in self.only}
         if missing := [pk for pk in ids if pk not in offered]:
             raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
@@ -47,8 +63,10 @@ class MachinesField(ModelMultipleChoiceField):
 
     def prepare_value(self, value):
         """The ids that a form shows as chosen; what is no id is left out."""
+        if isinstance(value, set):  # of ids already
+            return value
         chosen = set()
-        for word in _words([getattr(item, "pk", item) for item in value or []]):
+        for word in _words(value or []):
             with contextlib.suppress(ValidationError):
                 chosen.update(self._range(word, MOST - len(chosen)))
         return chosen
@@ -75,10 +93,9 @@ def _words(value):
 
 def in_short(ids):
     """Ids as the value of one field: ranges of them, such as `1-200,205`."""
-    ranges = []
-    for pk in sorted(ids):
-        if ranges and pk == ranges[-1][1] + 1:
-            ranges[-1][1] = pk
-        else:
-            ranges.append([pk, pk])
+    ids = sorted(ids)
+    gaps = [(before, after) for before, after in pairwise(ids) if after > before + 1]
+    firsts = ids[:1] + [after for _, after in gaps]
+    lasts = [before for before, _ in gaps] + ids[-1:]
+    ranges = zip(firsts, lasts, strict=True)
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

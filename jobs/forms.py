@@ -16,7 +16,7 @@ class JobForm(forms.ModelForm):
 
     class Meta:
         model = Job
-        fields = ["title", "business", "version", "machines", "plan_pre_release", "plan_gray_release", "remark"]
+        fields = ["title", "business", "version", "plan_pre_release", "plan_gray_release", "remark"]
         widgets = {
             "plan_pre_release": forms.Textarea(attrs={"rows": 1}),
             "plan_gray_release": forms.Textarea(attrs={"rows": 1}),
@@ -27,7 +27,9 @@ class JobForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self.fields["business"].queryset = Business.objects.where(user, Right.CREATE)
         self.fields["business"].empty_label = None
-        self.fields["business"].disabled = bool(self.instance.pk)
+        if self.instance.pk:
+            self.fields["business"].disabled = True
+            self.initial["machines"] = set(self.instance.job_machines.values_list("machine", flat=True))
         if business:
             self.fields["business"].initial = business
             self.fields["machines"].queryset = Machine.objects.live_in(business)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from django.core.paginator import Paginator
@@ -30,10 +30,22 @@ class Note(NamedTuple):
     other_words: str = ""
 
 
+class Lean(NamedTuple):
+    """A machine as lists have it: no instance, and its labels as the text they are."""
+
+    pk: int
+    hostname: str
+    address: str
+    port: int
+    site: str
+    label_text: str
+    now_on: str | None = None
+
+
 class Row(NamedTuple):
     """A machine as the table shows it."""
 
-    machine: tuple
+    machine: Lean
     version: str
     note: Note
     chosen: bool
@@ -41,20 +53,21 @@ class Row(NamedTuple):
 
 
 def lean(machines, *more):
-    """The rows of a queryset of machines, by site and name: no instances, and their labels as the text they are."""
+    """The machines of a queryset, by site and name, as plain tuples of what `Lean` has: those are the cheapest."""
     rows = machines.annotate(label_text=Cast("labels", TextField())).order_by("site", "hostname")
-    return list(rows.values_list("pk", "hostname", "address", "port", "site", "label_text", *more, named=True))
+    return list(rows.values_list("pk", "hostname", "address", "port", "site", "label_text", *more))
 
 
 @dataclass
 class MachineList:
-    """`chosen` are the ids by form field, `versions` what is on a machine and `notes` what is told, by its id.
+    """`machines` are those of `lean`, `chosen` sets of ids by form field.
 
-    `marks` are those that can be looked at alone: what their button says, and their ids, by name.
+    `versions` are what is on a machine and `notes` what is told, by its id. `marks` are those that can be looked at
+    alone: what their button says, and their ids, by name.
     """
 
-    machines: list
-    chosen: dict
+    machines: list[tuple]
+    chosen: dict[str, set]
     versions: dict = field(default_factory=dict)
     notes: dict = field(default_factory=dict)
     marks: dict = field(default_factory=dict)
@@ -70,7 +83,7 @@ class MachineList:
 
     @cached_property
     def rows(self):
-        return [self._row(machine) for machine in self.page]
+        return [self._row(Lean(*machine)) for machine in self.page]
 
     def _row(self, machine):
         note = self.notes.get(machine.pk, Note())
@@ -82,40 +95,43 @@ class MachineList:
         """What can be looked at alone: (name, words)."""
         return [(name, words % {"n": len(marked)}) for name, (words, marked) in self.marks.items() if marked]
 
+    @cached_property
+    def columns(self):
+        """The machines again, by column."""
+        return list(zip(*self.machines, strict=True)) or [()] * len(Lean._fields)
+
     @property
     def carried(self):
         """What is chosen on the other pages of the table, as fields."""
-        here = {row.machine.pk for row in self.rows}
-        elsewhere = [machine.pk for machine in self.machines if machine.pk not in here]
-        chosen = {
-            name: in_short(pk for pk in elsewhere if pk in ids and self._may_be(name, pk))
-            for name, ids in self.chosen.items()
-        }
+        elsewhere = set(self.columns[0]).difference(row.machine.pk for row in self.rows)
+        chosen = {name: in_short(elsewhere & ids & self._allowed(name)) for name, ids in self.chosen.items()}
         return {name: value for name, value in chosen.items() if value}
 
-    def _may_be(self, name, pk):
-        note = self.notes.get(pk, Note())
-        return note.other == name if name in OTHERS else not note.blocks
+    def _allowed(self, name):
+        """The ids that the field `name` takes."""
+        if name in OTHERS:
+            return {pk for pk, note in self.notes.items() if note.other == name}
+        return set(self.columns[0]).difference(pk for pk, note in self.notes.items() if note.blocks)
 
     @property
     def data(self):
         """Everything by columns, so that it is small on its way; ids as differences, what repeats as a table."""
-        ids = [machine.pk for machine in self.machines]
+        ids, hostnames, addresses, _ports, sites, labels, *_ = self.columns
         return {
-            "ids": ids[:1] + [after - before for before, after in pairwise(ids)],
-            "hostnames": [machine.hostname for machine in self.machines],
-            "addresses": [machine.address for machine in self.machines],
-            "sites": _column([machine.site for machine in self.machines]),
-            "labels": _column([machine.label_text for machine in self.machines]),
-            "versions": _column([self.versions.get(pk) or "" for pk in ids]),
-            "notes": _column([self.notes.get(pk, ()) for pk in ids]),
+            "ids": list(ids[:1]) + [after - before for before, after in pairwise(ids)],
+            "hostnames": hostnames,
+            "addresses": addresses,
+            "sites": _column(sites),
+            "labels": _column(labels),
+            "versions": _column(self.versions.get(pk) or "" for pk in ids),
+            "notes": _column(self.notes.get(pk, ()) for pk in ids),
             "marks": {name: in_short(marked) for name, (_, marked) in self.marks.items()},
             "chosen": {name: in_short(chosen) for name, chosen in self.chosen.items()},
         }
 
 
 def _column(values):
-    """The different values, and for each row which of them it has."""
+    """The different values, and which of them the rows have: [its number, in how many rows one after the other]."""
     numbers = {}
-    rows = [numbers.setdefault(value, len(numbers)) for value in values]
-    return [list(numbers), rows]
+    runs = [(numbers.setdefault(value, len(numbers)), len(list(rows))) for value, rows in groupby(values)]
+    return [list(numbers), runs]

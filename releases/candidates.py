@@ -8,7 +8,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from deploy_portal.templatetags.portal import status_word
-from jobs.machine_list import Note, lean
+from jobs.machine_list import Lean, Note, lean
 from jobs.models import JobMachine, Listing, Machine
 from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import FAILURES
@@ -17,7 +17,7 @@ from releases.models.run import with_versions
 
 @dataclass(slots=True)
 class Candidate:
-    """`machine` is a row of `lean`, or an instance.
+    """`machine` is a Lean one, or an instance.
 
     `state` is "free", "held", "gone", "changed" (moved since it was chosen), "released" or "excused".
 
@@ -84,10 +84,51 @@ class Candidate:
         return _("in %(stage)s") % {"stage": self.by.run.stage.get_kind_display().lower()}
 
 
+class Candidates:
+    """The machines of a job, by site and name: all as rows of `lean`, and by its id a Candidate of each not free one.
+
+    Ten thousand free machines are ten thousand rows and nothing else.
+    """
+
+    def __init__(self, rows, not_free):
+        self.rows, self.not_free = rows, not_free
+
+    def __iter__(self):
+        return (self.not_free.get(row[0]) or Candidate(Lean(*row), "free") for row in self.rows)
+
+    @property
+    def are_left(self):
+        """Whether any of them is still to be released."""
+        done = sum(candidate.state in ("released", "excused") for candidate in self.not_free.values())
+        return len(self.rows) > done
+
+    @property
+    def versions(self):
+        """What is on those that have a version, by machine id."""
+        return {row[0]: row[-1] for row in self.rows if row[-1]}
+
+    @property
+    def drifted(self):
+        """Those that moved, or went, since they were chosen."""
+        return [candidate for candidate in self.not_free.values() if candidate.state in ("gone", "changed")]
+
+    @property
+    def notes(self):
+        """{machine id: what is told beside it} of those not free; what is told alike is put into words once."""
+        told, words = {}, {}
+        for pk, one in self.not_free.items():
+            by = one.by
+            alike = (one.state, one.can_wait, by.run_id, by.status, by.queued_at) if by else pk
+            if alike not in words:
+                words[alike] = one.note
+            told[pk] = words[alike]
+        return told
+
+
 def candidates(stage):
-    """One Candidate per machine of the job, by site and name; the number of queries does not depend on the machines."""
+    """The machines of the stage's job as Candidates; the number of queries does not depend on the machines."""
     job = stage.job
-    machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
+    rows = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
     gone = dict(
         Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False).values_list(
             "machine", "gone_at"
@@ -114,13 +155,12 @@ def candidates(stage):
             return Candidate(machine, "released", released[machine.pk])
         if machine.pk in gone:
             return Candidate(machine, "gone", gone_at=gone[machine.pk])
-        if machine.pk in moved:
-            return Candidate(machine, "changed", move=moved[machine.pk])
-        return Candidate(machine, "free")
+        return Candidate(machine, "changed", move=moved[machine.pk])
 
-    seen = [see(machine) for machine in machines]
-    _look_for_new_names(job, seen)
-    return seen
+    known = {*excused, *held, *released, *gone, *moved}
+    not_free = {row[0]: see(Lean(*row)) for row in rows if row[0] in known}
+    _look_for_new_names(job, not_free.values())
+    return Candidates(rows, not_free)
 
 
 def _at(time, form):
@@ -135,24 +175,6 @@ def _look_for_new_names(job, seen):
         for address, port, hostname in live:
             if (address, port) in gone:
                 gone[address, port].renamed_to = hostname
-
-
-def notes(seen):
-    """{machine id: what is told beside it} of those that are not free; what is told alike is put into words once."""
-    told, words = {}, {}
-    for one in seen:
-        if not one.is_free:
-            by = one.by
-            alike = (one.state, one.can_wait, by.run_id, by.status, by.queued_at) if by else one.machine.pk
-            if alike not in words:
-                words[alike] = one.note
-            told[one.machine.pk] = words[alike]
-    return told
-
-
-def drifted(seen):
-    """Those of the candidates that moved, or went, since they were chosen."""
-    return [candidate for candidate in seen if candidate.state in ("gone", "changed")]
 
 
 def left_to_do(job, seen=None):
@@ -207,7 +229,7 @@ class Rollback:
 
 def why_not(stage, ids):
     """One sentence for each of the machines `ids` that `stage` does not offer."""
-    refused = {candidate.machine.pk: candidate for candidate in candidates(stage) if not candidate.is_free}
+    refused = candidates(stage).not_free
     words = [refused[pk].why_not for pk in ids[:20] if pk in refused]
     if any(pk not in refused for pk in ids):
         words.append(_("Only machines of this job can be chosen."))

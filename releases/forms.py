@@ -33,7 +33,7 @@ class ReleaseStageForm(forms.ModelForm):
 
     class Meta:
         model = ReleaseStage
-        fields = ["release_task", "rollback_task", "machines", "remark", *PACE]
+        fields = ["release_task", "rollback_task", "remark", *PACE]
         widgets = {"remark": forms.Textarea(attrs={"rows": 2})}
 
     def __init__(self, *args, request, **kwargs):

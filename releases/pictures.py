@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import median
 
-from django.db.models import OuterRef, Prefetch, Subquery
+from django.db.models import Count, OuterRef, Prefetch, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
@@ -138,14 +138,15 @@ class JobPicture:
             self.runs[machine_run.run.stage_id] = machine_run.run
 
     def pipeline(self, current=None):
-        planned = Counter(self.job.job_machines.filter(excused_at=None).values_list("planned", flat=True))
+        meant = self.job.job_machines.filter(excused_at=None)
+        planned = dict(meant.values_list("planned").annotate(Count("pk")))
         return [
             StageBox(
                 stage,
                 Counter(self._status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
                 stage == current,
                 self.runs.get(stage.pk),
-                planned[stage.kind],
+                planned.get(stage.kind, 0),
             )
             for stage in self.stages
         ]

@@ -18,7 +18,7 @@ class JobMachineQuerySet(models.QuerySet):
             [
                 JobMachine(
                     job=job,
-                    machine=machine,
+                    machine_id=machine.pk,
                     planned=plan.get(machine.pk, ""),
                     **{name: getattr(machine, name) for name in PLACE},
                 )

@@ -36,9 +36,10 @@ class ReleaseStageQuerySet(models.QuerySet):
         if len(stages) < len(Kind):
             self.bulk_create([ReleaseStage(job=job, kind=kind) for kind in Kind], ignore_conflicts=True)
             return self.of(job)
-        for stage in stages:
-            stage.job = job
-        return sorted(stages, key=lambda stage: stage.order)
+        stages.sort(key=lambda stage: stage.order)
+        for before, stage in zip([None, *stages], stages, strict=False):
+            stage.job, stage.previous = job, before
+        return stages
 
     def next_of(self, job):
         """The first stage that is neither done nor closed; None when a run goes on there or nothing is left."""
@@ -195,7 +196,7 @@ class ReleaseStage(StageMachines, models.Model):
                 remark=self.remark,
                 **self._pace(),
             )
-            self.machines.set(machines)
+            self.machines.set([machine.pk for machine in machines])
             versions = {machine.pk: (before[machine.pk] or "", self.job.version) for machine in machines}
             pace = self._pace() | {
                 "batch_size": share_of(len(versions), self.batch_size),
@@ -319,13 +320,14 @@ class ReleaseStage(StageMachines, models.Model):
 
     def departures(self, machines):
         """(added, left out): how a choice departs from the plan of this stage; both empty when there is no plan."""
-        planned = self.planned_machines()
+        planned = self.planned_machines
         if not planned:
             return [], []
         left_out = planned - {machine.pk for machine in machines} - set(self.machines_released())
         added = [machine for machine in machines if machine.pk not in planned]
         of_stage = Machine.objects.filter(job_machines__job=self.job, job_machines__planned=self.kind)
-        return added, [machine for machine in of_stage.order_by("hostname") if machine.pk in left_out]
+        in_order = of_stage.order_by("hostname") if left_out else ()
+        return added, [machine for machine in in_order if machine.pk in left_out]
 
     def _departures(self, machines):
         """What the event keeps of it."""

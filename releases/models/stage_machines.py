@@ -1,5 +1,7 @@
 """Which machines a stage offers, and which of them it has changed."""
 
+from django.utils.functional import cached_property
+
 from jobs.models import Machine
 from releases.models.machine_run import FAILURES, MachineRun
 from releases.models.task import Action
@@ -30,6 +32,7 @@ class StageMachines:
         released = MachineRun.objects.in_job(self.job).latest_touched().released()
         return released.values_list("machine", flat=True)
 
+    @cached_property
     def planned_machines(self):
         """The ids of the machines that the requester planned for this stage."""
         planned = self.job.job_machines.filter(planned=self.kind, excused_at=None)

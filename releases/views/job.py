@@ -5,7 +5,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from jobs.access import get_job
-from releases.candidates import candidates, drifted, left_to_do
+from releases.candidates import candidates, left_to_do
 from releases.ledger import tidy_if_alone
 from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
@@ -35,7 +35,7 @@ def job_page(request, job_id):
         "changed": sum(stage.count_rollback_candidates() for stage in picture.stages),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),
-        "drift": [] if job.status == job.Status.WITHDRAWN else drifted(seen),
+        "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
     return render(request, "releases/job.html", context)

@@ -19,7 +19,7 @@ from jobs.rights import Right
 from jobs.shares import share_of
 from releases import tokens
 from releases.batches import batches
-from releases.candidates import candidates, drifted, notes
+from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
@@ -40,7 +40,7 @@ def stage_page(request, job_id, kind):
     stage = ReleaseStage.objects.of_kind(job, kind)
     if request.method == "GET":
         what = request.GET.get("retry")
-        initial = {"machines": stage.to_try_again(what) if what else stage.planned_machines()}
+        initial = {"machines": stage.to_try_again(what) if what else stage.planned_machines}
         return _show(request, stage, ReleaseStageForm(request=request, instance=stage, initial=initial))
     form = ReleaseStageForm(request.POST, request=request, instance=stage)
     try:
@@ -78,31 +78,29 @@ def _submit(request, stage, form):
 
 
 def _show(request, stage, form, conflict="", status=200):
-    context = _told_of(request, stage)
+    context = _told_of(request, stage) | {"conflict": conflict}
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
-    may_choose = Right.PUBLISH in context["rights"] and (stage.is_open or conflict)
-    seen = candidates(stage) if may_choose else []
-    context |= {
-        "form": form if may_choose else None,
-        "candidates_left": any(candidate.state not in ("released", "excused") for candidate in seen),
-        "list": _listed(stage, form, seen, request.POST.get("list")),
-        "drift": drifted(seen),
-        "token": tokens.issue(request.user, stage.job, stage.kind, stage.version) if may_choose else "",
-        "conflict": conflict,
-    }
+    if Right.PUBLISH in context["rights"] and (stage.is_open or conflict):
+        seen = candidates(stage)
+        context |= {
+            "form": form,
+            "candidates_left": seen.are_left,
+            "list": _listed(stage, form, seen, request.POST.get("list")),
+            "drift": seen.drifted,
+            "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
+        }
     return render(request, "releases/stage.html", context, status=status)
 
 
 def _listed(stage, form, seen, page):
-    planned = stage.planned_machines()
-    blocked = notes(seen)
+    planned, blocked = stage.planned_machines, seen.notes
     waiting = form["when_free"].value()
     # Whoever would have waited for a machine that came free meanwhile still wants it.
     chosen = {"machines": form["machines"].value() | waiting, "when_free": waiting, "moved": form["moved"].value()}
     return MachineList(
-        machines=[candidate.machine for candidate in seen],
+        machines=seen.rows,
         chosen=chosen,
-        versions={candidate.machine.pk: candidate.machine.now_on for candidate in seen},
+        versions=seen.versions,
         notes=dict.fromkeys(planned, Note(words=_("planned"))) | blocked,
         marks={"planned": (_("Planned %(n)s"), planned), "blocked": (_("Blocked %(n)s"), blocked.keys())},
         asked_page=page,
@@ -121,7 +119,7 @@ def _told_of(request, stage):
         "pipeline": JobPicture(stage.job).pipeline(stage),
         "run": run and RunPicture(run),
         "controls": run.status if may_turn else "",
-        "changed": stage.count_rollback_candidates(),
+        "changed": stage.count_rollback_candidates() if run else 0,
         "retry": _to_try_again(stage) if run and stage.is_open and not stage.is_done else {},
     }
 
@@ -133,7 +131,7 @@ def _to_try_again(stage):
 
 
 def _show_check(request, stage, form, counted):
-    machines = sorted(form.chosen, key=lambda machine: (machine.site, machine.hostname))
+    machines = sorted(form.chosen, key=attrgetter("site", "hostname"))
     size = share_of(len(machines), stage.batch_size)
     context = {
         "job": stage.job,
@@ -144,7 +142,7 @@ def _show_check(request, stage, form, counted):
         "counted": counted,
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
-        "sites": [(site, [one.hostname for one in there]) for site, there in groupby(machines, attrgetter("site"))],
+        "sites": _by_site(machines),
         "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
@@ -155,6 +153,12 @@ def _show_check(request, stage, form, counted):
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
     }
     return render(request, "releases/stage_check.html", context)
+
+
+def _by_site(machines):
+    """(site, number, names in one text): a template that joined them would look at each."""
+    sites = [(site, [one.hostname for one in there]) for site, there in groupby(machines, attrgetter("site"))]
+    return [(site, len(names), ", ".join(names)) for site, names in sites]
 
 
 @login_required

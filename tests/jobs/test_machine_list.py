@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jobs.fields import in_short
-from jobs.machine_list import ROWS_PER_PAGE, MachineList, Note, lean
+from jobs.machine_list import ROWS_PER_PAGE, Lean, MachineList, Note, lean
 from jobs.models import Listing, Machine
 from tests.conftest import list_machines, rows
 
@@ -18,7 +18,7 @@ def listed(payment):
 
     def listed(number=250):
         list_machines(payment, *(f"web-{n:03}" for n in range(number)))
-        return lean(Machine.objects.live_in(payment))
+        return [Lean(*row) for row in lean(Machine.objects.live_in(payment))]
 
     return listed
 
@@ -30,7 +30,7 @@ def shown(machine_list):
 def test_a_lean_row_has_what_a_page_shows_and_labels_as_text(payment, django_assert_num_queries):
     Listing.objects.take(payment, [*rows("web-2"), *rows("web-1", site="bj-1")])
     with django_assert_num_queries(1):
-        first, second = lean(Machine.objects.live_in(payment))
+        first, second = [Lean(*row) for row in lean(Machine.objects.live_in(payment))]
     machine = Machine.objects.get(hostname="web-1")
     assert (first.pk, first.hostname, first.address, first.port, first.site) == (
         machine.pk,
@@ -89,15 +89,15 @@ class TestData:
         assert ids == [machine.pk for machine in machines]
         assert data["hostnames"] == [machine.hostname for machine in machines]
         assert data["addresses"][7] == "10.0.0.007"
-        assert data["sites"] == [["sh-1"], [0] * 250]
+        assert data["sites"] == [["sh-1"], [[0, 250]]]
         assert data["labels"][0] == ['{"site": "sh-1"}']
 
     def test_what_is_told_of_many_is_sent_once(self, listed):
         machines = listed(4)
         notes = {machine.pk: HELD for machine in machines[1:3]}
         data = MachineList(machines, {"machines": set()}, versions={machines[3].pk: "2.0"}, notes=notes).data
-        assert data["notes"] == [[(), HELD], [0, 1, 1, 0]]
-        assert data["versions"] == [["", "2.0"], [0, 0, 0, 1]]
+        assert data["notes"] == [[(), HELD], [(0, 1), (1, 2), (0, 1)]]
+        assert data["versions"] == [["", "2.0"], [(0, 3), (1, 1)]]
 
     def test_what_is_chosen_and_what_is_marked_are_ranges(self, listed):
         machines = listed(9)

@@ -40,7 +40,7 @@ window.pickerData = (() => {
 
   // ---- The list: jobs/machine_list.py writes it ----
   function readMachines(data) {
-    const table = ([values, rows]) => rows.map((row) => values[row]);
+    const table = ([values, runs]) => runs.flatMap(([value, count]) => Array(count).fill(values[value]));
     const sites = table(data.sites), versions = table(data.versions), notes = table(data.notes);
     const labels = table([data.labels[0].map((text) => JSON.parse(text)), data.labels[1]]);
     const marks = Object.entries(data.marks).map(([name, ids]) => [name, fromText(ids)]);

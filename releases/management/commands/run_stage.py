@@ -64,7 +64,7 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
     offered = Machine.objects.filter(jobs=stage.job, pk__in=allowed)
     chosen = named_machines(offered, machines) if machines else list(offered)
     if planned or retry:
-        wanted = stage.planned_machines() if planned else set(stage.to_try_again(retry))
+        wanted = stage.planned_machines if planned else set(stage.to_try_again(retry))
         chosen = [machine for machine in chosen if machine.pk in wanted]
     ids = {machine.pk for machine in chosen}
     return {"machines": list(ids & free), "moved": list(ids & moves - free), "when_free": list(ids - moves)}
