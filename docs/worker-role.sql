@@ -8,7 +8,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM portal_worker;
 GRANT USAGE ON SCHEMA public TO portal_worker;
 
 -- What is to be released, and where
-GRANT SELECT ON jobs_business, jobs_machine, jobs_listing, jobs_job, jobs_jobmachine TO portal_worker;
+GRANT SELECT ON jobs_business, jobs_machine, jobs_listing, jobs_job, jobs_jobmachine, jobs_freeze, jobs_leave TO portal_worker;
 GRANT SELECT ON releases_task, releases_taskversion, releases_releasestage, releases_run TO portal_worker;
 
 -- The ledger: what is claimed, begun, ended and moved on

@@ -1,7 +1,9 @@
 """Look-up and permission in one line: outsiders get 404, members without the right get 403 and are told which."""
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 
 from jobs.models import Approval, Job
 from jobs.rights import Right
@@ -14,3 +16,8 @@ def get_job(user, job_id, right=Right.VIEW):
     job.lapse()
     job.require(user, right)
     return job
+
+
+def require_ops(user):
+    if not user.is_ops:
+        raise PermissionDenied(_("This switch is for ops."))

@@ -9,6 +9,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, link_to_list, pairs, status
+from jobs import freeze_admin  # noqa: F401, which registers its own
 from jobs.config_service import SourceError
 from jobs.models import Business, Event, Job, Listing, Machine, Membership, Sync
 from jobs.rights import Right

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs.access import get_job
 from jobs.forms import ApprovalForm, JobForm, ReasonForm
 from jobs.machine_list import MachineList, lean
-from jobs.models import Business, Job, JobMoved
+from jobs.models import Business, Freeze, Job, JobMoved
 from jobs.rights import Right
 
 JOBS_PER_PAGE = 50
@@ -127,7 +127,8 @@ def _job_form(request, form, business):
         chosen={"machines": form["machines"].value()},
         asked_page=request.POST.get("list"),
     )
-    context = {"form": form, "business": business, "list": listed}
+    freezes = Freeze.objects.windows().of(business).ahead()
+    context = {"form": form, "business": business, "list": listed, "freezes": freezes}
     approvers = business.members_with(Right.APPROVE).exclude(pk=request.user.pk)
     if form.instance.pk:
         approvers = form.instance.approvers().exclude(pk=request.user.pk)

@@ -1,10 +1,15 @@
 from django.utils.functional import cached_property
 
+from jobs.models import Freeze
 from releases.models import Worker
 
 
 class Portal:
-    """The state of the portal itself, in the foot of every page; asked for only where a page shows it."""
+    """The state of the portal itself, in the head and the foot of every page; asked for only where a page shows it."""
+
+    @cached_property
+    def stop(self):
+        return Freeze.objects.stop()
 
     @cached_property
     def workers(self):

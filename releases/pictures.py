@@ -225,6 +225,11 @@ class RunPicture:
         opens_at = self.run.batch_opens_at
         return max(0, round((opens_at - database_now()).total_seconds())) if self.is_running and opens_at else 0
 
+    @cached_property
+    def frozen_by(self):
+        """The freezes for whose end it waits."""
+        return self.run.frozen_by() if self.is_running and self.counter[Status.QUEUED] else []
+
     @property
     def touched(self):
         """On how many machines a command was sent, so that they may have changed."""

@@ -97,9 +97,12 @@ class ReleaseWorker:
         return self._claim(room, known), unwanted
 
     def _claim(self, room, known):
-        if room < 1 or not MachineRun.objects.claimable(self.sites).exists():
+        due = MachineRun.objects.due(self.sites)
+        # What a freeze holds may be due for days: whether one does is asked only then, and nothing is locked for it.
+        if room < 1 or not due.exists() or not due.not_frozen().exists():
             return []
-        MachineRun.objects.claim(self.worker, room)
+        # What a freeze has put back into the queue may still be known here for a moment.
+        MachineRun.objects.claim(self.worker, room, but=known)
         mine = MachineRun.objects.claimed_by(self.worker).exclude(pk__in=known)
         return list(mine.select_related("machine", "run__task_version", "run__stage__job__business"))
 

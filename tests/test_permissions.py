@@ -25,6 +25,11 @@ TABLE = {
     ("edit_job", "post"):               [LOGIN, 200, 403, 403, 200, 404],
     ("withdraw_job", "post"):           [LOGIN, 302, 403, 403, 302, 404],
     ("approve_job", "post"):            [LOGIN, 403, 403, 302, 403, 404],
+    ("give_leave", "get"):              [LOGIN, 403, 403, 200, 403, 404],
+    ("give_leave", "post"):             [LOGIN, 403, 403, 200, 403, 404],
+    ("stop_world", "get"):              [LOGIN, 403, 403, 403, 200, 403],
+    ("stop_world", "post"):             [LOGIN, 403, 403, 403, 200, 403],
+    ("resume_world", "post"):           [LOGIN, 403, 403, 403, 302, 403],
     ("stage", "get"):                   [LOGIN, 200, 200, 200, 200, 404],
     ("stage", "post"):                  [LOGIN, 403, 400, 403, 400, 404],
     ("stage_live", "get"):              [LOGIN, 200, 200, 200, 200, 404],
@@ -69,6 +74,7 @@ TABLE = {
 NAMES = sorted({name for name, _ in TABLE})
 NOT_OF_A_JOB = {"home", "jobs", "machines", "new_job", "login", "login_code", "logout", "health", "set_language"}
 NOT_OF_A_JOB |= {"account", "change_password", "second_factor", "sign_out_elsewhere"}
+NOT_OF_A_JOB |= {"stop_world", "resume_world"}
 
 
 @pytest.fixture
@@ -78,7 +84,9 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
     machine_run = start(run, machines[:1]).machine_runs.get()
     finish("unknown")
     addresses = {name: reverse(name) for name in NOT_OF_A_JOB} | {"new_job": reverse("new_job") + "?business=payment"}
-    addresses |= {name: page(name, waiting) for name in ("job", "edit_job", "withdraw_job", "approve_job")}
+    addresses |= {
+        name: page(name, waiting) for name in ("job", "edit_job", "withdraw_job", "approve_job", "give_leave")
+    }
     addresses |= {name: page(name, approved) for name in ("stage", "skip_stage")}
     for name in ("stage_live", "roll_back_stage", "roll_back_job", "excuse_machines"):
         addresses[name] = page(name, run)

@@ -1,6 +1,7 @@
 from jobs.models.approval import Approval
 from jobs.models.business import Business, Membership
 from jobs.models.event import Event
+from jobs.models.freeze import Freeze, FreezeMoved, Leave
 from jobs.models.job import Job, JobMoved, named
 from jobs.models.job_machine import JobMachine
 from jobs.models.machine import Listing, Machine
@@ -10,9 +11,12 @@ __all__ = [
     "Approval",
     "Business",
     "Event",
+    "Freeze",
+    "FreezeMoved",
     "Job",
     "JobMachine",
     "JobMoved",
+    "Leave",
     "Listing",
     "Machine",
     "Membership",

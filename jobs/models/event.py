@@ -67,6 +67,8 @@ class Event(models.Model):
         UNLOCKED = "unlocked", _("unlocked the login of")
         EXPORTED = "exported", _("exported")
         PRUNED = "pruned", _("pruned")
+        STOPPED = "stopped", _("stopped")
+        LEAVE = "leave", _("gave leave for")
 
     job = models.ForeignKey("jobs.Job", models.PROTECT, null=True, related_name="events", verbose_name=_("job"))
     number = models.PositiveIntegerField(_("number in its chain"))

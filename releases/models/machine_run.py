@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Job, Machine
+from jobs.models import Event, Freeze, Job, Leave, Machine
 from releases.models.task import Action
 from releases.models.worker import Worker
 
@@ -74,7 +74,7 @@ class MachineRunQuerySet(models.QuerySet):
         """Inside a transaction, before several are changed: in one order, so that no two who do wait for each other."""
         list(self.order_by("pk").select_for_update(of=("self",), no_key=True).values_list("pk"))
 
-    def claimable(self, sites=()):
+    def due(self, sites=()):
         """Queued machine runs whose batch is open, for these sites (none named: all), rollbacks first."""
         due = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
         due = due.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
@@ -82,9 +82,24 @@ class MachineRunQuerySet(models.QuerySet):
             due = due.filter(machine__site__in=sites)
         return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
 
-    def claim(self, worker, room):
-        """Claims up to `room` for `worker` by one conditional UPDATE; returns how many."""
-        due = self.claimable(worker.sites).select_for_update(skip_locked=True, of=("self",))
+    def claimable(self, sites=()):
+        """What is due and not held by a freeze."""
+        return self.due(sites).not_frozen()
+
+    def not_frozen(self):
+        """Leaves out the releases that a freeze holds now, unless their job has leave; a rollback is never held."""
+        free = self
+        for occurrence in Freeze.objects.in_force():
+            leave = Leave.objects.passing(occurrence, models.OuterRef("run__started_by"))
+            frozen = Q(~models.Exists(leave.filter(job=models.OuterRef("run__stage__job"))), run__action=Action.RELEASE)
+            if occurrence.freeze.business_id:
+                frozen &= Q(run__stage__job__business=occurrence.freeze.business_id)
+            free = free.exclude(frozen)
+        return free
+
+    def claim(self, worker, room, but=()):
+        """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
+        due = self.claimable(worker.sites).exclude(pk__in=but).select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
         with transaction.atomic():
             # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
@@ -119,10 +134,15 @@ class MachineRunQuerySet(models.QuerySet):
         return sum(machine_run.take_machine() for machine_run in list(admitted))
 
     def begin(self, worker, ids):
-        """Marks these as running before their commands are sent; returns the ids that `worker` still held."""
+        """Marks these as running before their commands are sent; returns the ids of those that may begin.
+
+        Not those that `worker` no longer holds, nor those that a freeze came before: they are queued again.
+        """
         mine = self.filter(pk__in=ids, worker=worker)
-        if mine.filter(status=Status.CLAIMED).update(status=Status.RUNNING, started_at=Now()) == len(ids):
+        claimed = mine.filter(status=Status.CLAIMED)
+        if claimed.not_frozen().update(status=Status.RUNNING, started_at=Now()) == len(ids):
             return set(ids)
+        claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
         return set(mine.filter(status=Status.RUNNING).values_list("pk", flat=True))
 
     def end(self, worker, ids, status, exit_status=None, reason=""):

@@ -6,7 +6,7 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from jobs.models import Event
+from jobs.models import Event, Freeze
 from releases.batches import batches
 from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
 from releases.models.task import Action, TaskVersion
@@ -104,6 +104,10 @@ class Run(models.Model):
     def took(self):
         """How long it ran, None while it runs."""
         return self.ended_at and self.ended_at - self.started_at
+
+    def frozen_by(self):
+        """The freezes that keep this run from beginning on another machine now; none keeps a rollback."""
+        return [] if self.is_rollback else Freeze.objects.holding(self.stage.job, self.started_by)
 
     def queue(self, versions, held=()):
         """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order.

@@ -8,7 +8,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
-from jobs.models import Event, Job, JobMoved, Machine
+from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
@@ -183,6 +183,8 @@ class ReleaseStage(StageMachines, models.Model):
 
         def release():
             self._require(self.is_open, _("This stage is not open now."))
+            frozen = Freeze.objects.refusal(self.job, by)
+            self._require(not frozen, frozen)
             held = self._held_now()
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))

@@ -26,6 +26,7 @@ TONES = {
     Verb.PAUSED: "paused",
     Verb.RESUMED: "running",
     Verb.EXCUSED: "excused",
+    Verb.LEAVE: "succeeded",
 }
 
 
@@ -90,6 +91,7 @@ def _sentence(event, number):
             "{who} cancelled {stage}: {n} machines had not begun",
             number,
         ),
+        Verb.LEAVE: _("{who} gave leave from a freeze"),
         Verb.EXCUSED: ngettext("{who} excused {names}", "{who} excused {n} machines: {names}", number),
     }
     words = sentences[event.verb]
@@ -109,6 +111,7 @@ def event_notes(event):
         (", ".join(moved), _("Released where it is now: %s")),
         (undone, _("Undone with it, for they ran later: %s")),
         (event.verb in (Verb.ASKED, Verb.EDITED) and event.became == "approved", _("It needs no approval.")),
+        (detail.get("freeze"), "%s"),
         (detail.get("why_old"), _("Started with an old list of machines: %s")),
     ]
     return [words % what if "%" in words else words for what, words in notes if what]

@@ -2,6 +2,7 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from jobs.models import Freeze
 from releases.ledger import tidy_if_alone
 from releases.waiting import ended_lately, out_yet, running_now, waiting_for
 
@@ -11,6 +12,7 @@ from releases.waiting import ended_lately, out_yet, running_now, waiting_for
 def home(request):
     tidy_if_alone()
     context = {
+        "freezes": Freeze.objects.windows().seen_by(request.user).select_related("business").ahead(),
         "waiting": waiting_for(request.user),
         "running": running_now(request.user),
         "ended": ended_lately(request.user),

@@ -5,6 +5,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from jobs.access import get_job
+from jobs.freeze_forms import LeaveForm
+from jobs.models import Freeze
+from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
 from releases.ledger import tidy_if_alone
 from releases.models import ReleaseStage
@@ -38,4 +41,13 @@ def job_page(request, job_id):
         "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
-    return render(request, "releases/job.html", context)
+    return render(request, "releases/job.html", context | _freezes(job, context["rights"]))
+
+
+def _freezes(job, rights):
+    may_give_leave = Right.APPROVE in rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
+    return {
+        "freezes": Freeze.objects.windows().of(job.business).ahead(),
+        "leaves": job.leaves.live(),
+        "leave_form": LeaveForm(job=job) if may_give_leave else None,
+    }

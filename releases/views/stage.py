@@ -1,3 +1,4 @@
+from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 
@@ -14,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs.access import get_job
 from jobs.forms import ReasonForm
 from jobs.machine_list import MachineList, Note
-from jobs.models import JobMoved
+from jobs.models import Freeze, JobMoved
 from jobs.rights import Right
 from jobs.shares import share_of
 from releases import tokens
@@ -25,6 +26,9 @@ from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.pictures import JobPicture, RunPicture
+
+# A freeze that begins within this time is named on the last page before a start.
+FREEZE_SOON = timedelta(hours=12)
 
 
 @gzip_page
@@ -78,7 +82,8 @@ def _submit(request, stage, form):
 
 
 def _show(request, stage, form, conflict="", status=200):
-    context = _told_of(request, stage) | {"conflict": conflict}
+    context = _told_of(request, stage) | {"conflict": conflict, "leaves": stage.job.leaves.live()}
+    context["freezes"] = Freeze.objects.windows().of(stage.job.business).ahead()
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     if Right.PUBLISH in context["rights"] and (stage.is_open or conflict):
         seen = candidates(stage)
@@ -146,6 +151,7 @@ def _show_check(request, stage, form, counted):
         "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
+        "freezes": Freeze.objects.holding(stage.job, request.user, FREEZE_SOON),
         "waiting": form.cleaned_data["when_free"],
         "moved": stage.job.job_machines.moved_of(form.cleaned_data["moved"]),
         "departures": stage.departures(machines),

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 GRANTS = Path(settings.BASE_DIR, "docs/worker-role.sql").read_text()
 READ = {
     *("jobs_business", "jobs_machine", "jobs_listing", "jobs_job", "jobs_jobmachine", "jobs_event"),
+    *("jobs_freeze", "jobs_leave"),
     *("releases_task", "releases_taskversion", "releases_releasestage", "releases_run", "releases_machinerun"),
     "releases_worker",
 }

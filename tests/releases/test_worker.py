@@ -385,11 +385,11 @@ def test_nothing_is_executed_while_the_database_is_away_at_the_claim(at_work, st
     manager = type(MachineRun.objects.all())
     real, tries, away = manager.claim, [], [True]
 
-    def claim(self, *args):
+    def claim(self, *args, **options):
         tries.append(1)
         if away:
             raise OperationalError("connection refused")
-        return real(self, *args)
+        return real(self, *args, **options)
 
     monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)
     monkeypatch.setattr(manager, "claim", claim)

@@ -1,0 +1,61 @@
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from jobs.access import get_job, require_ops
+from jobs.freeze_forms import LeaveForm, ResumeForm, StopForm
+from jobs.models import Freeze, FreezeMoved, JobMoved, Leave
+from jobs.rights import Right
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def give_leave(request, job_id):
+    job = get_job(request.user, job_id, Right.APPROVE)
+    form = LeaveForm(request.POST if request.method == "POST" else None, job=job)
+    if not form.is_valid():
+        return render(request, "jobs/leave.html", {"job": job, "form": form})
+    try:
+        Leave.objects.give(job, request.user, form.cleaned_data["occurrence"], form.cleaned_data["reason"])
+        messages.success(request, _("Leave given: others can start this job, and what waits of it goes on."))
+    except JobMoved as moved:
+        messages.error(request, str(moved))
+    return redirect("job", job.pk)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def stop_world(request):
+    """The switch of ops: no release of any business begins on another machine until it is turned back."""
+    require_ops(request.user)
+    form = StopForm(request.POST if request.method == "POST" else None)
+    if not form.is_valid():
+        return _show(request, stop_form=form)
+    return _turn(request, Freeze.objects.stop_world, form, _("Stopped: no release begins on another machine."))
+
+
+@login_required
+@require_POST
+def resume_world(request):
+    require_ops(request.user)
+    form = ResumeForm(request.POST)
+    if not form.is_valid():
+        return _show(request, resume_form=form)
+    return _turn(request, Freeze.objects.resume_world, form, _("The stop is ended: what waits goes on."))
+
+
+def _show(request, stop_form=None, resume_form=None):
+    lately = Freeze.objects.filter(kind=Freeze.Kind.STOP).exclude(ended_at=None).select_related("made_by", "ended_by")
+    forms = {"stop_form": stop_form or StopForm(), "resume_form": resume_form or ResumeForm()}
+    return render(request, "jobs/stop.html", forms | {"lately": lately[:10]})
+
+
+def _turn(request, step, form, done):
+    try:
+        step(request.user, form.cleaned_data["reason"])
+        messages.success(request, done)
+    except FreezeMoved as moved:
+        messages.error(request, str(moved))
+    return redirect("stop_world")

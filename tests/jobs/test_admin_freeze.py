@@ -1,0 +1,158 @@
+"""Ops keep freezes in the admin: what has begun is history, which can be ended but neither changed nor deleted."""
+
+import pytest
+
+from jobs.models import Freeze, Leave
+from tests.freezes import HOUR, freeze_now, occurrence_of
+from tests.pages import words
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/jobs/freeze/"
+NO_LEAVES = {"leaves-TOTAL_FORMS": 0, "leaves-INITIAL_FORMS": 0}
+WEEKLY = {"kind": "weekly", "reason": "weekend", "weekdays": ["16"], "from_time": "18:00", "hours": "62"}
+ONCE = {"kind": "once", "reason": "sale", "starts_at_0": "2100-11-27", "starts_at_1": "18:00"} | {
+    "ends_at_0": "2100-11-30",
+    "ends_at_1": "08:00",
+}
+
+
+@pytest.fixture
+def admin(as_user, ops):
+    return as_user(ops)
+
+
+@pytest.fixture
+def later(ops):
+    """A freeze that has not begun."""
+    freeze = freeze_now(ops)
+    Freeze.objects.update(starts_at=freeze.starts_at + 2 * HOUR, ends_at=freeze.ends_at + 2 * HOUR)
+    return Freeze.objects.get()
+
+
+def add(admin, fields, **changed):
+    fields = {name: value for name, value in (fields | changed).items() if value is not None}
+    return admin.post(f"{LIST}add/", fields | NO_LEAVES)
+
+
+def change(freeze):
+    return f"{LIST}{freeze.pk}/change/"
+
+
+def errors(response):
+    return response.context["adminform"].form.errors
+
+
+def test_adds_a_weekly_one(admin, ops, payment):
+    assert add(admin, WEEKLY, business=payment.pk, weekdays=["16", "16", "32"]).status_code == 302
+    freeze = Freeze.objects.get()
+    assert (freeze.weekdays, freeze.hours, freeze.made_by, freeze.business) == (48, 62, ops, payment)
+
+
+def test_adds_one_that_comes_once(admin):
+    assert add(admin, ONCE).status_code == 302
+    freeze = Freeze.objects.get()
+    assert (f"{freeze.starts_at:%Y-%m-%d %H:%M}", freeze.business) == ("2100-11-27 18:00", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "said"),
+    [
+        (WEEKLY | {"reason": ""}, "reason", "required"),
+        (WEEKLY | {"reason": "a\u202eb"}, "reason", "control or invisible"),
+        (WEEKLY | {"kind": "stop"}, "kind", "valid choice"),
+        (WEEKLY | {"kind": ""}, "kind", "required"),
+        (WEEKLY | {"weekdays": []}, "weekdays", "needed"),
+        (WEEKLY | {"weekdays": ["3"]}, "weekdays", "valid choice"),
+        (WEEKLY | {"weekdays": ["x"]}, "weekdays", "valid choice"),
+        (WEEKLY | {"from_time": ""}, "from_time", "needed"),
+        (WEEKLY | {"from_time": "25:00"}, "from_time", "valid time"),
+        (WEEKLY | {"hours": "0"}, "hours", "0.25"),
+        (WEEKLY | {"hours": "168"}, "hours", "reach into the next"),
+        (WEEKLY | {"hours": "NaN"}, "hours", "number"),
+        (WEEKLY | {"hours": "1e9"}, "hours", "digits"),
+        (WEEKLY | {"weekdays": ["1", "8"], "hours": "96"}, "hours", "reach into the next"),
+        (WEEKLY | {"ends_at_0": "2100-01-01", "ends_at_1": "08:00"}, "ends_at", "Leave this empty"),
+        (ONCE | {"weekdays": ["1"]}, "weekdays", "Leave this empty"),
+        (ONCE | {"hours": "2"}, "hours", "Leave this empty"),
+        (ONCE | {"starts_at_0": "", "starts_at_1": ""}, "starts_at", "needed"),
+        (ONCE | {"ends_at_0": "2100-11-27", "ends_at_1": "18:00"}, "ends_at", "end after it begins"),
+        (ONCE | {"starts_at_0": "2020-01-01", "ends_at_0": "2020-01-02"}, "ends_at", "passed already"),
+        (ONCE | {"business": "77"}, "business", "valid choice"),
+    ],
+)
+def test_refuses_in_words_what_makes_no_sense(admin, fields, name, said):
+    response = add(admin, fields)
+    assert list(errors(response)) == [name]
+    assert said in str(errors(response)[name])
+    assert not Freeze.objects.exists()
+
+
+def test_one_that_has_not_begun_can_be_changed_and_deleted(admin, later):
+    assert admin.post(change(later), ONCE | {"reason": "bigger sale"} | NO_LEAVES).status_code == 302
+    assert Freeze.objects.get().reason == "bigger sale"
+    assert admin.post(f"{LIST}{later.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not Freeze.objects.exists()
+
+
+def test_one_that_has_begun_can_only_be_ended(admin, ops, payment):
+    freeze = freeze_now(ops)
+    assert admin.post(f"{LIST}{freeze.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert errors(admin.post(change(freeze), ONCE | NO_LEAVES))["end_now"]
+    response = admin.post(change(freeze), ONCE | {"end_now": "sold out"} | NO_LEAVES)
+    assert response.status_code == 302
+    freeze.refresh_from_db()
+    assert (freeze.reason, freeze.ended_by, freeze.end_reason) == ("the great sale", ops, "sold out")
+
+
+@pytest.mark.parametrize("reason", ["", "\x1b[2J", "x" * 201])
+def test_it_is_not_ended_without_a_reason(admin, ops, reason):
+    freeze = freeze_now(ops)
+    assert errors(admin.post(change(freeze), {"end_now": reason} | NO_LEAVES))["end_now"]
+    assert Freeze.objects.in_force()
+
+
+def test_what_is_over_or_a_stop_is_only_shown(admin, ops, later):
+    over, stop = freeze_now(ops), Freeze.objects.stop_world(ops, "smoke")
+    Freeze.objects.filter(pk=over.pk).update(ends_at=over.starts_at + HOUR / 2)
+    later.end(ops, "never mind")
+    for freeze in (over, stop, later):
+        assert admin.get(change(freeze)).status_code == 200
+        assert admin.post(change(freeze), {"end_now": "x"} | NO_LEAVES).status_code == 403
+    assert Freeze.objects.stop() == stop
+
+
+def test_several_are_never_deleted_at_once(admin, later):
+    admin.post(LIST, {"action": "delete_selected", "_selected_action": [later.pk], "post": "yes"})
+    assert Freeze.objects.exists()
+
+
+def test_one_with_leave_given_ahead_stays(admin, later, approver, job):
+    Leave.objects.give(job, approver, occurrence_of(later), "urgent")
+    assert admin.post(f"{LIST}{later.pk}/delete/", {"post": "yes"}).status_code in (200, 403)
+    assert Freeze.objects.exists()
+    assert "urgent" in words(admin.get(change(later)))
+
+
+def test_the_list_tells_what_is_in_force_and_what_comes_next(admin, ops, later):
+    freeze_now(ops, reason="an audit")
+    Freeze.objects.stop_world(ops, "smoke")
+    add(admin, WEEKLY)
+    said = words(admin.get(LIST))
+    assert said.count("Yes") >= 2
+    assert said.count("Fri 20") == 1
+    in_force = words(admin.get(LIST, {"in_force": "yes"}))
+    assert ("an audit" in in_force, "the great sale" in in_force) == (True, False)
+    assert "the great sale" in words(admin.get(LIST, {"in_force": "no"}))
+    assert "the great sale" not in words(admin.get(LIST, {"q": "audit"}))
+
+
+@pytest.mark.parametrize("query", ["?in_force=maybe", "?business__id__exact=x", "?q=%00", "?kind=never"])
+def test_a_malformed_query_shows_a_list(admin, later, query):
+    assert admin.get(LIST + query, follow=True).status_code == 200
+
+
+@pytest.mark.parametrize("person", ["requester", "approver", "publisher"])
+def test_it_is_for_ops(as_user, request, person):
+    assert as_user(request.getfixturevalue(person)).post(f"{LIST}add/", WEEKLY, follow=True).status_code == 403
+    assert not Freeze.objects.exists()

@@ -1,0 +1,87 @@
+"""Leave from a freeze: given on the job's page, by an approver, for one time."""
+
+import pytest
+
+from jobs.models import Freeze, Leave, Membership
+from jobs.rights import Role
+from tests.freezes import freeze_now, occurrence_of
+from tests.pages import is_sent_to_login, page, source, words
+
+
+@pytest.fixture
+def freeze(ops, payment):
+    return freeze_now(ops, payment)
+
+
+@pytest.fixture
+def leave(freeze):
+    return {"occurrence": occurrence_of(freeze).key, "reason": "a hole in the wall"}
+
+
+def test_it_is_offered_and_given_on_the_job_page(as_user, approver, job, leave):
+    client = as_user(approver)
+    assert leave["occurrence"] in source(client.get(page("job", job)))
+    said = words(client.post(page("give_leave", job), leave, follow=True))
+    assert "Leave given" in said
+    assert "approver gave leave until" in said
+    assert "approver gave leave from a freeze" in said
+    assert Leave.objects.get().by == approver
+
+
+def test_it_asks_who_you_are(client, job, leave):
+    assert is_sent_to_login(client.post(page("give_leave", job), leave), page("give_leave", job))
+
+
+@pytest.mark.parametrize(
+    ("person", "answer"), [("requester", 403), ("publisher", 403), ("ops", 403), ("outsider", 404)]
+)
+def test_others_may_not(as_user, request, job, leave, person, answer):
+    client = as_user(request.getfixturevalue(person))
+    assert client.post(page("give_leave", job), leave).status_code == answer
+    if answer == 403:
+        assert leave["occurrence"] not in source(client.get(page("job", job)))
+    assert not Leave.objects.exists()
+
+
+def test_nobody_gives_leave_to_their_own_job(as_user, requester, payment, job, leave):
+    Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    assert as_user(requester).post(page("give_leave", job), leave).status_code == 403
+    assert not Leave.objects.exists()
+
+
+def test_twice_is_once(as_user, approver, job, leave):
+    client = as_user(approver)
+    client.post(page("give_leave", job), leave)
+    assert "You have given this leave already." in words(client.post(page("give_leave", job), leave, follow=True))
+    assert Leave.objects.count() == 1
+
+
+@pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "x" * 2001])
+def test_a_bad_reason_is_refused(as_user, approver, job, leave, reason):
+    assert as_user(approver).post(page("give_leave", job), leave | {"reason": reason}).status_code == 200
+    assert not Leave.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["", "0", "1-1", "' OR 1=1", "x" * 9000, "99999999999999999999-20260101000000"])
+def test_a_freeze_that_is_not_offered_is_refused_and_the_reason_kept(as_user, approver, job, leave, key):
+    response = as_user(approver).post(page("give_leave", job), leave | {"occurrence": key})
+    assert response.status_code == 200
+    assert "a hole in the wall" in source(response)
+    assert not Leave.objects.exists()
+
+
+def test_neither_another_business_nor_a_stop_is_offered(as_user, approver, ops, orders, job):
+    other = occurrence_of(freeze_now(ops, orders))
+    stop = Freeze.objects.stop_world(ops, "smoke")
+    client = as_user(approver)
+    assert "no leave is needed" in words(client.get(page("give_leave", job)))
+    for key in (other.key, f"{stop.pk}-{stop.starts_at:%Y%m%d%H%M%S}"):
+        assert client.post(page("give_leave", job), {"occurrence": key, "reason": "x"}).status_code == 200
+    assert not Leave.objects.exists()
+
+
+def test_a_withdrawn_job_gets_none(as_user, approver, requester, job, leave):
+    job.withdraw(requester, "never mind")
+    said = words(as_user(approver).post(page("give_leave", job), leave, follow=True))
+    assert "edited or withdrawn meanwhile" in said
+    assert not Leave.objects.exists()
