@@ -62,10 +62,12 @@ class TestClaiming:
         end(worker, ids, "unknown")  # what its executor answers, and nobody hears
         assert state(run) == ("running", 1, {"queued": 4})
 
-    def test_of_what_was_claimed_only_the_free_begins(self, run, worker, ops, payment, make_job, start, machines):
+    def test_of_what_was_claimed_only_the_free_begins(
+        self, run, worker, ops, payment, approver, make_job, start, machines
+    ):
         other = start(make_job("3.0"), machines[4:])
         ids = claim(worker)
-        give_leave(other, freeze_now(ops, payment), other.stage.job.approver)
+        give_leave(other, freeze_now(ops, payment), approver)
         mine = set(other.machine_runs.values_list("pk", flat=True))
         assert MachineRun.objects.begin(worker, ids) == mine
         assert MachineRun.objects.counts() == {"running": 2, "queued": 4}
