@@ -16,6 +16,8 @@ SESSION_COOKIE_LIMIT = 3500
 WITHOUT_SECOND_FACTOR = {
     "login",
     "login_code",
+    "oidc_authentication_init",
+    "oidc_authentication_callback",
     "logout",
     "admin:logout",
     "set_language",

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal import env
+from deploy_portal import elsewhere, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.env.read_env(BASE_DIR / ".env")
@@ -151,6 +151,11 @@ CONTENT_SECURITY_POLICY = {
 }
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 25_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+
+# Logins that are kept elsewhere (docs/operations.md, "Logins")
+ELSEWHERE = elsewhere.ldap() | elsewhere.oidc(allow_http=not SECURE)
+globals().update(ELSEWHERE)
+AUTHENTICATION_BACKENDS += elsewhere.backends(ELSEWHERE)
 
 # Words and time
 LANGUAGE_CODE = "en"

@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, register_converter
 
@@ -20,3 +21,6 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
 ]
+
+if "OIDC_RP_CLIENT_ID" in settings.ELSEWHERE:
+    urlpatterns.append(path("login/oidc/", include("deploy_portal.oidc_login")))

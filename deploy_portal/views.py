@@ -46,6 +46,8 @@ class LogIn(LoginView):
             tries_left=self._tries_left(),
             next_name=_name_of(self.get_redirect_url()),
             ended=self.request.GET.get("ended"),
+            is_refused="refused" in self.request.GET,
+            has_provider="OIDC_RP_CLIENT_ID" in settings.ELSEWHERE,
             **kwargs,
         )
 
@@ -93,6 +95,10 @@ def let_in(request, user, page):
 def login_name(request, credentials=None):
     """The name that someone tries to log in by, as PostgreSQL can hold it: axes keeps every try."""
     return ((credentials or request.POST).get("username") or "").replace("\0", "")[:255]
+
+
+def is_back_from_provider(request, credentials=None):
+    return request.resolver_match.view_name == "oidc_authentication_callback"
 
 
 @require_POST

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = (ROOT / "deploy_portal/settings.py").read_text()
+SETTINGS = "".join((ROOT / "deploy_portal" / name).read_text() for name in ("settings.py", "elsewhere.py"))
 EXAMPLE = (ROOT / ".env.example").read_text()
 
-READ = set(re.findall(r'env\.(?:text|flag|choices?|number|words|secret|time_zone|database)\(\s*"([A-Z_]+)"', SETTINGS))
+READERS = r"env\.(?:text|flag|choices?|number|words|secret|time_zone|database)|_required|_address"
+READ = set(re.findall(rf'(?:{READERS})\(\s*"([A-Z_]+)"', SETTINGS))
 SHOWN = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", EXAMPLE, re.MULTILINE))
 
 

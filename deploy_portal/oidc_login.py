@@ -1,0 +1,86 @@
+"""Logins by an OpenID Connect provider. Needs mozilla-django-oidc; imported only where OIDC_CLIENT_ID is set."""
+
+import logging
+
+import jwt
+from django.conf import settings
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db import IntegrityError
+from django.shortcuts import resolve_url
+from django.urls import path
+from mozilla_django_oidc.auth import OIDCAuthenticationBackend
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
+from requests import RequestException
+
+from deploy_portal import views
+
+log = logging.getLogger(__name__)
+# What an answer of the provider that is none can end in, two first logins of one person at once, and a refusal.
+REFUSALS = (RequestException, jwt.PyJWTError, SuspiciousOperation, IntegrityError)
+REFUSALS += (AttributeError, KeyError, TypeError, ValueError)
+
+
+class OidcBackend(OIDCAuthenticationBackend):
+    def authenticate(self, request, nonce, code_verifier):
+        """Named arguments, so that a password is never taken for a login by the provider."""
+        try:
+            return super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
+        except REFUSALS as error:
+            log.warning("A login by the OIDC provider was refused: %s", error)
+            return None
+
+    def verify_token(self, token, **kwargs):
+        payload = super().verify_token(token, **kwargs)
+        audience = payload.get("aud")
+        audience = [audience] if isinstance(audience, str) else audience or []
+        if payload.get("iss") != settings.OIDC_ISSUER or settings.OIDC_RP_CLIENT_ID not in audience:
+            raise SuspiciousOperation("The token is of another issuer, or for another client.")
+        return payload
+
+    def get_userinfo(self, access_token, id_token, payload):
+        claims = super().get_userinfo(access_token, id_token, payload)
+        if not payload.get("exp") or claims["sub"] != payload.get("sub"):
+            raise SuspiciousOperation("The token never ends, or the claims are somebody else's.")
+        return claims
+
+    def verify_claims(self, claims):
+        """A name that could be in the portal; an address only when the provider has seen that it is the person's."""
+        name = self.get_username(claims)
+        try:
+            UnicodeUsernameValidator()(name)
+        except ValidationError:
+            return False
+        is_proved = settings.OIDC_USERNAME_CLAIM != "email" or claims.get("email_verified") is True
+        return isinstance(name, str) and len(name) <= 150 and is_proved
+
+    def get_username(self, claims):
+        return claims.get(settings.OIDC_USERNAME_CLAIM)
+
+    def filter_users_by_claims(self, claims):
+        return self.UserModel.objects.filter(username=self.get_username(claims))
+
+    def create_user(self, claims):
+        """Somebody without a password and without any right."""
+        return self.UserModel.objects.create_user(self.get_username(claims))
+
+    def get_user(self, user_id):
+        """Who was made inactive is out at once, which the library leaves to others."""
+        user = super().get_user(user_id)
+        return user if user and user.is_active else None
+
+
+class Callback(OIDCAuthenticationCallbackView):
+    def get(self, request):
+        """An error logs nobody out, as it would in the library: any site can send people here with one."""
+        return self.login_failure() if "error" in request.GET else super().get(request)
+
+    def login_success(self):
+        page = self.request.session.get("oidc_login_next") or resolve_url(settings.LOGIN_REDIRECT_URL)
+        return views.let_in(self.request, self.user, page) or super().login_success()
+
+
+urlpatterns = [
+    path("", OIDCAuthenticationRequestView.as_view(), name="oidc_authentication_init"),
+    path("callback/", Callback.as_view(), name="oidc_authentication_callback"),
+]

@@ -1,0 +1,143 @@
+"""LDAP and OIDC by environment variables: off, on, and what cannot be meant. OIDC itself: test_oidc_login.py."""
+
+import importlib
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from deploy_portal import elsewhere
+from deploy_portal.models import User
+from tests.conftest import make_user
+
+LDAP = {"LDAP_SERVER": "ldaps://ldap.example", "LDAP_SEARCH_BASE": "ou=people,dc=example"}
+ENDPOINTS = [f"OIDC_{name}_ENDPOINT" for name in ("AUTHORIZATION", "TOKEN", "USER", "JWKS")]
+OIDC = {"OIDC_CLIENT_ID": "portal", "OIDC_CLIENT_SECRET": "secret", "OIDC_ISSUER": "https://login.example"}
+OIDC |= {name: f"https://login.example/{name.lower()}" for name in ENDPOINTS}
+
+
+@pytest.fixture
+def setting(monkeypatch):
+    """Sets environment variables."""
+    return lambda **variables: [monkeypatch.setenv(name, value) for name, value in variables.items()]
+
+
+@pytest.fixture
+def ldap_packages(monkeypatch):
+    """Stand-ins for python-ldap, which needs a C library to be built, and for django-auth-ldap."""
+    ldap, package = ModuleType("ldap"), ModuleType("django_auth_ldap")
+    for name in ("SCOPE_SUBTREE", "OPT_NETWORK_TIMEOUT", "OPT_TIMEOUT", "OPT_REFERRALS", "OPT_X_TLS_REQUIRE_CERT"):
+        setattr(ldap, name, name)
+    ldap.OPT_X_TLS_DEMAND, ldap.OPT_X_TLS_NEWCTX = "DEMAND", "NEWCTX"
+    config, backend = ModuleType("django_auth_ldap.config"), ModuleType("django_auth_ldap.backend")
+    config.LDAPSearch = lambda *args: SimpleNamespace(args=args)
+    backend.LDAPBackend = type("LDAPBackend", (), {"get_user": lambda self, pk: User.objects.filter(pk=pk).first()})
+    for module in (ldap, package, config, backend):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def refused(read, *args):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        read(*args)
+    return str(caught.value)
+
+
+def test_both_are_off_unless_told(monkeypatch):
+    for name in LDAP | OIDC:
+        monkeypatch.delenv(name, raising=False)
+    assert elsewhere.ldap() == elsewhere.oidc(False) == {}
+    assert elsewhere.backends({}) == []
+
+
+class TestWithoutThePackage:
+    @pytest.fixture(autouse=True)
+    def missing(self, monkeypatch):
+        for name in ("django_auth_ldap", "django_auth_ldap.config", "mozilla_django_oidc"):
+            monkeypatch.setitem(sys.modules, name, None)
+
+    def test_ldap_names_what_to_install(self, setting):
+        setting(**LDAP)
+        assert "LDAP_SERVER needs a package: pip install 'django-auth-ldap>=5.4,<6'" in refused(elsewhere.ldap)
+
+    def test_oidc_names_what_to_install(self, setting):
+        setting(**OIDC)
+        assert "OIDC_CLIENT_ID needs a package: pip install 'mozilla-django-oidc>=5,<6'" in refused(
+            elsewhere.oidc, False
+        )
+
+
+@pytest.mark.usefixtures("ldap_packages")
+class TestLdap:
+    def test_is_set_up_safely(self, setting):
+        setting(**LDAP, LDAP_BIND_DN="cn=portal", LDAP_BIND_PASSWORD="secret")
+        made = elsewhere.ldap()
+        assert made["AUTH_LDAP_SERVER_URI"] == "ldaps://ldap.example"
+        assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_REQUIRE_CERT"] == "DEMAND"
+        assert list(made["AUTH_LDAP_CONNECTION_OPTIONS"])[-1] == "NEWCTX"
+        assert (made["AUTH_LDAP_BIND_DN"], made["AUTH_LDAP_BIND_PASSWORD"]) == ("cn=portal", "secret")
+        assert made["AUTH_LDAP_USER_SEARCH"].args == ("ou=people,dc=example", "SCOPE_SUBTREE", "(uid=%(user)s)")
+        assert made["AUTH_LDAP_NO_NEW_USERS"] is True
+        assert elsewhere.backends(made) == ["deploy_portal.ldap_login.LdapBackend"]
+
+    def test_a_plain_address_speaks_tls_unless_it_is_allowed_not_to(self, setting):
+        setting(**LDAP | {"LDAP_SERVER": "ldap://ldap.example"})
+        assert elsewhere.ldap()["AUTH_LDAP_START_TLS"] is True
+        setting(LDAP_ALLOW_PLAINTEXT="1")
+        assert elsewhere.ldap()["AUTH_LDAP_START_TLS"] is False
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("LDAP_SERVER", "ldap.example"),
+            ("LDAP_SERVER", "https://ldap.example"),
+            ("LDAP_SEARCH_BASE", ""),
+            ("LDAP_USER_FILTER", "(uid=*)"),
+            ("LDAP_ALLOW_PLAINTEXT", "maybe"),
+            ("LDAP_CREATE_USERS", "some"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_an_error_that_names_its_variable(self, setting, name, value):
+        setting(**LDAP | {name: value})
+        assert name in refused(elsewhere.ldap)
+
+    def test_who_is_made_inactive_is_out_at_once(self, db):
+        backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+        person = make_user("person")
+        assert backend.get_user(person.pk) == person
+        User.objects.update(is_active=False)
+        assert backend.get_user(person.pk) is None
+        assert backend.get_user(0) is None
+
+
+class TestOidc:
+    def test_is_set_up_safely(self, setting):
+        setting(**OIDC)
+        made = elsewhere.oidc(False)
+        assert made["OIDC_USE_PKCE"] is True
+        assert made["OIDC_CREATE_USER"] is False
+        assert made["OIDC_RP_SIGN_ALGO"] == "RS256"
+        assert elsewhere.backends(made) == ["deploy_portal.oidc_login.OidcBackend"]
+
+    def test_the_secret_may_come_from_a_file(self, setting, tmp_path):
+        (tmp_path / "secret").write_text("from a file\n")
+        setting(**OIDC | {"OIDC_CLIENT_SECRET": "", "OIDC_CLIENT_SECRET_FILE": str(tmp_path / "secret")})
+        assert elsewhere.oidc(False)["OIDC_RP_CLIENT_SECRET"] == "from a file"
+
+    @pytest.mark.parametrize("name", ["OIDC_CLIENT_SECRET", "OIDC_ISSUER", *ENDPOINTS])
+    def test_what_is_missing_is_named(self, setting, name):
+        setting(**OIDC | {name: ""})
+        assert name in refused(elsewhere.oidc, False)
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("OIDC_SIGN_ALGORITHM", "none"), ("OIDC_SIGN_ALGORITHM", "HS256")], ids=str
+    )
+    def test_a_signature_that_proves_nothing_is_refused(self, setting, name, value):
+        setting(**OIDC | {name: value})
+        assert name in refused(elsewhere.oidc, False)
+
+    @pytest.mark.parametrize("name", ENDPOINTS)
+    @pytest.mark.parametrize("value", ["http://login.example/x", "login.example", "javascript:alert(1)"])
+    def test_an_address_without_tls_is_refused(self, setting, name, value):
+        setting(**OIDC | {name: value})
+        assert name in refused(elsewhere.oidc, False)
