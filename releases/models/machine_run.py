@@ -61,6 +61,9 @@ class MachineRunQuerySet(models.QuerySet):
     def rolled_back(self):
         return self.filter(run__action=Action.ROLLBACK, status=Status.SUCCEEDED)
 
+    def not_rolled_back(self):
+        return self.exclude(run__action=Action.ROLLBACK, status=Status.SUCCEEDED)
+
     def version_on(self, machine, business):
         """What the ledger last saw put on `machine` for `business`; empty when nothing."""
         latest = self.filter(machine=machine, run__stage__job__business=business, status=Status.SUCCEEDED)

@@ -1,8 +1,9 @@
 """Which machines a stage offers, and which of them it has changed."""
 
+from django.db.models import Exists, OuterRef
 from django.utils.functional import cached_property
 
-from jobs.models import Machine
+from jobs.models import Listing, Machine
 from releases.models.machine_run import FAILURES, MachineRun
 from releases.models.task import Action
 
@@ -51,16 +52,12 @@ class StageMachines:
 
         Such a machine is not yet rolled back, free, and still in this business: another's is not touched.
         """
-        return (
-            self._changed_here()
-            .filter(machine__in=Machine.objects.live_in(self.job.business))
-            .exclude(machine__in=MachineRun.objects.holding().values("machine"))
-        )
+        held = MachineRun.objects.holding().filter(machine=OuterRef("machine"))
+        return self._changed_here().filter(self._is_live(), ~Exists(held))
 
     def unknown_machines(self):
         """Those that this stage left unknown: they can go back once a person says that nothing runs there any more."""
-        unknown = self._changed_here().filter(status=MachineRun.Status.UNKNOWN)
-        return unknown.filter(machine__in=Machine.objects.live_in(self.job.business))
+        return self._changed_here().filter(self._is_live(), status=MachineRun.Status.UNKNOWN)
 
     def rollback_candidates(self):
         """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
@@ -80,6 +77,10 @@ class StageMachines:
         within_reach = {machine_run.pk for machine_run in self.rollback_candidates()}
         return [machine_run for machine_run in self._changed_here() if machine_run.pk not in within_reach]
 
+    def _is_live(self):
+        # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
+        return Exists(Listing.objects.live().filter(business=self.job.business_id, machine=OuterRef("machine")))
+
     def _moved(self):
         return self.job.job_machines.moved()
 
@@ -90,13 +91,13 @@ class StageMachines:
 
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
-        return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run")
+        return touched.not_rolled_back().select_related("run")
 
     def _changed_by_others(self):
         """The newest machine runs in which other jobs of the business left their own version on this job's machines."""
         runs = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
         touched = runs.exclude(run__stage__job=self.job).latest_touched()
-        return touched.exclude(pk__in=touched.rolled_back().values("pk")).select_related("run__stage__job")
+        return touched.not_rolled_back().select_related("run__stage__job")
 
     def _changed_here(self):
         changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")
