@@ -1,5 +1,6 @@
 """The admin for ops: people here, what is released in `jobs.admin` and `releases.admin`; and what those two share."""
 
+from collections import defaultdict
 from urllib.parse import urlencode
 
 import axes.admin
@@ -12,8 +13,10 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import translation
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -90,8 +93,55 @@ class ReadOnlyInline(ReadOnly, admin.TabularInline):
         return self.fields
 
 
+class Told:
+    """Tells what is done here as an event: who, to which row, which fields; never their values."""
+
+    def tell(self, request, verb, subject, **detail):
+        # By its name, since what every page shares does not import `jobs`.
+        apps.get_model("jobs.Event").objects.tell(request.user, verb, subject, **detail)
+
+    def log_addition(self, request, obj, message):
+        self.tell(request, "added", named(obj), **_told(message))
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request, obj, message):
+        if message:
+            self.tell(request, "changed", named(obj), **_told(message))
+        return super().log_change(request, obj, message)
+
+    # Not in log_deletions, which comes before the deletion: an event comes last, so that nobody waits in a circle.
+    def delete_model(self, request, obj):
+        self.delete_queryset(request, type(obj).objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request, queryset):
+        names = [named(row) for row in queryset]
+        with transaction.atomic():
+            super().delete_queryset(request, queryset)
+            for name in names:
+                self.tell(request, "deleted", name)
+
+
+def named(row):
+    """A row as events name it, in the same words for everybody."""
+    with translation.override(None):
+        return f"{row._meta.verbose_name} {row}"
+
+
+def _told(message):
+    """{"fields": […], "added": […], …} of what Django's admin says that it did to a row and to those shown with it."""
+    told = defaultdict(list)
+    for part in message:
+        for what, facts in part.items():
+            if "object" in facts:
+                fields = f" ({', '.join(facts['fields'])})" if "fields" in facts else ""
+                told[what].append(f"{facts['name']} {facts['object']}{fields}")
+            else:
+                told["fields"] += facts.get("fields", [])
+    return {what: rows for what, rows in told.items() if rows}
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(Told, DjangoUserAdmin):
     list_display = ["username", "first_name", "last_name", "email", "is_active", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_superuser", "is_staff"]
     fieldsets = [
@@ -121,8 +171,11 @@ class UserAdmin(DjangoUserAdmin):
     @admin.action(description=_("End all sessions"), permissions=["change"])
     def end_sessions(self, request, queryset):
         people = list(queryset)
-        for user in people:
-            user.end_sessions()
+        with transaction.atomic():
+            for user in people:
+                user.end_sessions()
+            for user in people:
+                self.tell(request, "signed_out", named(user))
         done = ngettext("All sessions of %(n)d person ended.", "All sessions of %(n)d people ended.", len(people))
         self.message_user(request, done % {"n": len(people)})
 
@@ -137,7 +190,7 @@ class UserAdmin(DjangoUserAdmin):
 
 
 @admin.register(AccessAttempt)
-class AccessAttemptAdmin(ReadOnlyAdmin):
+class AccessAttemptAdmin(Told, ReadOnlyAdmin):
     """Who has failed to log in; enough failures lock a name at an address, which ops can undo."""
 
     list_display = ["username", "ip_address", "attempt_time", "failures_since_start", "is_locked"]
@@ -156,5 +209,9 @@ class AccessAttemptAdmin(ReadOnlyAdmin):
     @admin.action(description=_("Unlock: forget these failed logins"), permissions=["unlock"])
     def unlock(self, request, queryset):
         names = sorted(set(queryset.values_list("username", flat=True)))
-        queryset.delete()
+        with transaction.atomic():
+            attempts = list(queryset)
+            queryset.delete()
+            for attempt in attempts:
+                self.tell(request, "unlocked", f"{attempt.username} from {attempt.ip_address}")
         self.message_user(request, _("May try again: %(names)s") % {"names": ", ".join(map(str, names[:10]))})

@@ -3,15 +3,18 @@ import json
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Count, Exists, OuterRef, Prefetch, Q
+from django.db.models import Count, Exists, OuterRef, Prefetch, Q, TextField
+from django.db.models.functions import Cast
 from django.urls import reverse
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, link_to_list, pairs, status
+from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, Told, link_to_list, named, pairs, status
+from deploy_portal.templatetags.portal import inert, status_word
 from jobs import freeze_admin  # noqa: F401, which registers its own
 from jobs.config_service import SourceError
-from jobs.models import Business, Event, Job, Listing, Machine, Membership, Sync
+from jobs.export import csv_response, event_rows
+from jobs.models import Business, Event, Job, JobMachine, Listing, Machine, Membership, Sync
 from jobs.rights import Right
 
 # Each source may take its whole time limit before it answers, and the page waits for all of them.
@@ -66,7 +69,7 @@ class MembershipInline(admin.TabularInline):
 
 
 @admin.register(Business)
-class BusinessAdmin(admin.ModelAdmin):
+class BusinessAdmin(Told, admin.ModelAdmin):
     form = BusinessForm
     inlines = [MembershipInline]
     list_display = ["name", "slug", "source", "live_machines", "last_answer", "synced_at"]
@@ -135,6 +138,7 @@ class BusinessAdmin(admin.ModelAdmin):
             self._ask(request, business)
 
     def _ask(self, request, business):
+        self.tell(request, Event.Verb.ASKED_AGAIN, named(business))
         try:
             sync = business.sync_machines()
         except SourceError as error:
@@ -169,7 +173,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):
+class MembershipAdmin(Told, admin.ModelAdmin):
     """What the inline of a business shows, the other way round: everything that one person may do."""
 
     list_display = ["user", "business", "role"]
@@ -280,21 +284,65 @@ class JobAdmin(NumberedAdmin):
 
 @admin.register(Event)
 class EventAdmin(NumberedAdmin):
-    list_display = ["at", "job", "who", "verb", "stage", "became", "short_reason"]
-    list_filter = ["verb", "job__business"]
+    list_display = ["at", "subject_or_job", "who", "verb", "stage_in_words", "state", "short_reason"]
+    list_filter = ["verb", "job__business", ("actor", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["job__business", "actor"]
-    search_fields = ["job__id__exact", "actor__username", "verb"]
+    search_fields = [
+        *["job__id__exact", "job__title", "job__version", "actor__username", "verb", "subject", "origin", "reason"],
+        "detail_as_text",
+    ]
     date_hierarchy = "at"
-    fields = ["at", "job", "who", "verb", "stage", "was", "became", "reason", "origin", "detail_in_lines"]
+    fields = [
+        *["at", "subject_or_job", "number", "who", "verb", "stage_in_words", "was_in_words", "state", "full_reason"],
+        *["origin", "detail_in_lines", "previous", "digest"],
+    ]
+    actions = ["export"]
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).annotate(detail_as_text=Cast("detail", TextField()))
+
+    def get_search_results(self, request, queryset, search_term):
+        """By what an event says, and by a host name also those of all jobs with that machine."""
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            of_machine = JobMachine.objects.filter(machine__hostname=search_term.strip().lower())
+            found |= queryset.filter(job__in=of_machine.values("job"))
+        return found, has_duplicates
+
+    @admin.display(description=_("of"), ordering="job")
+    def subject_or_job(self, event):
+        return event.job or inert(event.subject)
 
     @admin.display(description=_("who"), ordering="actor__username")
     def who(self, event):
         return event.actor or _("the portal")
 
+    @admin.display(description=_("stage"), ordering="stage")
+    def stage_in_words(self, event):
+        return event.stage_in_words
+
+    @admin.display(description=_("from"))
+    def was_in_words(self, event):
+        return status_word(event.was)
+
+    @admin.display(description=_("to"), ordering="became")
+    def state(self, event):
+        return event.became and status(event.became, status_word(event.became))
+
     @admin.display(description=_("why"))
     def short_reason(self, event):
-        return Truncator(event.reason).chars(80)
+        return Truncator(inert(event.reason)).chars(80)
+
+    @admin.display(description=_("why"))
+    def full_reason(self, event):
+        return inert(event.reason)
 
     @admin.display(description=_("detail"))
     def detail_in_lines(self, event):
         return pairs(event.detail)
+
+    @admin.action(description=_("Export as CSV"), permissions=["view"])
+    def export(self, request, queryset):
+        facts = {"events": queryset.count(), "filter": request.GET.urlencode()[:2000]}
+        Event.objects.tell(request.user, Event.Verb.EXPORTED, "events", **facts)
+        return csv_response("events.csv", event_rows(queryset))

@@ -2,7 +2,7 @@ from django.contrib import admin, messages
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import ReadOnlyInline, status
+from deploy_portal.admin import ReadOnlyInline, Told, status
 from deploy_portal.clock import database_now
 from jobs.freeze_forms import EndFreezeForm, FreezeForm
 from jobs.models import Freeze, FreezeMoved, Leave
@@ -31,7 +31,7 @@ class LeaveInline(ReadOnlyInline):
 
 
 @admin.register(Freeze)
-class FreezeAdmin(admin.ModelAdmin):
+class FreezeAdmin(Told, admin.ModelAdmin):
     """Kept by ops. One that has begun is history: it can be ended, but neither changed nor deleted."""
 
     form = FreezeForm

@@ -35,6 +35,10 @@ STATUS_WORDS = {
     "waiting": _("Waiting"),
     "skipped": _("Skipped"),
     "paused": _("Paused"),
+    "approved": _("Approved"),
+    "in_progress": _("In progress"),
+    "released": _("Released"),
+    "withdrawn": _("Withdrawn"),
 }
 
 MESSAGE_TONES = {"success": "ok", "error": "bad", "warning": "warn"}

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal import origin
 from deploy_portal.clock import database_now
 from jobs.chain import seal
+from jobs.models.job_machine import STAGES
 
 # Any number that nobody else takes as an advisory lock of PostgreSQL.
 PORTALS_OWN_CHAIN = 7_236_455
@@ -105,6 +106,9 @@ class Event(models.Model):
         ]
 
     def __str__(self):
-        return (
-            f"#{self.job_id} {self.get_verb_display()}" if self.job_id else f"{self.get_verb_display()} {self.subject}"
-        )
+        of = f"#{self.job_id}" if self.job_id else self.subject
+        return f"{of} {self.get_verb_display()}"
+
+    @property
+    def stage_in_words(self):
+        return dict(STAGES).get(self.stage, self.stage)

@@ -5,7 +5,7 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from jobs.models import Business, Event, Machine, Membership
+from jobs.models import Business, Job, Machine, Membership
 from jobs.rights import Role
 from tests.conftest import list_machines, make_business
 
@@ -237,27 +237,8 @@ def test_leads_from_a_job_to_its_page_machines_and_events(page, job, machines):
     assert f"?job__id__exact={job.pk}" in text
 
 
-def test_finds_events_by_job_person_and_verb(page, make_job, publisher):
-    first, second = make_job("1.0"), make_job("2.0")
-    first.record(Event.Verb.SKIPPED, publisher, "Not needed", run=3)
-
-    def found(query):
-        return list(page.get("/admin/jobs/event/", {"q": query}).context["cl"].result_list)
-
-    assert {event.job for event in found(f"#{second.pk}")} == {second}
-    assert [event.verb for event in found("publisher")] == ["skipped"]
-    assert [event.job for event in found("skipped")] == [first]
-    assert page.get("/admin/jobs/event/", {"verb": "skipped"}).context["cl"].result_count == 1
-    assert page.get("/admin/jobs/event/", {"at__year": "2020"}).context["cl"].result_count == 0
-
-
-def test_names_the_portal_when_nobody_acted(page, job):
-    event = job.record(Event.Verb.LOST, None, run=1)
-    assert "the portal" in page.get(f"/admin/jobs/event/{event.pk}/change/").text
-
-
 def test_there_is_no_action_on_what_is_only_shown(rf, ops):
     request = rf.get("/")
     request.user = ops
-    for model in [Machine, Event]:
+    for model in [Machine, Job]:
         assert admin.site._registry[model].get_actions(request) == {}
