@@ -220,6 +220,11 @@ class RunPicture:
         return self.run.is_active
 
     @property
+    def poll_seconds(self):
+        """How often a page asks anew: drawing ten thousand tiles takes a second or two."""
+        return 1 + self.total // 1000
+
+    @property
     def opens_in(self):
         """How long the pause before the open batch still lasts, in seconds; 0 when it does not."""
         opens_at = self.run.batch_opens_at

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from releases.models import LogBlock
+from releases.pictures import RunPicture
 from tests.pages import is_sent_to_login, page, words
 
 
@@ -45,6 +46,17 @@ def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publishe
     response = live(client, job)
     assert page("stage_live", job) not in response.content.decode()
     assert "Go on" in words(response)
+
+
+@pytest.mark.parametrize(("machine_runs", "seconds"), [(4, 1), (999, 1), (1000, 2), (10_000, 11)])
+def test_a_large_run_is_asked_for_less_often(
+    as_user, publisher, job, start, machines, monkeypatch, machine_runs, seconds
+):
+    start(job, machines[:4])
+    monkeypatch.setattr(
+        RunPicture, "total", property(lambda picture: machine_runs, lambda picture, number: None), False
+    )
+    assert f'hx-trigger="every {seconds}s"' in live(as_user(publisher), job).content.decode()
 
 
 def test_the_head_of_the_page_tells_the_job_anew(as_user, publisher, job, start, finish, machines):
