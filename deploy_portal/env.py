@@ -76,6 +76,14 @@ def time_zone(name, default):
     return value
 
 
+def mail(name, default):
+    """Django's EMAIL_… settings from a URL such as smtp+tls://user:password@mail.example.com:587."""
+    url = secret(name) or default
+    if url.partition("://")[0] not in env.EMAIL_SCHEMES:
+        raise ImproperlyConfigured(f"{name} must begin with one of {', '.join(env.EMAIL_SCHEMES)}, then ://.")
+    return {key: value for key, value in env.email_url_config(url).items() if key.startswith("EMAIL_")}
+
+
 def database(name, default):
     """A Django DATABASES entry from a URL; SQLite gets the options without which parallel writers fail."""
     url = secret(name) or default

@@ -157,6 +157,11 @@ ELSEWHERE = elsewhere.ldap() | elsewhere.oidc(allow_http=not SECURE)
 globals().update(ELSEWHERE)
 AUTHENTICATION_BACKENDS += elsewhere.backends(ELSEWHERE)
 
+# Mail: approvers are told of a break-glass; a server that does not answer must not hold up the start
+globals().update(env.mail("EMAIL_URL", "dummymail://"))
+EMAIL_TIMEOUT = 5
+DEFAULT_FROM_EMAIL = env.text("MAIL_FROM", "deploy-portal@localhost")
+
 # Words and time
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]

@@ -245,15 +245,15 @@ class NumberedAdmin(ReadOnlyAdmin):
 
 @admin.register(Job)
 class JobAdmin(NumberedAdmin):
-    list_display = ["number", "title", "business", "version", "state", "requester", "created_at"]
+    list_display = ["number", "title", "business", "version", "state", "break_glass", "requester", "created_at"]
     list_display_links = ["number", "title"]
-    list_filter = ["business", "status"]
+    list_filter = ["business", "status", "break_glass"]
     list_select_related = ["business", "requester"]
     search_fields = ["id__exact", "title", "version", "requester__username"]
     date_hierarchy = "created_at"
     fields = [
         *["number", "title", "business", "version", "state", "machine_count", "remark", "revision"],
-        *["requester", "created_at", "approvers_needed", "approvals_given", "approved_at", "history"],
+        *["requester", "created_at", "break_glass", "approvers_needed", "approvals_given", "approved_at", "history"],
     ]
 
     def view_on_site(self, job):

@@ -15,6 +15,7 @@ class Right(TextChoices):
     CREATE = "create", _("create a job for this business")
     EDIT = "edit", _("edit or withdraw this job")
     APPROVE = "approve", _("approve this job")
+    BREAK_GLASS = "break_glass", _("start this job without approval")
     PUBLISH = "publish", _("run or roll back a stage of this job")
     RESOLVE = "resolve", _("resolve a machine of this job")
 
@@ -25,4 +26,4 @@ GRANTED = {
     Role.PUBLISHER: {Right.VIEW, Right.CREATE, Right.PUBLISH, Right.RESOLVE},
 }
 # Ops publish as break-glass only: with a reason, and the event says so.
-GRANTED_TO_OPS = {Right.VIEW, Right.CREATE, Right.EDIT, Right.PUBLISH, Right.RESOLVE}
+GRANTED_TO_OPS = {Right.VIEW, Right.CREATE, Right.EDIT, Right.BREAK_GLASS, Right.PUBLISH, Right.RESOLVE}

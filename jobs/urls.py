@@ -11,4 +11,5 @@ urlpatterns = [
     path("jobs/<pk:job_id>/leave/", freeze_views.give_leave, name="give_leave"),
     path("stop/", freeze_views.stop_world, name="stop_world"),
     path("stop/end/", freeze_views.resume_world, name="resume_world"),
+    path("notices/<pk:notice_id>/acknowledge/", views.acknowledge, name="acknowledge"),
 ]

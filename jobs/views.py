@@ -3,7 +3,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
 from django.http import Http404
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.gzip import gzip_page
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs.access import get_job
 from jobs.forms import ApprovalForm, JobForm, ReasonForm
 from jobs.machine_list import MachineList, lean
-from jobs.models import Business, Freeze, Job, JobMoved
+from jobs.models import Business, Freeze, Job, JobMoved, Notice
 from jobs.rights import Right
 
 JOBS_PER_PAGE = 50
@@ -87,6 +87,16 @@ def approve_job(request, job_id):
     left = job.approvals_left - 1
     words = ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
     return _step(request, job, words if left > 0 else _("Approved."), job.approve, form.cleaned_data["reason"])
+
+
+@login_required
+@require_POST
+def acknowledge(request, notice_id):
+    notice = get_object_or_404(Notice.objects.filter(to=request.user).select_related("job", "to"), pk=notice_id)
+    get_job(request.user, notice.job_id)
+    notice.acknowledge()
+    messages.success(request, _("Acknowledged."))
+    return redirect("home")
 
 
 def page_of(request, rows, size):

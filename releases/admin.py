@@ -218,16 +218,26 @@ class MachineRunInline(ShownMachineRun, ReadOnlyInline):
 @admin.register(Run)
 class RunAdmin(ShownRun, NumberedAdmin):
     inlines = [MachineRunInline]
-    list_display = ["number", "stage", "action", "state", "machine_count", "started_by", "started_at", "ended_at"]
+    list_display = [
+        "number",
+        "stage",
+        "action",
+        "state",
+        "machine_count",
+        "break_glass",
+        "started_by",
+        "started_at",
+        "ended_at",
+    ]
     list_display_links = None
-    list_filter = ["status", "action", "stage__job__business"]
+    list_filter = ["status", "action", "break_glass", "stage__job__business"]
     list_select_related = ["stage__job__business", "started_by"]
     search_fields = ["id__exact", "stage__job__id__exact", "started_by__username"]
     date_hierarchy = "started_at"
     ordering = ["-pk"]
     fields = [
         *["stage", "action", "state", "counts", "retry_of", "task", "timeout", "batch_size", "canary", "batch_pause"],
-        *["batch_progress", "failure_budget", "remark", "started_by", "started_at", "ended_at"],
+        *["batch_progress", "failure_budget", "remark", "break_glass", "started_by", "started_at", "ended_at"],
     ]
 
     def get_queryset(self, request):

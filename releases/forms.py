@@ -31,6 +31,13 @@ class ReleaseStageForm(forms.ModelForm):
     # Machines that are elsewhere now than when they were chosen; each one is named to be released there.
     moved = MachinesField(queryset=Machine.objects.none(), label=_("release it where it is now"), required=False)
 
+    # Only for ops, and only where the job still waits for approval.
+    break_glass = forms.BooleanField(
+        label=_("Break glass: start without approval"),
+        help_text=_("Kept for ever, and told to every approver. The remark says why."),
+        error_messages={"required": _("This job is not approved: break the glass, or wait.")},
+    )
+
     class Meta:
         model = ReleaseStage
         fields = ["release_task", "rollback_task", "remark", *PACE]
@@ -52,8 +59,11 @@ class ReleaseStageForm(forms.ModelForm):
             self.fields[name].queryset = Task.objects.offered_to(stage.job.business, action)
             self.fields[name].required = True
             self.fields[name].empty_label = None
+        if not stage.needs_break_glass or Right.BREAK_GLASS not in stage.job.business.rights_of(request.user):
+            del self.fields["break_glass"]
         # Ops may step in, but never without saying why.
-        self.fields["remark"].required = Right.PUBLISH not in stage.job.business.rights_by_role(request.user)
+        is_publisher = Right.PUBLISH in stage.job.business.rights_by_role(request.user)
+        self.fields["remark"].required = self.breaks_glass or not is_publisher
 
     def clean_batch_pause(self):
         return self.cleaned_data["batch_pause"] or 0
@@ -62,6 +72,11 @@ class ReleaseStageForm(forms.ModelForm):
         super().clean()
         if not self.chosen and not any(self.has_error(name) for name in MACHINES):
             self.add_error("machines", ValidationError(MachinesField.default_error_messages["required"], "required"))
+
+    @property
+    def breaks_glass(self):
+        """Whether this user may start this stage, but only without approval."""
+        return "break_glass" in self.fields
 
     @property
     def chosen(self):

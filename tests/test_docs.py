@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = "".join((ROOT / "deploy_portal" / name).read_text() for name in ("settings.py", "elsewhere.py"))
 EXAMPLE = (ROOT / ".env.example").read_text()
 
-READERS = r"env\.(?:text|flag|choices?|number|words|secret|time_zone|database)|_required|_address"
+READERS = r"env\.(?:text|flag|choices?|number|words|secret|time_zone|database|mail)|_required|_address"
 READ = set(re.findall(rf'(?:{READERS})\(\s*"([A-Z_]+)"', SETTINGS))
 SHOWN = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", EXAMPLE, re.MULTILINE))
 

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import get_resolver, reverse
 
-from jobs.models import Job
+from jobs.models import Job, Notice
 from tests.pages import page
 
 PEOPLE = ["anonymous", "requester", "publisher", "approver", "ops", "outsider"]
@@ -30,6 +30,7 @@ TABLE = {
     ("stop_world", "get"):              [LOGIN, 403, 403, 403, 200, 403],
     ("stop_world", "post"):             [LOGIN, 403, 403, 403, 200, 403],
     ("resume_world", "post"):           [LOGIN, 403, 403, 403, 302, 403],
+    ("acknowledge", "post"):            [LOGIN, 404, 404, 302, 404, 404],
     ("stage", "get"):                   [LOGIN, 200, 200, 200, 200, 404],
     ("stage", "post"):                  [LOGIN, 403, 400, 403, 400, 404],
     ("stage_live", "get"):              [LOGIN, 200, 200, 200, 200, 404],
@@ -94,6 +95,8 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
         addresses[name] = page(name, run, run_id=machine_run.run_id)
     for name in ("machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"):
         addresses[name] = page(name, run, machine_run_id=machine_run.pk)
+    notice = Notice.objects.create(job=run, to=approver, by=ops, reason="shop is down")
+    addresses["acknowledge"] = reverse("acknowledge", args=[notice.pk])
     addresses["machine"] = reverse("machine", args=[machines[0].pk])
     return addresses
 

@@ -5,6 +5,7 @@ from jobs.models.freeze import Freeze, FreezeMoved, Leave
 from jobs.models.job import Job, JobMoved, named
 from jobs.models.job_machine import JobMachine
 from jobs.models.machine import Listing, Machine
+from jobs.models.notice import Notice
 from jobs.models.sync import Sync
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Listing",
     "Machine",
     "Membership",
+    "Notice",
     "Sync",
     "named",
 ]

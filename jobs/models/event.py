@@ -50,6 +50,8 @@ class Event(models.Model):
         WITHDRAWN = "withdrawn", _("withdrew")
         APPROVED = "approved", _("approved")
         LAPSED = "lapsed", _("made approvals void")
+        BREAK_GLASS = "break_glass", _("broke the glass")
+        ACKNOWLEDGED = "acknowledged", _("acknowledged")
         STARTED = "started", _("started")
         SKIPPED = "skipped", _("skipped")
         ROLLED_BACK = "rolled_back", _("started the rollback of")

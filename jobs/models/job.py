@@ -11,6 +11,7 @@ from jobs.models.approval import Approval
 from jobs.models.business import Business
 from jobs.models.event import Event
 from jobs.models.job_machine import JobMachine
+from jobs.models.notice import Notice
 from jobs.plan import plan
 from jobs.rights import Right
 from jobs.validators import printable_line, printable_text, release_version
@@ -77,6 +78,7 @@ class Job(models.Model):
     # What its business wanted when this revision was written.
     approvers_needed = models.PositiveSmallIntegerField(_("approvals needed"), default=1, editable=False)
     approved_at = models.DateTimeField(_("approved"), null=True, editable=False)
+    break_glass = models.BooleanField(_("break-glass"), default=False, editable=False)
 
     objects = JobQuerySet.as_manager()
 
@@ -87,7 +89,7 @@ class Job(models.Model):
         indexes = [models.Index(fields=["business", "status"], name="job_by_business")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(status__in=["waiting", "withdrawn"]) | Q(approved_at__isnull=False),
+                condition=Q(status__in=["waiting", "withdrawn"]) | Q(approved_at__isnull=False) | Q(break_glass=True),
                 name="job_approved_first",
             ),
         ]
@@ -98,6 +100,10 @@ class Job(models.Model):
     @property
     def is_releasable(self):
         return self.status in self.RELEASABLE
+
+    @property
+    def is_waiting(self):
+        return self.status == self.Status.WAITING
 
     @property
     def is_before_first_stage(self):
@@ -203,8 +209,15 @@ class Job(models.Model):
 
     def begin(self):
         """Marks that a stage runs; from here on the job can no longer be edited or withdrawn."""
-        self.lapse()
         self._move(self.RELEASABLE, self.Status.IN_PROGRESS)
+
+    def begin_by_break_glass(self, by, reason):
+        """The same, by ops who need no publisher and no approval for it; marked for ever, and told to the approvers."""
+        self.require(by, Right.BREAK_GLASS)
+        unapproved = {"given": len(self.approvals_now), "needed": self.approvers_needed} if self.is_waiting else {}
+        was = self._move([self.Status.WAITING, *self.RELEASABLE], self.Status.IN_PROGRESS, break_glass=True)
+        self.record(Event.Verb.BREAK_GLASS, by, reason, was, self.status, **unapproved)
+        Notice.objects.tell_approvers(self, by, reason)
 
     def conclude(self, status):
         """Marks what the ledger says of the whole job now; a job that moved meanwhile is left as it is."""

@@ -67,6 +67,7 @@ class Run(models.Model):
     batches = models.PositiveIntegerField(_("batches"), default=1)
     batch_opens_at = models.DateTimeField(_("open batch begins"), null=True)
     remark = models.TextField(_("remark"), blank=True)
+    break_glass = models.BooleanField(_("break-glass"), default=False)
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, verbose_name=_("started by"))
     started_at = models.DateTimeField(_("started"), db_default=Now())
     cancelled_at = models.DateTimeField(_("cancelled"), null=True)

@@ -154,8 +154,16 @@ class ReleaseStage(StageMachines, models.Model):
 
     @property
     def is_open(self):
-        is_next = self.previous is None or self.previous.is_done
-        return self.job.is_releasable and not self.is_running and is_next and not self.is_soaking
+        return self.job.is_releasable and self._is_next
+
+    @property
+    def needs_break_glass(self):
+        """Whether it would be open, were the job approved."""
+        return self.job.is_waiting and self._is_next
+
+    @property
+    def _is_next(self):
+        return not self.is_running and (self.previous is None or self.previous.is_done) and not self.is_soaking
 
     @cached_property
     def opens_at(self):
@@ -173,16 +181,19 @@ class ReleaseStage(StageMachines, models.Model):
     def can_be_skipped(self):
         return self.is_open and self.kind != Kind.RELEASE and not self.is_done
 
-    def start(self, by, machines, submit_key, when_free=(), moved=(), **facts):
+    def start(self, by, machines, submit_key, when_free=(), moved=(), break_glass=False, **facts):
         """Starts the release task on `machines` and keeps what was chosen on this stage; returns the run.
 
         Those in `when_free` may be held by other jobs: they wait for the end of what holds them. Those in `moved` may
-        be elsewhere than when they were chosen; from here on, that is where they are meant. `facts` are kept in the
-        event. The same `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
+        be elsewhere than when they were chosen; from here on, that is where they are meant. With `break_glass`, ops
+        need no approval. `facts` are kept in the event. The same `submit_key` again returns the run it started. Raises
+        StageMoved, JobMoved or MachinesHeld.
         """
 
         def release():
-            self._require(self.is_open, _("This stage is not open now."))
+            self.job.lapse()
+            is_open = self.is_open or (break_glass and self.needs_break_glass)
+            self._require(is_open, _("This stage is not open now."))
             frozen = Freeze.objects.refusal(self.job, by)
             self._require(not frozen, frozen)
             held = self._held_now()
@@ -355,9 +366,12 @@ class ReleaseStage(StageMachines, models.Model):
         return before.order_by("pk").first()
 
     def _open_run(self, by, action, was, versions, submit_key, chosen, waiting=(), *, remark, **pace):
-        break_glass = Right.PUBLISH not in self.job.business.rights_by_role(by)
+        break_glass = self.job.is_waiting or Right.PUBLISH not in self.job.business.rights_by_role(by)
         self._require(remark or not break_glass, _("Ops who step in say why."))
-        self.job.begin()
+        if break_glass:
+            self.job.begin_by_break_glass(by, remark)
+        else:
+            self.job.begin()
         task = self.release_task if action == Action.RELEASE else self.rollback_task
         run = self.runs.create(
             action=action,
@@ -366,6 +380,7 @@ class ReleaseStage(StageMachines, models.Model):
             started_by=by,
             submit_key=submit_key,
             remark=remark,
+            break_glass=break_glass,
             batches=len(batches(len(versions), pace.get("batch_size"), pace.get("canary", False))),
             **pace,
         )

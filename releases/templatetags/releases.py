@@ -19,6 +19,8 @@ TONES = {
     Verb.WITHDRAWN: "not_run",
     Verb.APPROVED: "succeeded",
     Verb.LAPSED: "changed",
+    Verb.BREAK_GLASS: "warn",
+    Verb.ACKNOWLEDGED: "succeeded",
     Verb.STARTED: "running",
     Verb.SKIPPED: "skipped",
     Verb.ROLLED_BACK: "rolled_back",
@@ -72,6 +74,8 @@ def _sentence(event, number):
         Verb.WITHDRAWN: _("{who} withdrew the job"),
         Verb.APPROVED: _approved(event),
         Verb.LAPSED: _("The approvals are void: {approvers} may no longer approve"),
+        Verb.BREAK_GLASS: _broke_glass(event),
+        Verb.ACKNOWLEDGED: _("{who} acknowledged the break-glass"),
         Verb.STARTED: _started(event, number),
         Verb.SKIPPED: _("{who} skipped {stage}"),
         Verb.ROLLED_BACK: ngettext(
@@ -133,6 +137,12 @@ def _edited(event, number):
 
 def _approved(event):
     return _("{who} approved") if event.detail.get("needed", 1) == 1 else _("{who} approved, {given} of {needed}")
+
+
+def _broke_glass(event):
+    if "needed" in event.detail:
+        return _("{who} broke the glass: the job began with {given} of {needed} approvals")
+    return _("{who} broke the glass: stepped in for a publisher")
 
 
 def _started(event, number):

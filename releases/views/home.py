@@ -2,7 +2,7 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from jobs.models import Freeze
+from jobs.models import Freeze, Notice
 from releases.ledger import tidy_if_alone
 from releases.waiting import ended_lately, out_yet, running_now, waiting_for
 
@@ -13,6 +13,7 @@ def home(request):
     tidy_if_alone()
     context = {
         "freezes": Freeze.objects.windows().seen_by(request.user).select_related("business").ahead(),
+        "notices": Notice.objects.open_for(request.user).select_related("job__business", "by"),
         "waiting": waiting_for(request.user),
         "running": running_now(request.user),
         "ended": ended_lately(request.user),

@@ -36,6 +36,7 @@ def job_page(request, job_id):
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
         "changed": sum(stage.count_rollback_candidates() for stage in picture.stages),
+        "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,

@@ -60,6 +60,8 @@ def _submit(request, stage, form):
     if "list" in request.POST:  # from a page without scripts: another page of its list
         form.errors.clear()
         return _show(request, stage, form)
+    if "break_glass" in request.POST:
+        stage.job.require(request.user, Right.BREAK_GLASS)
     step = request.POST.get("step")
     if step not in ("check", "start"):
         raise BadRequest(_("A stage form is posted with step=check or step=start."))
@@ -69,7 +71,7 @@ def _submit(request, stage, form):
         return redirect("stage", stage.job_id, stage.kind)
     if version != stage.version:
         raise StageMoved(_("This stage has moved on since the page was loaded. Nothing was started."))
-    if not stage.is_open:
+    if not (stage.is_open or form.breaks_glass):
         raise StageMoved(_("This stage is not open now."))
     if not is_valid:
         return _show(request, stage, form)
@@ -77,7 +79,7 @@ def _submit(request, stage, form):
     if step == "check" or not counted.is_valid():
         return _show_check(request, stage, form, counted)
     named = [form.cleaned_data[name] for name in ("when_free", "moved")]
-    stage.start(request.user, form.chosen, key, *named, **counted.facts)
+    stage.start(request.user, form.chosen, key, *named, break_glass=form.breaks_glass, **counted.facts)
     return redirect("stage", stage.job_id, stage.kind)
 
 
@@ -85,7 +87,7 @@ def _show(request, stage, form, conflict="", status=200):
     context = _told_of(request, stage) | {"conflict": conflict, "leaves": stage.job.leaves.live()}
     context["freezes"] = Freeze.objects.windows().of(stage.job.business).ahead()
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
-    if Right.PUBLISH in context["rights"] and (stage.is_open or conflict):
+    if Right.PUBLISH in context["rights"] and (stage.is_open or form.breaks_glass or conflict):
         seen = candidates(stage)
         context |= {
             "form": form,

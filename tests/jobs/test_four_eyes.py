@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 from jobs.access import get_job
 from jobs.models import Event, Job, JobMoved, Membership
 from jobs.rights import Right, Role
+from releases.models import StageMoved
 from tests.conftest import make_member
 from tests.pages import page, words
 from tests.parallel import at_once
@@ -23,7 +24,7 @@ def needs(payment):
 
     def needs(number):
         payment.approvers_needed = number
-        payment.save()
+        payment.save(update_fields=["approvers_needed"])
 
     return needs
 
@@ -133,7 +134,7 @@ def test_an_approval_is_void_once_its_giver_may_no_longer_approve(job, approver,
 def test_a_start_that_comes_before_anybody_looked_is_refused(make_job, start, machines, approver):
     job = make_job()
     Membership.objects.filter(user=approver).delete()
-    with pytest.raises(JobMoved):
+    with pytest.raises(StageMoved):
         start(job, machines[:1])
     assert not job.stages.filter(runs__isnull=False).exists()
 

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import MISTAKE, checked, named_machines
+from jobs.commands import CONFLICT, MISTAKE, checked, named_machines
 from jobs.models import Machine
 from jobs.rights import Right
 from releases.commands import Acting, RunCommand
@@ -37,21 +37,38 @@ class Command(RunCommand):
             "--old-list", action="store_true", help="start though the config service gives no list now; needs --remark"
         )
         parser.add_argument("--remark", default="", help="why now; ops who step in must say it")
+        parser.add_argument(
+            "--break-glass", metavar="REASON", help="for ops: start a job that is not approved; kept, told to approvers"
+        )
 
     def act(self, user, *, job, stage, **options):
         job = get_job(user, job, Right.PUBLISH)
         job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START)
         stage = ReleaseStage.objects.of_kind(job, stage)
+        if options["break_glass"] is not None:
+            _require_break_glass(user, stage, options["remark"])
+            options["remark"] = options["break_glass"]
         data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
         data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
             data[name] = _task(job.business, action, options[name]).pk
+        data["break_glass"] = options["break_glass"] is not None
         form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk})))
         answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
         counted = checked(StartForm(answers, machines=form.chosen, stage=stage))
         named = [form.cleaned_data[name] for name in ("when_free", "moved")]
-        run = stage.start(user, form.chosen, secrets.token_urlsafe(16), *named, **counted.facts)
+        run = stage.start(
+            user, form.chosen, secrets.token_urlsafe(16), *named, break_glass=form.breaks_glass, **counted.facts
+        )
         self.finish([run], options["wait"], options["wait_limit"], options["json"])
+
+
+def _require_break_glass(user, stage, remark):
+    stage.job.require(user, Right.BREAK_GLASS)
+    if remark:
+        raise CommandError("--break-glass says why; leave --remark out.", returncode=MISTAKE)
+    if not stage.needs_break_glass:
+        raise CommandError("This stage does not wait for an approval; leave --break-glass out.", returncode=CONFLICT)
 
 
 def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
