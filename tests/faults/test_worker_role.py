@@ -107,7 +107,9 @@ def test_it_reads_what_it_needs_and_nothing_of_people(role):
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE jobs_job SET approver_id = NULL",
+        "UPDATE jobs_job SET approved_at = now()",
+        "UPDATE jobs_job SET break_glass = false",
+        "INSERT INTO jobs_approval (revision) VALUES (1)",
         "UPDATE jobs_job SET version = '6.6.6'",
         "UPDATE jobs_business SET source_options = '{}'",
         "UPDATE jobs_machine SET address = '10.6.6.6'",
