@@ -115,7 +115,7 @@ class MachineList:
 
     @property
     def data(self):
-        """Everything by columns, so that it is small on its way; ids as differences, what repeats as a table."""
+        """Everything by columns, so that it is small on its way; ids as differences, what repeats as `_column`."""
         ids, hostnames, addresses, _ports, sites, labels, *_ = self.columns
         return {
             "ids": list(ids[:1]) + [after - before for before, after in pairwise(ids)],

@@ -9,6 +9,7 @@ them in hidden fields, as the portal's does. Machines are noisy: read the ratio 
 """
 
 import argparse
+import importlib
 import os
 import statistics
 import tempfile
@@ -51,6 +52,7 @@ def enter(folder):
     settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = None
     call_command("collectstatic", verbosity=0, interactive=False)
     call_command("migrate", verbosity=0)
+    importlib.import_module("deploy_portal.wsgi")
 
 
 def rows(number):
