@@ -31,6 +31,7 @@ def ldap():
             ldap.OPT_TIMEOUT: SECONDS,
             ldap.OPT_REFERRALS: 0,
             ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
+            ldap.OPT_X_TLS_CACERTFILE: env.text("LDAP_CA_FILE", "/etc/ssl/certs/ca-certificates.crt"),
             # Last: makes the ones before it count.
             ldap.OPT_X_TLS_NEWCTX: 0,
         },

@@ -27,8 +27,15 @@ def setting(monkeypatch):
 def ldap_packages(monkeypatch):
     """Stand-ins for python-ldap, which needs a C library to be built, and for django-auth-ldap."""
     ldap, package = ModuleType("ldap"), ModuleType("django_auth_ldap")
-    for name in ("SCOPE_SUBTREE", "OPT_NETWORK_TIMEOUT", "OPT_TIMEOUT", "OPT_REFERRALS", "OPT_X_TLS_REQUIRE_CERT"):
+    for name in (
+        "OPT_NETWORK_TIMEOUT",
+        "OPT_TIMEOUT",
+        "OPT_REFERRALS",
+        "OPT_X_TLS_REQUIRE_CERT",
+        "OPT_X_TLS_CACERTFILE",
+    ):
         setattr(ldap, name, name)
+    ldap.SCOPE_SUBTREE = "SCOPE_SUBTREE"
     ldap.OPT_X_TLS_DEMAND, ldap.OPT_X_TLS_NEWCTX = "DEMAND", "NEWCTX"
     config, backend = ModuleType("django_auth_ldap.config"), ModuleType("django_auth_ldap.backend")
     config.LDAPSearch = lambda *args: SimpleNamespace(args=args)
@@ -74,6 +81,7 @@ class TestLdap:
         made = elsewhere.ldap()
         assert made["AUTH_LDAP_SERVER_URI"] == "ldaps://ldap.example"
         assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_REQUIRE_CERT"] == "DEMAND"
+        assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_CACERTFILE"] == "/etc/ssl/certs/ca-certificates.crt"
         assert list(made["AUTH_LDAP_CONNECTION_OPTIONS"])[-1] == "NEWCTX"
         assert (made["AUTH_LDAP_BIND_DN"], made["AUTH_LDAP_BIND_PASSWORD"]) == ("cn=portal", "secret")
         assert made["AUTH_LDAP_USER_SEARCH"].args == ("ou=people,dc=example", "SCOPE_SUBTREE", "(uid=%(user)s)")
