@@ -9,10 +9,12 @@ from itertools import accumulate
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from jobs.fields import in_short
-from jobs.models import Job, Listing
+from jobs.models import Job, Listing, Machine
 from releases.models import MachineRun, Run
 from tests.conftest import list_machines, mark_fresh, rows
 from tests.pages import checked, ids, offered, page, stage_fields, token_in, words
@@ -125,6 +127,43 @@ class TestOtherPages:
         assert hidden(second, "machines") == [str(many[249].pk)]
         assert ">\nin repair</textarea>" in second.content.decode()
         assert not long_job.job_machines.exclude(excused_at=None).exists()
+
+
+class TestQueries:
+    """However many machines there are, held, gone and moved ones too, a page asks as often."""
+
+    @pytest.fixture
+    def asked(self, as_user, payment, make_job, start, requester, publisher):
+        """How often each list page asks the database for a job of so many machines."""
+
+        def asked(number):
+            machines = list_machines(payment, *(f"web-{number}-{n}" for n in range(number)))
+            start(make_job(on=machines), machines[::3])
+            job = make_job("3.0", on=machines, plan_pre_release="50 %")
+            Listing.objects.filter(machine__in=machines[1::4]).update(gone_at=Now())
+            Machine.objects.filter(pk__in=ids(machines[2::4])).update(port=2222)
+            fields = stage_fields(
+                job, publisher, [], machines=None, when_free=in_short(ids(machines[::12])), step="check"
+            )
+            stage, typed = page("stage", job), {"batch_size": "many"}
+            return [
+                self.count(as_user(publisher).get, stage),
+                self.count(as_user(publisher).post, stage, fields),
+                self.count(as_user(publisher).post, stage, fields | typed),
+                self.count(as_user(publisher).get, page("job", job)),
+                self.count(as_user(requester).get, page("edit_job", job)),
+                self.count(as_user(requester).get, NEW),
+            ]
+
+        return asked
+
+    def count(self, ask, *args):
+        with CaptureQueriesContext(connection) as captured:
+            assert ask(*args).status_code == 200
+        return len(captured)
+
+    def test_many_machines_are_asked_for_as_often_as_few(self, asked):
+        assert asked(24) == asked(240)
 
 
 @pytest.fixture
