@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Freeze, Job, Leave, Machine
+from jobs.models import Event, Freeze, Job, Machine
 from releases.models.task import Action
 from releases.models.worker import Worker
 
@@ -91,14 +91,10 @@ class MachineRunQuerySet(models.QuerySet):
 
     def not_frozen(self):
         """Leaves out the releases that a freeze holds now, unless their job has leave; a rollback is never held."""
-        free = self
-        for occurrence in Freeze.objects.in_force():
-            leave = Leave.objects.passing(occurrence, models.OuterRef("run__started_by"))
-            frozen = Q(~models.Exists(leave.filter(job=models.OuterRef("run__stage__job"))), run__action=Action.RELEASE)
-            if occurrence.freeze.business_id:
-                frozen &= Q(run__stage__job__business=occurrence.freeze.business_id)
-            free = free.exclude(frozen)
-        return free
+        from releases.models.run import Run  # which imports this module
+
+        occurrences = Freeze.objects.in_force()
+        return self.exclude(run__in=Run.objects.held_by(occurrences)) if occurrences else self
 
     def claim(self, worker, room, but=()):
         """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""

@@ -6,7 +6,7 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from jobs.models import Event, Freeze
+from jobs.models import Event, Freeze, Leave
 from releases.batches import batches
 from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
 from releases.models.task import Action, TaskVersion
@@ -27,6 +27,17 @@ class RunMoved(Exception):
 class RunQuerySet(models.QuerySet):
     def active(self):
         return self.filter(status__in=ACTIVE)
+
+    def held_by(self, occurrences):
+        """Active releases that these keep from beginning on another machine: no rollback, and none that has leave."""
+        held = Q()
+        for occurrence in occurrences:
+            leave = Leave.objects.passing(occurrence, OuterRef("started_by")).filter(job=OuterRef("stage__job"))
+            of_business = (
+                Q(stage__job__business=occurrence.freeze.business_id) if occurrence.freeze.business_id else Q()
+            )
+            held |= Q(~models.Exists(leave)) & of_business
+        return self.active().filter(held, action=Action.RELEASE)
 
     def due(self):
         """Active runs that somebody must move on: the open batch has ended, or the failure budget is spent."""

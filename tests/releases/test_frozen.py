@@ -1,7 +1,9 @@
 """While a freeze is in force no release begins on another machine; what runs goes on, and rollbacks are never held."""
 
+import asyncio
+from threading import Event
+
 import pytest
-from asgiref.sync import sync_to_async
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -181,16 +183,22 @@ class TestCost:
 def test_a_worker_at_work_puts_back_what_it_had_claimed(at_work, start, job, machines, ops):
     """It has connected when the world is stopped: nothing is sent, and once the stop is ended it is, once."""
 
-    async def stop_first(started, output):
-        if not await Freeze.objects.aexists():
-            await sync_to_async(Freeze.objects.stop_world)(ops, "smoke")
+    connected, stopped = Event(), Event()
+
+    async def connect(started, output):
+        connected.set()
+        while not stopped.is_set():
+            await asyncio.sleep(0.01)
         await started()
         return SUCCEEDED
 
-    executor = ScriptedExecutor(pay_1=stop_first)
+    executor = ScriptedExecutor(pay_1=connect)
     run = start(job, machines[:1])
     at_work(executor)
-    wait_until(lambda: Freeze.objects.stop() and state(run)[2] == {"queued": 1})
+    wait_until(connected.is_set)
+    Freeze.objects.stop_world(ops, "smoke")
+    stopped.set()
+    wait_until(lambda: state(run)[2] == {"queued": 1})
     assert executor.sent == []
     Freeze.objects.resume_world(ops, "it was toast")
     wait_until(lambda: state(run)[0] == "succeeded")
