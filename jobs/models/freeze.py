@@ -195,7 +195,7 @@ class Freeze(models.Model):
     def end(self, by, reason):
         """Ends it for good, before its time; what it was stays known."""
         row = Freeze.objects.filter(pk=self.pk, ended_at=None)
-        verb, subject = Event.Verb.ENDED, f"freeze {self.pk}: {self}"
+        verb, subject = Event.Verb.ENDED, f"freeze {self}"
         if self.is_stop:
             verb, subject = Event.Verb.RESUMED, ALL_RELEASES
         with transaction.atomic():

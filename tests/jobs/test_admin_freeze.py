@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.models import Freeze, Leave
+from jobs.models import Event, Freeze, Leave
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.pages import words
 
@@ -39,6 +39,11 @@ def change(freeze):
     return f"{LIST}{freeze.pk}/change/"
 
 
+def told():
+    """Of the events that no job has: what was done to what."""
+    return list(Event.objects.filter(job=None).order_by("pk").values_list("verb", "subject"))
+
+
 def errors(response):
     return response.context["adminform"].form.errors
 
@@ -47,6 +52,7 @@ def test_adds_a_weekly_one(admin, ops, payment):
     assert add(admin, WEEKLY, business=payment.pk, weekdays=["16", "16", "32"]).status_code == 302
     freeze = Freeze.objects.get()
     assert (freeze.weekdays, freeze.hours, freeze.made_by, freeze.business) == (48, 62, ops, payment)
+    assert told() == [("added", "freeze weekend")]
 
 
 def test_adds_one_that_comes_once(admin):
@@ -93,6 +99,7 @@ def test_one_that_has_not_begun_can_be_changed_and_deleted(admin, later):
     assert Freeze.objects.get().reason == "bigger sale"
     assert admin.post(f"{LIST}{later.pk}/delete/", {"post": "yes"}).status_code == 302
     assert not Freeze.objects.exists()
+    assert told() == [("changed", "freeze bigger sale"), ("deleted", "freeze bigger sale")]
 
 
 def test_one_that_has_begun_can_only_be_ended(admin, ops, payment):
@@ -103,6 +110,7 @@ def test_one_that_has_begun_can_only_be_ended(admin, ops, payment):
     assert response.status_code == 302
     freeze.refresh_from_db()
     assert (freeze.reason, freeze.ended_by, freeze.end_reason) == ("the great sale", ops, "sold out")
+    assert ("ended", "freeze the great sale") in told()
 
 
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "x" * 201])
