@@ -17,7 +17,8 @@ async def release(known_hosts, key, ports, at_once):
     """Runs SCRIPT on every port of 127.0.0.1, `at_once` at a time; the exit statuses."""
     command, payload = remote_shell.prepare(SCRIPT, {"DEPLOY_VERSION": "1.0"}, 60)
     known_hosts = asyncssh.read_known_hosts(known_hosts)
-    options = connections._options([asyncssh.read_private_key(key)])
+    keys = [asyncssh.read_private_key(key)]
+    options = asyncssh.SSHClientConnectionOptions(connections._options(), client_keys=keys)
     room = asyncio.Semaphore(at_once)
 
     async def one(port):
