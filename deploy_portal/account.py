@@ -3,9 +3,9 @@
 from base64 import b32encode
 
 from django.contrib import messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -26,7 +26,9 @@ def account(request):
 @login_required
 @require_POST
 def sign_out_elsewhere(request):
-    request.user.end_sessions()
+    with transaction.atomic():
+        request.user.end_sessions()
+        request.user.tell(request.user, "signed_out")
     _stay(request)
     messages.success(request, _("All your other sessions have ended."))
     return redirect("account")
@@ -42,9 +44,10 @@ def change_password(request):
         return redirect("account")
     form = ChangePasswordForm(request, request.POST or None)
     if form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            request.user.tell(request.user, "changed", fields=["password"])
         _stay(request)
-        _log(request, _("Changed the password."))
         messages.success(request, _("Your password is changed. All your other sessions have ended."))
         return redirect("account")
     return render(request, "account/password.html", {"form": form})
@@ -63,7 +66,6 @@ def _set_up(request):
     form = ConfirmForm(request, request.POST or None, user=request.user)
     if form.is_valid():
         _stay(request, second_factor=True)
-        _log(request, _("Set up a second factor."))
         return render(request, "account/backup_codes.html", {"codes": form.backup_codes})
     app = request.user.offer_second_factor()
     context = {"form": form, "app": app, "secret": b32encode(app.bin_key).decode()}
@@ -75,14 +77,11 @@ def _keep(request):
     if not form.is_valid():
         return render(request, "account/second_factor.html", {"form": form})
     if request.POST.get("step") == "remove":
-        request.user.remove_second_factor()
+        request.user.remove_second_factor(request.user)
         _stay(request, second_factor=False)
-        _log(request, _("Removed the second factor."))
         messages.success(request, _("Your second factor is removed. All your other sessions have ended."))
         return redirect("account")
-    codes = request.user.new_backup_codes()
-    _log(request, _("Made new backup codes."))
-    return render(request, "account/backup_codes.html", {"codes": codes})
+    return render(request, "account/backup_codes.html", {"codes": request.user.new_backup_codes()})
 
 
 def _stay(request, **marks):
@@ -90,8 +89,3 @@ def _stay(request, **marks):
     if "second_factor" in marks:
         request.session[sessions.SECOND_FACTOR] = marks["second_factor"]
     update_session_auth_hash(request, request.user)
-
-
-def _log(request, what):
-    """What a person changed in their account is in the history that the admin shows of them."""
-    LogEntry.objects.log_actions(request.user.pk, [request.user], CHANGE, what, single_object=True)

@@ -183,8 +183,7 @@ class UserAdmin(Told, DjangoUserAdmin):
     def reset_second_factor(self, request, queryset):
         people = [user for user in queryset if user.second_factor]
         for user in people:
-            user.remove_second_factor()
-            self.log_change(request, user, _("Reset the second factor."))
+            user.remove_second_factor(request.user)
         done = ngettext("%(n)d second factor was reset.", "%(n)d second factors were reset.", len(people))
         self.message_user(request, done % {"n": len(people)})
 

@@ -3,6 +3,7 @@ import re
 import secrets
 from base64 import b32encode
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.signals import user_logged_in, user_logged_out
@@ -72,11 +73,18 @@ class User(AbstractUser):
         TOTPDevice.objects.filter(pk=app.pk).update(confirmed=True)
         TOTPDevice.objects.devices_for_user(self, confirmed=False).delete()
         self.end_sessions()
-        return self.new_backup_codes()
+        codes = self._make_backup_codes()
+        self.tell(self, "changed", added=["second factor"])
+        return codes
 
     @transaction.atomic
     def new_backup_codes(self):
         """Codes for when the app is not at hand, in place of those before; only what they hash to is kept."""
+        codes = self._make_backup_codes()
+        self.tell(self, "changed", fields=["backup codes"])
+        return codes
+
+    def _make_backup_codes(self):
         codes = [b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(BACKUP_CODES)]
         StaticDevice.objects.filter(user=self).delete()
         device = StaticDevice.objects.create(user=self, name="backup codes")
@@ -92,10 +100,16 @@ class User(AbstractUser):
         return bool(device and device.verify_token(token))
 
     @transaction.atomic
-    def remove_second_factor(self):
+    def remove_second_factor(self, by):
         TOTPDevice.objects.filter(user=self).delete()
         StaticDevice.objects.filter(user=self).delete()
         self.end_sessions()
+        self.tell(by, "changed", deleted=["second factor"])
+
+    def tell(self, by, verb, **detail):
+        """Writes into the trail of events what `by` did to this person's account; last in its transaction."""
+        # By its name, since what every page shares does not import `jobs`.
+        apps.get_model("jobs.Event").objects.tell(by, verb, f"user {self}", **detail)
 
 
 def _bare(code):

@@ -2,11 +2,10 @@
 
 import pytest
 from axes.models import AccessAttempt
-from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from jobs.models import Membership
+from jobs.models import Event, Membership
 from tests.conftest import PASSWORD, make_user
 from tests.pages import is_sent_to_login, words
 
@@ -68,6 +67,7 @@ class TestSignOutElsewhere:
         assert "All your other sessions have ended." in words(response)
         assert is_in(client)
         assert not is_in(elsewhere)
+        assert (Event.objects.get().verb, Event.objects.get().actor) == ("signed_out", person)
 
     def test_twice_is_no_harm(self, as_user, person):
         client = as_user(person)
@@ -114,7 +114,8 @@ class TestPassword:
         assert not is_in(elsewhere)
         person.refresh_from_db()
         assert person.check_password(NEW)
-        assert "Changed the password" in LogEntry.objects.get().change_message
+        event = Event.objects.get()
+        assert (event.actor, event.subject, event.detail) == (person, "user person", {"fields": ["password"]})
 
     @pytest.mark.parametrize(
         ("fields", "why"),

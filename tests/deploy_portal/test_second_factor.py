@@ -4,7 +4,6 @@ import time
 
 import pytest
 from axes.models import AccessAttempt
-from django.contrib.admin.models import LogEntry
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
@@ -13,6 +12,7 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from deploy_portal.models import User
+from jobs.models import Event
 from tests.conftest import PASSWORD, make_user
 from tests.pages import words
 from tests.parallel import at_once
@@ -103,7 +103,10 @@ class TestSetUp:
         assert person.second_factor
         assert is_in(client)
         assert not is_in(elsewhere)
-        assert LogEntry.objects.get().change_message == "Set up a second factor."
+        event = Event.objects.get(job=None)
+        assert (event.actor, event.verb, event.subject) == (person, "changed", "user person")
+        assert event.detail == {"added": ["second factor"]}
+        assert event.origin == "page from 127.0.0.1"
 
     def test_the_backup_codes_are_not_in_the_database(self, person, backup_codes):
         kept = set(StaticToken.objects.values_list("token", flat=True))
@@ -260,6 +263,7 @@ class TestKeep:
     def test_new_backup_codes_take_the_place_of_the_old(self, inside, person, backup_codes):
         response = inside.post(PAGE, {"code": app_code(person), "step": "codes"})
         new = response.context["codes"]
+        assert Event.objects.order_by("-number").first().detail == {"fields": ["backup codes"]}
         assert not set(new) & set(backup_codes)
         assert not person.use_code(backup_codes[1])
         StaticToken.objects.first().device.throttle_reset()
@@ -267,6 +271,7 @@ class TestKeep:
 
     def test_it_is_removed_with_a_code(self, inside, person):
         response = inside.post(PAGE, {"code": app_code(person), "step": "remove"}, follow=True)
+        assert Event.objects.order_by("-number").first().detail == {"deleted": ["second factor"]}
         assert "Your second factor is removed." in words(response)
         assert (person.second_factor, StaticToken.objects.count()) == (None, 0)
         assert is_in(inside)
@@ -376,9 +381,8 @@ class TestReset:
         assert "1 second factor was reset." in words(reset(person, ops))
         assert person.second_factor is None
         assert not is_in(inside)
-        entry = LogEntry.objects.get()
-        assert (entry.user, entry.object_id) == (ops, str(person.pk))
-        assert entry.change_message == "Reset the second factor."
+        event = Event.objects.order_by("-number").first()
+        assert (event.actor, event.subject, event.detail) == (ops, "user person", {"deleted": ["second factor"]})
 
     def test_nobody_else_does(self, as_user, person, backup_codes):
         staff = make_user("staff", is_staff=True)
