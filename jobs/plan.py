@@ -9,6 +9,7 @@ from jobs.shares import share, share_of
 
 PLANNED = ("pre-release", "gray-release", "release")
 RANGE = re.compile(r"(.*?)\[(\d{1,6})-(\d{1,6})\](.*)", re.DOTALL)
+NUMBERED = re.compile(r"(.*?)([0-9]{1,6})([^0-9]*)")
 NUMERIC = re.compile(r"[0-9]+ ?%?", re.ASCII)
 MOST_NAMES = 20_000
 
@@ -48,6 +49,29 @@ def expanded(words):
         if len(names) > MOST_NAMES:
             raise ValidationError(_("These are more names than one list may have."), code="too_many")
     return [name for name in names if name]
+
+
+def folded(names):
+    """The other way round: as few words as `expanded` makes these names of, in their order."""
+    words, run = [], []
+    for name in names:
+        found = NUMBERED.fullmatch(name)
+        parts = found and (found[1], found[3], len(found[2]), int(found[2]))
+        if run and parts and parts == (*run[-1][:3], run[-1][3] + 1):
+            run.append(parts)
+            continue
+        words += _ranged(run)
+        run = [parts] if parts else []
+        words += [] if parts else [name]
+    return words + _ranged(run)
+
+
+def _ranged(run):
+    if not run:
+        return []
+    before, after, width, first = run[0]
+    last = f"{run[-1][3]:0{width}}"
+    return [f"{before}[{first:0{width}}-{last}]{after}" if len(run) > 1 else f"{before}{last}{after}"]
 
 
 def _expand(word):

@@ -113,6 +113,7 @@ PAGES = {
         lambda world: reverse("new_job"), lambda world: new_job(world) | {"version": ""}, 200
     ),
     "job": get(lambda world: page("job", world.done)),
+    "job to be approved": get(lambda world: page("job", world.fresh)),
     "job that runs": get(lambda world: page("job", world.running)),
     "stage to choose": get(lambda world: page("stage", world.fresh)),
     "stage that failed": get(lambda world: page("stage", world.done)),

@@ -12,6 +12,7 @@ from releases.candidates import candidates, left_to_do
 from releases.ledger import tidy_if_alone
 from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
+from releases.preview import Preview
 
 
 @login_required
@@ -40,6 +41,7 @@ def job_page(request, job_id):
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
+        "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
     return render(request, "releases/job.html", context | _freezes(job, context["rights"]))

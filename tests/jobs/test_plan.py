@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from jobs.models import JobMachine, Machine
-from jobs.plan import MOST_NAMES, PLANNED, expanded, plan, spread
+from jobs.plan import MOST_NAMES, PLANNED, expanded, folded, plan, spread
 from releases.models import Kind
 from tests.pages import page
 
@@ -138,3 +138,23 @@ class TestForm:
         data = {"title": "x", "version": "2.0", "machines": [machines[0].pk], "revision": job.revision}
         assert client.post(page("edit_job", job), data | {"plan_pre_release": "1"}).status_code == 302
         assert kinds(job) == {"pay-1": "pre-release"}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("", ""),
+        ("web", "web"),
+        ("web-1", "web-1"),
+        ("web-1 web-2 web-3 web-5", "web-[1-3] web-5"),
+        ("web-08 web-09 web-10 db-1 db-2", "web-[08-10] db-[1-2]"),
+        ("web-9 web-10", "web-9 web-10"),
+        ("web-1a web-2a web-3b", "web-[1-2]a web-3b"),
+        ("r1-web-1 r1-web-2 r2-web-3", "r1-web-[1-2] r2-web-3"),
+        ("web-2 web-1", "web-2 web-1"),
+        ("n-1234567 n-1234568", "n-1[234567-234568]"),
+    ],
+)
+def test_names_are_folded_into_what_unfolds_to_them_again(names, words):
+    assert folded(names.split()) == words.split()
+    assert expanded(words) == names.split()

@@ -66,3 +66,43 @@ def test_a_remark_that_no_page_takes_is_refused(waiting, remark):
 
 def test_help_says_what_it_does(capsys):
     assert "Approves a job" in help_of("approve_job", capsys)
+
+
+class TestDryRun:
+    def test_tells_what_would_happen_and_changes_nothing(self, waiting, approver, release_task):
+        said = say(*APPROVE, waiting.pk, "--dry-run")
+        assert "by site: sh-1 6" in said
+        assert "tasks: deploy · v1" in said
+        assert "would be approved with --revision 1" in said
+        assert (stored(waiting).status, waiting.events.count()) == ("waiting", 1)
+
+    def test_as_json(self, waiting, approver):
+        told = say_json(*APPROVE, waiting.pk, "--dry-run")
+        assert (told["revision"], told["version"], told["last"]) == (1, "2.0", None)
+
+    def test_is_for_approvers(self, waiting, publisher):
+        assert "approve this job" in fail("approve_job", "--as", "publisher", waiting.pk, "--dry-run", code=MISTAKE)
+
+
+def test_what_it_approves_is_told_first(waiting, approver):
+    assert "version: 2.0" in say(*APPROVE, waiting.pk)
+
+
+def test_only_the_revision_that_was_read_is_approved(waiting, approver, requester, machines):
+    waiting.edit(requester, machines[:1])
+    assert "changed meanwhile" in fail(*APPROVE, waiting.pk, "--revision", "1", code=CONFLICT)
+    assert stored(waiting).status == "waiting"
+    say(*APPROVE, waiting.pk, "--revision", "2")
+    assert stored(waiting).status == "approved"
+
+
+@pytest.mark.parametrize("revision", [0, -1])
+def test_a_revision_that_never_was_is_refused(waiting, approver, revision):
+    fail(*APPROVE, waiting.pk, f"--revision={revision}", code=MISTAKE)
+    assert stored(waiting).status == "waiting"
+
+
+def test_the_first_of_two_approvals_says_that_one_is_missing(waiting, approver, requester, payment, machines):
+    payment.approvers_needed = 2
+    waiting.edit(requester, machines)
+    assert "waits for 1 more" in say(*APPROVE, waiting.pk)
