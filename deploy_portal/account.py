@@ -45,7 +45,8 @@ def change_password(request):
     form = ChangePasswordForm(request, request.POST or None)
     if form.is_valid():
         with transaction.atomic():
-            form.save()
+            # Nothing else of the row: ops may just have changed it.
+            form.save(commit=False).save(update_fields=["password"])
             request.user.tell(request.user, "changed", fields=["password"])
         _stay(request)
         messages.success(request, _("Your password is changed. All your other sessions have ended."))

@@ -118,8 +118,8 @@ AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
 AXES_VERBOSE = False
-# What axes must not keep of a try that failed
-AXES_SENSITIVE_PARAMETERS = ["old_password", "new_password1", "new_password2", "code"]
+# What axes must not keep of a try that failed, nor tell the log: a password may be typed where the name goes
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "old_password", "new_password1", "new_password2", "code"]
 REQUIRE_SECOND_FACTOR = env.choices("REQUIRE_SECOND_FACTOR", ["requester", "approver", "publisher", "ops"])
 OTP_TOTP_ISSUER = "Deploy Portal"
 

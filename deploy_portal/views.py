@@ -1,7 +1,7 @@
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth import logout
-from django.contrib.auth.views import LoginView, redirect_to_login
+from django.contrib.auth.views import LoginView
 from django.db import Error, connection
 from django.http import JsonResponse
 from django.shortcuts import redirect
@@ -68,7 +68,7 @@ class LogInCode(LogIn):
     def dispatch(self, request, *args, **kwargs):
         self.person = sessions.half_way(request.session)
         if not self.person and not request.user.is_authenticated:
-            return redirect_to_login(self.get_redirect_url())
+            return redirect(f"{reverse('login')}?{urlencode({'next': self.get_redirect_url(), 'ended': 'age'})}")
         return super().dispatch(request, *args, **kwargs)
 
     def get_form_kwargs(self):

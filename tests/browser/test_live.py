@@ -31,3 +31,14 @@ def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, mac
     publisher.end_sessions()
     browser.one("#id_username")
     assert browser.path == f"/login/?next=/jobs/{job.pk}/stages/pre-release/"
+
+
+def test_whoever_has_been_here_too_long_is_told_why_to_log_in_again(publisher_at, job, machines, start, settings):
+    browser = publisher_at
+    start(job, machines)
+    browser.expected = ["401"]
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Live", "#live")
+    settings.SESSION_AGE = 0
+    browser.wait_for("Your session has ended")
+    assert browser.path == f"/login/?next=/jobs/{job.pk}/stages/pre-release/&ended=age"

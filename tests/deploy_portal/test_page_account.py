@@ -5,6 +5,8 @@ from axes.models import AccessAttempt
 from django.test import Client
 from django.urls import reverse
 
+from deploy_portal.forms import ChangePasswordForm
+from deploy_portal.models import User
 from jobs.models import Event, Membership
 from tests.conftest import PASSWORD, make_user
 from tests.pages import is_sent_to_login, words
@@ -146,6 +148,19 @@ class TestPassword:
         change(old="a secret of mine", new="a new secret of mine")
         kept = AccessAttempt.objects.get()
         assert "secret of mine" not in f"{kept.post_data}{kept.get_data}"
+
+    def test_what_ops_change_at_the_same_moment_is_not_undone(self, change, person, monkeypatch):
+        is_valid = ChangePasswordForm.is_valid
+
+        def is_valid_before_the_change(form):
+            found = is_valid(form)
+            User.objects.update(is_active=False)
+            return found
+
+        monkeypatch.setattr(ChangePasswordForm, "is_valid", is_valid_before_the_change)
+        change()
+        person.refresh_from_db()
+        assert (person.is_active, person.check_password(NEW)) == (False, True)
 
     def test_who_has_none_here_is_told(self, as_user, person):
         person.set_unusable_password()

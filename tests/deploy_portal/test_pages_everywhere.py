@@ -46,7 +46,7 @@ def world(make_job, start, finish, payment, machines):
 
 def addresses(world):
     """Every page that can be asked for."""
-    yield from map(reverse, ["home", "jobs", "new_job"])
+    yield from map(reverse, ["home", "jobs", "new_job", "account", "change_password", "second_factor"])
     yield "/jobs/?status=waiting&business=payment"
     for state in ("waiting", "fresh", "withdrawn", "failed", "running"):
         job = world[state]

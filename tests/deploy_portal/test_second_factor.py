@@ -219,7 +219,9 @@ class TestLogIn:
 
     def test_five_minutes_later_the_password_is_asked_for_again(self, at_code_page, person, clock):
         clock(300)
-        assert give(at_code_page, app_code(person), next="/jobs/").url == "/login/?next=/jobs/"
+        response = give(at_code_page, app_code(person), next="/jobs/")
+        assert response.url == "/login/?next=%2Fjobs%2F&ended=age"
+        assert "Your session has ended" in words(at_code_page.get(response.url))
         assert not is_in(at_code_page)
 
     @pytest.mark.parametrize("change", ["password", "epoch", "inactive"])
@@ -231,11 +233,11 @@ class TestLogIn:
             person.end_sessions()
         else:
             User.objects.update(is_active=False)
-        assert give(at_code_page, app_code(person)).url == "/login/?next="
+        assert give(at_code_page, app_code(person)).url == "/login/?next=&ended=age"
         assert not is_in(at_code_page)
 
     def test_without_the_first_step_there_is_no_second(self, client, db):
-        assert client.get(CODE_PAGE).url == "/login/?next="
+        assert client.get(CODE_PAGE).url == "/login/?next=&ended=age"
 
     def test_another_persons_code_does_not_help(self, at_code_page):
         other = make_user("other")

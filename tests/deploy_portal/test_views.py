@@ -1,4 +1,5 @@
 import pytest
+from axes.models import AccessAttempt
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -87,6 +88,12 @@ def test_a_login_that_works_gives_all_tries_back(client, person):
     try_login(client, password=PASSWORD)
     client.post("/logout/")
     assert "4 tries left" in try_login(client).content.decode()
+
+
+def test_a_password_that_is_typed_where_the_name_goes_is_not_in_the_log(client, person, caplog):
+    try_login(client, "my secret", "another secret")
+    kept = AccessAttempt.objects.get()
+    assert "secret" not in f"{caplog.text}{kept.post_data}"
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "' OR 1=1 --", "<script>", "用户"])
