@@ -129,6 +129,8 @@ def named(row):
 
 def _told(message):
     """{"fields": […], "added": […], …} of what Django's admin says that it did to a row and to those shown with it."""
+    if not isinstance(message, list):
+        return {"did": str(message)}
     told = defaultdict(list)
     for part in message:
         for what, facts in part.items():

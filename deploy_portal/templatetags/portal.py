@@ -76,7 +76,8 @@ _visible = _Visible()
 @register.filter
 def inert(text):
     """Text from a log or a person with control characters and direction overrides shown instead of obeyed."""
-    return str(text).translate(_visible)
+    text = str(text)
+    return text if text.isprintable() else text.translate(_visible)
 
 
 @register.simple_tag

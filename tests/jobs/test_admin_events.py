@@ -2,10 +2,13 @@ import csv
 import io
 
 import pytest
+from axes.models import AccessAttempt
+from django.contrib import admin
 from django.urls import reverse
 
+from deploy_portal.admin import ReadOnly, Told
 from deploy_portal.models import User
-from jobs.models import Event
+from jobs.models import Business, Event
 from tests.chains import faults
 from tests.conftest import make_user
 
@@ -160,10 +163,6 @@ class TestTold:
         return list(Event.objects.filter(job=None).order_by("number").values_list("verb", "subject", "detail"))
 
     def test_every_form_that_changes_something_tells_it(self):
-        from django.contrib import admin
-
-        from deploy_portal.admin import ReadOnly, Told
-
         assert [a for a in admin.site._registry.values() if not isinstance(a, Told | ReadOnly)] == []
 
     def test_a_person_added_changed_and_given_another_password(self, page):
@@ -224,6 +223,12 @@ class TestTold:
             ("signed_out", "user publisher"),
         }
 
+    def test_what_an_action_says_in_words(self, rf, ops, payment):
+        request = rf.post("/")
+        request.user = ops
+        admin.site._registry[Business].log_change(request, payment, "Did something.")
+        assert self.told() == [("changed", "business Payment", {"did": "Did something."})]
+
     def test_asking_a_config_service_now(self, page, payment):
         page.post("/admin/jobs/business/", {"action": "ask_now", "_selected_action": [payment.pk]})
         assert self.told() == [("asked_again", "business Payment", {})]
@@ -232,8 +237,6 @@ class TestTold:
         client.logout()
         client.post(reverse("login"), {"username": "requester", "password": "wrong"})
         client.force_login(User.objects.get(username="ops"))
-        from axes.models import AccessAttempt
-
         chosen = {"action": "unlock", "_selected_action": [AccessAttempt.objects.get().pk]}
         client.post("/admin/axes/accessattempt/", chosen)
         [told] = self.told()

@@ -104,9 +104,18 @@ def test_a_machine_that_said_nothing_gets_no_mark(logs):
 
 
 def test_nothing_but_log_blocks_changes(logs):
-    before = list(MachineRun.objects.order_by("pk").values()), list(Event.objects.order_by("pk").values())
+    before = list(MachineRun.objects.order_by("pk").values()), Event.objects.count()
     say("prune_logs", "--older-than", 30)
-    assert (list(MachineRun.objects.order_by("pk").values()), list(Event.objects.order_by("pk").values())) == before
+    assert (list(MachineRun.objects.order_by("pk").values()), Event.objects.exclude(job=None).count()) == before
+
+
+def test_it_is_an_event_when_something_was_pruned(logs):
+    say("prune_logs", "--older-than", 30, "--dry-run")
+    say("prune_logs", "--older-than", 30, "--keep-failed")
+    say("prune_logs", "--older-than", 30, "--keep-failed")
+    told = Event.objects.get(job=None)
+    assert (told.verb, told.subject, told.origin.startswith("command on ")) == ("pruned", "logs", True)
+    assert (told.detail["older_than"], told.detail["keep_failed"]) == (30, True)
 
 
 def test_it_goes_batch_by_batch_each_in_a_short_transaction(logs, monkeypatch):

@@ -3,6 +3,7 @@ import time
 
 from django.core.management.base import BaseCommand, CommandError
 
+from deploy_portal import origin
 from jobs.config_service import SourceError
 from jobs.models import Business
 from jobs.models.sync import LISTS
@@ -26,7 +27,8 @@ class Command(BaseCommand):
         known = {business.slug: business for business in Business.objects.all()}
         if unknown := set(businesses) - set(known):
             raise CommandError(f"No such business: {', '.join(sorted(unknown))}")
-        results = [self._sync(known[slug], accept_loss, dry_run) for slug in businesses or known]
+        with origin.process("command"):
+            results = [self._sync(known[slug], accept_loss, dry_run) for slug in businesses or known]
         self._print(results, json)
         if failed := [result["business"] for result in results if "error" in result]:
             raise CommandError(f"Not synced: {', '.join(failed)}")

@@ -6,7 +6,9 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef
 
+from deploy_portal import origin
 from deploy_portal.clock import database_now
+from jobs.models import Event
 from releases.models import LogBlock, MachineRun
 from releases.models.machine_run import HOLDING
 
@@ -33,10 +35,18 @@ class Command(BaseCommand):
         now = database_now()
         logs = _old_logs(now - timedelta(days=older_than), keep_failed)
         counts = _count(logs) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)))
+        if counts[0] and not dry_run:
+            _tell(counts, older_than, keep_failed)
         if options["json"]:
             self.stdout.write(json.dumps({"logs": counts[0], "blocks": counts[1], "dry_run": dry_run}))
         else:
             self.stdout.write(f"{'Would prune' if dry_run else 'Pruned'} {counts[0]} logs, {counts[1]} blocks.")
+
+
+def _tell(counts, older_than, keep_failed):
+    facts = {"logs": counts[0], "blocks": counts[1], "older_than": older_than, "keep_failed": keep_failed}
+    with origin.process("command"):
+        Event.objects.tell(None, Event.Verb.PRUNED, "logs", **facts)
 
 
 def _days(text):
