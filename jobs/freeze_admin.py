@@ -4,7 +4,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin import ReadOnlyInline, Told, status
 from deploy_portal.clock import database_now
-from jobs.freeze_forms import EndFreezeForm, FreezeForm
+from jobs.freeze_forms import TIMES, EndFreezeForm, FreezeForm
 from jobs.models import Freeze, FreezeMoved, Leave
 from jobs.models.freeze import shown
 
@@ -57,11 +57,14 @@ class FreezeAdmin(Told, admin.ModelAdmin):
         form = {"form": EndFreezeForm} if self._can_only_end(request, obj) else {}
         return super().get_form(request, obj, **form | kwargs)
 
-    def get_fields(self, request, obj=None):
-        if obj is None:
-            return self.form.Meta.fields
+    def get_inlines(self, request, obj):
+        return self.inlines if obj else []
+
+    def get_fieldsets(self, request, obj=None):
+        times = [(kind.label, {"fields": names}) for kind, names in TIMES.items()]
+        fieldsets = [(None, {"fields": ["business", "reason", "kind"]}), *times]
         end_now = ["end_now"] if self._can_only_end(request, obj) else []
-        return [*self.form.Meta.fields, *self.HISTORY, *end_now]
+        return [*fieldsets, (_("History"), {"fields": [*self.HISTORY, *end_now]})] if obj else fieldsets
 
     def get_readonly_fields(self, request, obj=None):
         if obj is None:
@@ -89,7 +92,7 @@ class FreezeAdmin(Told, admin.ModelAdmin):
     @admin.display(description=_("in force now"))
     def in_force_now(self, freeze):
         occurrences = [] if freeze.ended_at else freeze.occurrences(freeze.clock, freeze.clock)
-        return status("held", _("Yes")) if occurrences else _("No")
+        return status("warn", _("Yes")) if occurrences else _("No")
 
     @admin.display(description=_("next"))
     def next_time(self, freeze):

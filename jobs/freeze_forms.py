@@ -1,5 +1,7 @@
 """The forms of freezes: what ops keep in the admin, leave for one job, and the stop of everything."""
 
+from datetime import timedelta
+
 from django import forms
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
@@ -9,6 +11,8 @@ from jobs.forms import ReasonForm
 from jobs.models import Freeze
 from jobs.validators import printable_line
 
+# No calendar goes on for ever, and no time zone fits the first or the last day of them all.
+FAR = timedelta(days=5 * 365)
 TIMES = {Freeze.Kind.ONCE: ["starts_at", "ends_at"], Freeze.Kind.WEEKLY: ["weekdays", "from_time", "hours"]}
 
 
@@ -71,6 +75,8 @@ class FreezeForm(forms.ModelForm):
             self.add_error("ends_at", _("It must end after it begins."))
         elif length[-1] <= database_now():
             self.add_error("ends_at", _("This has passed already."))
+        elif max(abs(moment - database_now()) for moment in (begins, *length)) > FAR:
+            self.add_error("ends_at", _("Choose times within five years of now."))
 
 
 class EndFreezeForm(forms.ModelForm):
