@@ -116,3 +116,28 @@ def test_cookies_are_bound_to_the_host_and_to_https_in_production():
 def test_there_is_no_change_of_models_without_its_migration(tmp_path):
     url = f"sqlite:///{tmp_path}/db.sqlite3"
     assert portal("manage.py", "makemigrations", "--check", "--dry-run", DATABASE_URL=url).returncode == 0
+
+
+def test_a_provider_of_logins_is_in_the_path_once_its_variables_are_set():
+    addresses = {
+        f"OIDC_{name}_ENDPOINT": "https://login.example/x" for name in ("AUTHORIZATION", "TOKEN", "USER", "JWKS")
+    }
+    variables = addresses | {
+        "OIDC_CLIENT_ID": "portal",
+        "OIDC_CLIENT_SECRET": "secret",
+        "OIDC_ISSUER": "https://login.example",
+    }
+    shown = portal(
+        "-c",
+        "import django; django.setup(); from django.conf import settings; from django.urls import reverse;"
+        "print(reverse('oidc_authentication_callback'), settings.AUTHENTICATION_BACKENDS[-1])",
+        **variables,
+    )
+    assert shown.stdout.split() == ["/login/oidc/callback/", "deploy_portal.oidc_login.OidcBackend"], shown.stderr
+    assert "OIDC_TOKEN_ENDPOINT" in error_of(**variables | {"OIDC_TOKEN_ENDPOINT": "http://login.example/token"})
+
+
+def test_logins_by_a_directory_without_the_package_are_an_error_that_names_it():
+    missing = "import sys; sys.modules['django_auth_ldap'] = None; import deploy_portal.settings"
+    started = portal("-c", missing, LDAP_SERVER="ldaps://ldap.example")
+    assert "LDAP_SERVER needs a package: pip install 'django-auth-ldap>=5.4,<6'" in started.stderr
