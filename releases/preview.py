@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
 
+from django.db.models import Max
+
 from jobs.models import Job
 from jobs.models.job_machine import STAGES
 from jobs.plan import folded
@@ -28,7 +30,7 @@ class Group:
 
 @dataclass
 class TaskNow:
-    """A task that the job may run, and the text of it that the last release ran, if any."""
+    """A task that the job may run, and the text that it had at the last release, if any."""
 
     task: Task
     before: TaskVersion | None
@@ -79,12 +81,15 @@ class Preview:
         return [Group(word, groups[stage].hostnames) for stage, word in STAGES if stage in groups]
 
     @cached_property
-    def last(self):
-        """The job of this business that released last, and is released."""
+    def _last_run(self):
         runs = Run.objects.filter(stage__job__business=self.job.business, stage__job__status=Job.Status.RELEASED)
         runs = runs.filter(action=Action.RELEASE).exclude(stage__job=self.job)
-        run = runs.select_related("stage__job").order_by("-pk").first()
-        return run and run.stage.job
+        return runs.select_related("stage__job").order_by("-pk").first()
+
+    @property
+    def last(self):
+        """The job of this business that released last, and is released."""
+        return self._last_run and self._last_run.stage.job
 
     @cached_property
     def added(self):
@@ -96,16 +101,23 @@ class Preview:
 
     @cached_property
     def _last_names(self):
-        rows = self.last.job_machines.filter(excused_at=None) if self.last else ()
-        return set(rows.values_list("machine__hostname", flat=True)) if rows else set()
+        if not self.last:
+            return set()
+        return set(self.last.job_machines.filter(excused_at=None).values_list("machine__hostname", flat=True))
 
     @cached_property
     def tasks(self):
         """Every task that a publisher could choose for this job, release tasks first."""
-        ran = Run.objects.filter(stage__job=self.last).order_by("pk").select_related("task_version")
-        before = {run.task_version.task_id: run.task_version for run in ran} if self.last else {}
         tasks = [task for action in Action for task in Task.objects.offered_to(self.job.business, action)]
-        return [TaskNow(task, before.get(task.pk)) for task in tasks]
+        then = self._texts_then(tasks)
+        return [TaskNow(task, then.get(task.pk)) for task in tasks]
+
+    def _texts_then(self, tasks):
+        if not self.last:
+            return {}
+        before = TaskVersion.objects.filter(task__in=tasks, created_at__lte=self._last_run.started_at)
+        newest = before.order_by().values("task").annotate(newest=Max("pk")).values("newest")
+        return {version.task_id: version for version in TaskVersion.objects.filter(pk__in=newest)}
 
 
 def _grouped(pairs):

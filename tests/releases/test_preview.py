@@ -57,12 +57,17 @@ def test_a_text_that_changed_since_is_compared(as_user, approver, waiting, relea
     assert '<li class="add">echo &lt;b&gt;other&lt;/b&gt;</li>' in page_text
 
 
-def test_a_task_that_the_last_release_did_not_run_is_told(as_user, approver, waiting, payment, orders):
+def test_a_task_that_is_new_since_is_told(as_user, approver, waiting, payment, orders):
     make_task("new way", business=payment)
     make_task("theirs", business=orders)
     said = shown(as_user(approver).get(page("job", waiting)))
-    assert "Release: new way · v1 not used last time" in said
+    assert "Release: new way · v1 new since" in said
     assert "theirs" not in said
+
+
+def test_a_rollback_task_that_changed_since_is_told_too(waiting, rollback_task):
+    rollback_task.revise("echo other", None)
+    assert [one.is_changed for one in Preview(waiting).tasks] == [False, True]
 
 
 def test_a_check_is_part_of_the_text(waiting, release_task):
