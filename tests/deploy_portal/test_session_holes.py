@@ -219,6 +219,22 @@ def test_a_cookie_can_be_set_by_a_sister_host_or_over_plain_http(attacked, setti
         assert "; samesite=lax" in flags
 
 
+def test_signing_out_elsewhere_leaves_the_browser_in_which_it_is_done(portal):
+    victim = Visitor(portal).log_in()
+    thief = victim.stolen()
+    assert victim.post("/account/sign-out/").status_code == 302
+    assert victim.is_in
+    assert not thief.is_in
+
+
+def test_a_new_password_ends_a_captured_cookie(portal):
+    victim = Visitor(portal).log_in()
+    thief = victim.stolen()
+    new = {"new_password1": "another horse battery", "new_password2": "another horse battery"}
+    assert victim.post("/account/password/", old_password=PASSWORD, **new).status_code == 302
+    assert (victim.is_in, thief.is_in) == (True, False)
+
+
 def test_a_cookie_from_before_the_ages_is_refused(portal, settings, client, person):
     client.force_login(person)
     session = client.session
