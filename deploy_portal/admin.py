@@ -1,6 +1,7 @@
 """The admin for ops: people here, what is released in `jobs.admin` and `releases.admin`; and what those two share."""
 
 from collections import defaultdict
+import re
 from urllib.parse import urlencode
 
 import axes.admin
@@ -9,6 +10,7 @@ import django_otp.plugins.otp_totp.admin  # noqa: F401
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
@@ -140,6 +142,22 @@ def _told(message):
             else:
                 told["fields"] += facts.get("fields", [])
     return {what: rows for what, rows in told.items() if rows}
+
+
+class Autocomplete(AutocompleteSelect):
+    """Django's own looks a posted value up as it is, and breaks on one that is no id."""
+
+    def optgroups(self, name, value, attr=None):
+        return super().optgroups(name, [pk for pk in value if re.fullmatch("[0-9]{1,18}", str(pk))], attr)
+
+
+class WithAutocomplete:
+    """For an admin that has `autocomplete_fields`."""
+
+    def formfield_for_foreignkey(self, db_field, request, **kwargs):
+        if db_field.name in self.autocomplete_fields:
+            kwargs["widget"] = Autocomplete(db_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 @admin.register(User)

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, Told, link_to_list, named, pairs, status
+from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, Told, WithAutocomplete, link_to_list, named, pairs, status
 from deploy_portal.templatetags.portal import inert, status_word
 from jobs import freeze_admin  # noqa: F401, which registers its own
 from jobs.config_service import SourceError
@@ -62,7 +62,7 @@ class BusinessForm(forms.ModelForm):
             self.fields["source"].choices = [(name, name) for name in settings.CONFIG_SOURCES]
 
 
-class MembershipInline(admin.TabularInline):
+class MembershipInline(WithAutocomplete, admin.TabularInline):
     model = Membership
     autocomplete_fields = ["user"]
     extra = 1
@@ -173,7 +173,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(Told, admin.ModelAdmin):
+class MembershipAdmin(Told, WithAutocomplete, admin.ModelAdmin):
     """What the inline of a business shows, the other way round: everything that one person may do."""
 
     list_display = ["user", "business", "role"]

@@ -24,6 +24,25 @@ READ = {
     *("releases_task", "releases_taskversion", "releases_releasestage", "releases_run", "releases_machinerun"),
     "releases_worker",
 }
+FORBIDDEN = [
+    "UPDATE jobs_job SET approved_at = now()",
+    "UPDATE jobs_job SET break_glass = false",
+    "INSERT INTO jobs_approval (revision) VALUES (1)",
+    "UPDATE jobs_job SET version = '6.6.6'",
+    "UPDATE jobs_business SET source_options = '{}'",
+    "UPDATE jobs_machine SET address = '10.6.6.6'",
+    "UPDATE releases_taskversion SET script = 'id'",
+    "UPDATE releases_run SET task_version_id = 1",
+    "INSERT INTO releases_run (stage_id) VALUES (1)",
+    "INSERT INTO jobs_membership (role) VALUES ('approver')",
+    "UPDATE jobs_event SET reason = ''",
+    "DELETE FROM jobs_event",
+    "DELETE FROM releases_machinerun",
+    "DELETE FROM releases_logblock",
+    "UPDATE releases_logblock SET text = ''",
+    "TRUNCATE jobs_event",
+    "CREATE TABLE mine (id int)",
+]
 
 
 @pytest.fixture
@@ -104,31 +123,9 @@ def test_it_reads_what_it_needs_and_nothing_of_people(role):
                 worker.execute(f"SELECT * FROM {table}")
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE jobs_job SET approved_at = now()",
-        "UPDATE jobs_job SET break_glass = false",
-        "INSERT INTO jobs_approval (revision) VALUES (1)",
-        "UPDATE jobs_job SET version = '6.6.6'",
-        "UPDATE jobs_business SET source_options = '{}'",
-        "UPDATE jobs_machine SET address = '10.6.6.6'",
-        "UPDATE releases_taskversion SET script = 'id'",
-        "UPDATE releases_run SET task_version_id = 1",
-        "INSERT INTO releases_run (stage_id) VALUES (1)",
-        "INSERT INTO jobs_membership (role) VALUES ('approver')",
-        "UPDATE jobs_event SET reason = ''",
-        "DELETE FROM jobs_event",
-        "DELETE FROM releases_machinerun",
-        "DELETE FROM releases_logblock",
-        "UPDATE releases_logblock SET text = ''",
-        "TRUNCATE jobs_event",
-        "CREATE TABLE mine (id int)",
-    ],
-)
-def test_it_changes_nothing_that_is_not_its_own(role, statement):
+def test_it_changes_nothing_that_is_not_its_own(role):
     with psycopg.connect(role, autocommit=True) as worker:
-        assert not is_allowed(worker, statement)
+        assert [statement for statement in FORBIDDEN if is_allowed(worker, statement)] == []
 
 
 def is_allowed(connection, statement):
