@@ -1,7 +1,7 @@
 """The admin for ops: people here, what is released in `jobs.admin` and `releases.admin`; and what those two share."""
 
-from collections import defaultdict
 import re
+from collections import defaultdict
 from urllib.parse import urlencode
 
 import axes.admin

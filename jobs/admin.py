@@ -9,7 +9,16 @@ from django.urls import reverse
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, Told, WithAutocomplete, link_to_list, named, pairs, status
+from deploy_portal.admin import (
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    Told,
+    WithAutocomplete,
+    link_to_list,
+    named,
+    pairs,
+    status,
+)
 from deploy_portal.templatetags.portal import inert, status_word
 from jobs import freeze_admin  # noqa: F401, which registers its own
 from jobs.config_service import SourceError
