@@ -38,7 +38,7 @@ class LogKeeper:
     takes the broken lines around it along, or so much of them that no half of a secret is left.
     """
 
-    def __init__(self, machine_run_id, head=None, tail=None):
+    def __init__(self, machine_run_id, head=None, tail=None, masker=None):
         self.machine_run_id = machine_run_id
         self.head_room = settings.LOG_HEAD_BYTES if head is None else head
         self.tail_limit = settings.LOG_TAIL_BYTES if tail is None else tail
@@ -47,7 +47,7 @@ class LogKeeper:
         self.tail = deque()
         self.tail_size = self.left_out = self.number = 0
         self.cut = {}
-        self.masker = Masker()
+        self.masker = masker or Masker()
         self.streams = defaultdict(lambda: _Stream(self.masker))
 
     def feed(self, data, stream):

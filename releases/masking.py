@@ -59,6 +59,8 @@ TOKEN = re.compile(
 
 def masked(text):
     """The whole of a text with its secrets masked."""
+    if not text:
+        return ""
     keys = KeyMasker()
     return Masker()(keys.feed(text) + keys.flush())
 

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_noop
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
 from releases.ledger import TICK, Ledger, pause, tidy
 from releases.log import LogKeeper, inert
+from releases.masking import Masker
 from releases.models import MachineRun, Worker
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,10 @@ class ReleaseWorker:
         # What has ended and is only being recorded takes no room.
         room = 0 if self.draining.is_set() else self.at_once - len(self.tasks.keys() - self.recording)
         claimed, unwanted = await self.ledger.ask(self._look, room, list(self.tasks))
+        # Secrets may be in files, which are read once for all that begin together.
+        masker = Masker() if claimed else None
         for machine_run in claimed:
-            task = asyncio.create_task(self._execute(machine_run))
+            task = asyncio.create_task(self._execute(machine_run, masker))
             self.tasks[machine_run.pk] = task
             task.add_done_callback(lambda _, pk=machine_run.pk: self._done(pk))
         for pk in (unwanted & self.tasks.keys()) - self.cancelled - self.recording:
@@ -112,8 +115,8 @@ class ReleaseWorker:
         self.recording.discard(pk)
         self.room_made.set()
 
-    async def _execute(self, machine_run):
-        keeper = LogKeeper(machine_run.pk)
+    async def _execute(self, machine_run, masker):
+        keeper = LogKeeper(machine_run.pk, masker=masker)
         begun = False
 
         async def started():
