@@ -145,6 +145,7 @@ class TestTriggers:
         assert "the database did not refuse changes" in fail("verify_events", code=FAILED)
 
     def test_restores_them_and_tells_that_they_were_missing(self, jobs):
+        connection.check_constraints()  # PostgreSQL alters no table that still has some to check
         append_only.remove()
         assert "did not refuse" in fail("verify_events", "--restore-triggers", code=FAILED)
         assert append_only.missing() == []
