@@ -28,6 +28,26 @@ WITHOUT_SECOND_FACTOR = {
     "sign_out_elsewhere",
 }
 
+# On every answer, also where a middleware within refused the request. What another one said stays.
+CLOSED = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",  # static files say otherwise
+}
+
+
+def closed_headers(get_response):
+    def middleware(request):
+        response = get_response(request)
+        for name, value in CLOSED.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return middleware
+
 
 def request_origin(get_response):
     def middleware(request):
