@@ -16,6 +16,7 @@ test: $(VENV)/installed-for-tests
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -ll -r deploy_portal jobs releases manage.py
 	DEBUG=1 $(BIN)/python manage.py makemigrations --check --dry-run
 
 clean:

@@ -24,7 +24,7 @@ _WRAPPER = (
     r"exec sh -c 'exec 3<&0 </dev/null; "
     r"s=$(head -c {size} <&3); "
     r'case $s in *"{mark}") ;; *) exit 255;; esac; '
-    r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {shell} -c '
+    r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {interpreter} -c '
     r'"s=\$(cat); exec </dev/null; eval \"unset s; \$s\"" 3<&- & p=$!; '
     r"gone() {{ for t in .1 .4 .5 1 1 1 1; do kill -0 -$p || return; sleep $t; done; kill -KILL -$p; }}; "
     r"(while read -r _; do :; done; kill -TERM -$p; gone) <&3 >/dev/null 2>&1 3<&- & w=$!; "
@@ -52,7 +52,7 @@ def prepare(script, env, timeout):
     # All on the script's first line, so that the line numbers in its errors are those that its author sees
     payload = _encode(f"{flags}{exports}{script}\n{_MARK}")
     command = _WRAPPER.format(
-        size=len(payload), mark=_MARK, kill_after=KILL_AFTER, timeout=max(1, int(timeout)), shell=shell
+        size=len(payload), mark=_MARK, kill_after=KILL_AFTER, timeout=max(1, int(timeout)), interpreter=shell
     )
     return command, payload
 
