@@ -81,7 +81,11 @@ def mail(name, default):
     url = secret(name) or default
     if url.partition("://")[0] not in env.EMAIL_SCHEMES:
         raise ImproperlyConfigured(f"{name} must begin with one of {', '.join(env.EMAIL_SCHEMES)}, then ://.")
-    return {key: value for key, value in env.email_url_config(url).items() if key.startswith("EMAIL_")}
+    try:
+        config = env.email_url_config(url)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is no address: {error}") from error
+    return {key: value for key, value in config.items() if key.startswith("EMAIL_")}
 
 
 def database(name, default):

@@ -152,3 +152,19 @@ def test_a_database_that_the_portal_does_not_know_is_refused(setting, value):
 def test_a_refused_database_does_not_show_its_password(setting):
     setting("mysql://root:hunter2@db.example/portal")
     assert "hunter2" not in refuses(env.database, "sqlite:///unused")
+
+
+def test_a_mail_server_is_an_address(setting):
+    setting("smtp+tls://portal:secret@mail.example.com:587")
+    told = env.mail("SETTING", "dummymail://")
+    assert (told["EMAIL_HOST"], told["EMAIL_PORT"], told["EMAIL_USE_TLS"]) == ("mail.example.com", 587, True)
+    setting("")
+    assert env.mail("SETTING", "dummymail://")["EMAIL_BACKEND"].endswith("dummy.EmailBackend")
+
+
+@pytest.mark.parametrize(
+    "value", ["mail.example.com", "http://user:hidden@mail.example.com", "smtp://mail.example.com:x"]
+)
+def test_a_mail_server_that_cannot_be_meant_is_refused(setting, value):
+    setting(value)
+    assert "hidden" not in refuses(env.mail, "dummymail://")

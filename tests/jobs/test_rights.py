@@ -158,3 +158,18 @@ def test_those_who_may_approve_are_named_once_and_only_while_active(payment, app
     gone = make_user("gone", is_active=False)
     Membership.objects.create(user=gone, business=payment, role=Role.APPROVER)
     assert list(payment.members_with(Right.APPROVE)) == [approver]
+
+
+def test_a_requester_who_approves_too_approves_the_jobs_of_others_only(make_job, payment, requester, approver):
+    Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    Membership.objects.create(user=approver, business=payment, role=Role.REQUESTER)
+    own, other = make_job(approved=False), Job(business=payment, title="Another", version="2.1")
+    other.ask(approver, own.machines.all())
+    assert Right.APPROVE not in own.rights_of(requester)
+    assert Right.APPROVE in other.rights_of(requester)
+    assert Right.APPROVE not in other.rights_of(approver)
+
+
+def test_only_ops_break_the_glass(job, ops, requester, publisher, approver):
+    people = [person for person in (ops, requester, publisher, approver) if Right.BREAK_GLASS in job.rights_of(person)]
+    assert people == [ops]
