@@ -8,15 +8,16 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from deploy_portal.models import User
-from jobs.models import Business, Event, Job, Machine, Membership, Sync
+from jobs.models import Business, Event, Freeze, Job, Machine, Membership, Sync
 from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import PASSWORD, make_user
+from tests.freezes import freeze_now
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event, Sync]
+MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event, Freeze, Sync]
 MODELS += [Task, ReleaseStage, Run, MachineRun, Worker]
-ADDABLE = [User, Business, Membership, Task]
+ADDABLE = [User, Business, Membership, Freeze, Task]
 SHOWN_ONLY = [model for model in MODELS if model not in ADDABLE]
 
 
@@ -30,6 +31,7 @@ def everything(job, machines, start, finish):
     start(job, machines)
     finish("failed", on=["pay-2"])
     Sync.objects.create(business=job.business, listed=6, added_count=6)
+    freeze_now(job.requester)
     AccessAttempt.objects.create(username="requester", ip_address="10.0.0.9", failures_since_start=5)
 
 
