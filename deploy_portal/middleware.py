@@ -103,7 +103,7 @@ def required_second_factor(get_response):
         try:
             is_lacking = request.user.is_authenticated and request.user.must_have_second_factor()
         except (InterfaceError, OperationalError) as error:
-            return _database_away(request, error)
+            return database_away(request, error)
         return redirect("second_factor") if is_lacking else None
 
     middleware.process_view = process_view
@@ -116,7 +116,7 @@ def busy_database(get_response):
 
     def process_exception(request, exception):
         if isinstance(exception, InterfaceError | OperationalError):
-            return _database_away(request, exception)
+            return database_away(request, exception)
         return None
 
     middleware.process_exception = process_exception
@@ -130,7 +130,7 @@ def _say_that_it_ended(request, response):
     return response
 
 
-def _database_away(request, error):
+def database_away(request, error):
     log.warning("Database not available for %s: %s", request.path, error)
     return _unavailable(request, _("The database is busy or being restarted. Nothing was changed."))
 

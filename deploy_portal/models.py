@@ -15,6 +15,9 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from deploy_portal import sessions
+from deploy_portal.quota import Quota
+
+__all__ = ["Quota", "User"]
 
 APP_CODE_LENGTH = 6
 BACKUP_CODES = 10

@@ -62,6 +62,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "deploy_portal.middleware.required_second_factor",
     "deploy_portal.middleware.request_origin",
+    "deploy_portal.limits.limited_writes",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -112,6 +113,8 @@ SESSION_IDLE = env.number("SESSION_IDLE_MINUTES", 0, most=24 * 60) * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+WRITES_PER_MINUTE = env.number("WRITES_PER_MINUTE", 60, most=10_000)
+LOGINS_PER_MINUTE = env.number("LOGINS_PER_MINUTE", 60, most=10_000)
 AXES_FAILURE_LIMIT = 5
 AXES_USERNAME_CALLABLE = "deploy_portal.views.login_name"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

@@ -9,6 +9,8 @@ os.environ.setdefault("DEBUG", "0")
 os.environ.setdefault("SECRET_KEY", "tests-only-secret-key-that-is-long-enough-for-the-deployment-checks")
 os.environ.setdefault("INSECURE_HTTP", "1")
 os.environ.setdefault("ALLOWED_HOSTS", "localhost,127.0.0.1,testserver")
+for limit in ("WRITES_PER_MINUTE", "LOGINS_PER_MINUTE"):
+    os.environ.setdefault(limit, "0")  # tests are quicker than people
 os.environ.setdefault("ALLOW_LOOPBACK_MACHINES", "1")
 
 from deploy_portal.settings import *  # noqa: E402, F403

@@ -61,6 +61,8 @@ def _variables(folder):
         "SSH_KEY_FILES": str(folder / "fleet" / "client_key"),
         "SSH_KNOWN_HOSTS": str(folder / "fleet" / "known_hosts"),
         "ALLOW_LOOPBACK_MACHINES": "1",
+        "WRITES_PER_MINUTE": "0",  # the people of --chaos are quicker than any
+        "LOGINS_PER_MINUTE": "0",
         TOKEN_VARIABLE: os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(),
         f"{TOKEN_VARIABLE}_FILE": "",
     }
