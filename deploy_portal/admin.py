@@ -188,6 +188,11 @@ class UserAdmin(Told, DjangoUserAdmin):
         """History names people, so they are made inactive instead."""
         return False
 
+    def save_model(self, request, obj, form, change):
+        # Only what was changed: the rest may be older by now, and would set back a session epoch raised meanwhile.
+        fields = {field.name for field in obj._meta.concrete_fields} & set(form.changed_data)
+        obj.save(update_fields=fields if change else None)
+
     @admin.action(description=_("End all sessions"), permissions=["change"])
     def end_sessions(self, request, queryset):
         people = list(queryset)

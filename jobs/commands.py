@@ -59,10 +59,11 @@ def checked(form):
     return form
 
 
-def named_machines(queryset, names):
-    """The machines of `queryset` with these host names; CommandError names those that it does not have."""
+def named_machines(queryset, names, only=None):
+    """The machines of `queryset` with these host names, and an id of `only`; CommandError names those it has not."""
     names = list(dict.fromkeys(name.lower() for name in names))
-    found = {machine.hostname: machine for machine in queryset.filter(hostname__in=names)}
+    named = queryset.filter(hostname__in=names)
+    found = {machine.hostname: machine for machine in named if only is None or machine.pk in only}
     if missing := [name for name in names if name not in found]:
         raise CommandError(f"Not among the machines to choose from: {', '.join(missing)}", returncode=MISTAKE)
     return [found[name] for name in names]

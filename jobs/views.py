@@ -28,8 +28,15 @@ def job_list(request):
         jobs = jobs.filter(business=business)
     if (status := request.GET.get("status", "")) in Job.Status:
         jobs = jobs.filter(status=status)
-    context = {"businesses": businesses, "business": business, "status": status, "statuses": Job.Status}
-    return render(request, "jobs/job_list.html", context | {"page": page_of(request, jobs, JOBS_PER_PAGE)})
+    context = {
+        "businesses": businesses,
+        "business": business,
+        "status": status,
+        "statuses": Job.Status,
+        "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
+        "page": page_of(request, jobs, JOBS_PER_PAGE),
+    }
+    return render(request, "jobs/job_list.html", context)
 
 
 @gzip_page

@@ -2,7 +2,8 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from jobs.models import Freeze, Notice
+from jobs.models import Business, Freeze, Notice
+from jobs.rights import Right
 from releases.ledger import tidy_if_alone
 from releases.waiting import ended_lately, out_yet, running_now, waiting_for
 
@@ -12,6 +13,7 @@ from releases.waiting import ended_lately, out_yet, running_now, waiting_for
 def home(request):
     tidy_if_alone()
     context = {
+        "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
         "freezes": Freeze.objects.windows().seen_by(request.user).select_related("business").ahead(),
         "notices": Notice.objects.open_for(request.user).select_related("job__business", "by"),
         "waiting": waiting_for(request.user),

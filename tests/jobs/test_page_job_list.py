@@ -84,5 +84,12 @@ def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     assert "<script>alert(1)</script>" in source(response)
 
 
+@pytest.mark.parametrize(("person", "may"), [("requester", True), ("publisher", True), ("approver", False)])
+def test_a_new_job_is_offered_to_who_may_ask_for_one(as_user, request, job, person, may):
+    client = as_user(request.getfixturevalue(person))
+    for name in ("home", "jobs"):
+        assert (reverse("new_job") in client.get(reverse(name)).content.decode()) == may
+
+
 def test_without_a_job_it_says_so(as_user, approver):
     assert "No job here yet." in words(as_user(approver).get(URL))

@@ -5,7 +5,6 @@ from django.core.management.base import CommandError
 from jobs.access import get_job
 from jobs.commands import MISTAKE, checked, named_machines
 from jobs.forms import ReasonForm
-from jobs.models import Machine
 from jobs.rights import Right
 from releases.commands import RunCommand
 from releases.models import Kind, MachineRun, ReleaseStage
@@ -45,7 +44,7 @@ class Command(RunCommand):
             and (undo_later or not machine_run.overtaken_by)
         }
         if machines:
-            chosen = {machine.pk for machine in named_machines(Machine.objects.filter(pk__in=chosen), machines)}
+            chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
         if not runs:
             raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)

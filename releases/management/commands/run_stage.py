@@ -5,7 +5,6 @@ from django.core.management.base import CommandError
 
 from jobs.access import get_job
 from jobs.commands import CONFLICT, MISTAKE, checked, named_machines
-from jobs.models import Machine
 from jobs.rights import Right
 from releases.commands import Acting, RunCommand
 from releases.forms import ReleaseStageForm, StartForm
@@ -77,13 +76,11 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
         raise CommandError("Name the machines, or say --all, --planned or --retry; one of them.", returncode=MISTAKE)
     free, moves = _ids(stage.offered_machines()), _ids(stage.offered_machines(moved=True))
     waits = _ids(stage.offered_machines(when_free=True))
-    allowed = free | (moves if moved else set()) | (waits if when_free else set())
-    offered = Machine.objects.filter(jobs=stage.job, pk__in=allowed)
-    chosen = named_machines(offered, machines) if machines else list(offered)
-    if planned or retry:
-        wanted = stage.planned_machines if planned else set(stage.to_try_again(retry))
-        chosen = [machine for machine in chosen if machine.pk in wanted]
-    ids = {machine.pk for machine in chosen}
+    ids = free | (moves if moved else set()) | (waits if when_free else set())
+    if machines:
+        ids = {machine.pk for machine in named_machines(stage.job.machines, machines, ids)}
+    elif planned or retry:
+        ids &= stage.planned_machines if planned else set(stage.to_try_again(retry))
     return {"machines": list(ids & free), "moved": list(ids & moves - free), "when_free": list(ids - moves)}
 
 
