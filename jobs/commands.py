@@ -8,6 +8,7 @@ from django.http import Http404
 
 from deploy_portal import origin
 from deploy_portal.models import User
+from deploy_portal.templatetags.portal import inert
 from jobs.models import Business, JobMoved
 from jobs.rights import Right
 
@@ -16,7 +17,21 @@ from jobs.rights import Right
 MISTAKE, FAILED, CONFLICT = 1, 3, 4
 
 
-class PortalCommand(BaseCommand):
+class InertCommand(BaseCommand):
+    """A command whose words do nothing to a terminal, whoever wrote what is in them."""
+
+    def execute(self, *args, **options):
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            raise CommandError(inert(error), returncode=error.returncode) from error
+
+    def show(self, words, as_json, facts):
+        """Prints `words`, or `facts` as JSON."""
+        self.stdout.write(json.dumps(facts) if as_json else inert(words))
+
+
+class PortalCommand(InertCommand):
     """A command that acts as `--as USER`. `act` does the work; what it may raise becomes one line and an exit code."""
 
     conflicts = (JobMoved,)
@@ -47,8 +62,7 @@ class PortalCommand(BaseCommand):
         raise NotImplementedError
 
     def say(self, words, as_json, **facts):
-        """Prints `words`, or `facts` as one JSON object."""
-        self.stdout.write(json.dumps(facts, ensure_ascii=False) if as_json else words)
+        self.show(words, as_json, facts)
 
 
 def checked(form):

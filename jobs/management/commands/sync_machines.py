@@ -1,15 +1,15 @@
-import json
 import time
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from deploy_portal import origin
+from jobs.commands import InertCommand
 from jobs.config_service import SourceError
 from jobs.models import Business
 from jobs.models.sync import LISTS
 
 
-class Command(BaseCommand):
+class Command(InertCommand):
     help = (
         "Asks the config service for the machines of all businesses, or of those named. A list that cannot be trusted "
         "is not taken: the last good one stays, the reason is printed, and the exit code is 1."
@@ -44,13 +44,11 @@ class Command(BaseCommand):
         return {"business": business.slug, "machines": sync.listed} | {what: getattr(sync, what) for what in LISTS}
 
     def _print(self, results, as_json):
-        if as_json:
-            self.stdout.write(json.dumps(results, ensure_ascii=False))
-            return
+        lines = []
         for result in results:
-            self.stdout.write(f"{result['business']}: {_in_words(result)}")
-            for line in _lines(result):
-                self.stdout.write(f"  {line}")
+            lines.append(f"{result['business']}: {_in_words(result)}")
+            lines += [f"  {line}" for line in _lines(result)]
+        self.show("\n".join(lines), as_json, results)
 
 
 def _in_words(result):

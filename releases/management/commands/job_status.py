@@ -1,5 +1,3 @@
-import json
-
 from jobs.access import get_job
 from jobs.commands import PortalCommand
 from releases.models import MachineRun, ReleaseStage
@@ -17,7 +15,7 @@ class Command(PortalCommand):
         stages = [_stage(stage) for stage in ReleaseStage.objects.of(job)]
         status = {"job": job.pk, "business": job.business.slug, "version": job.version, "status": job.status}
         status["stages"] = stages
-        self.stdout.write(json.dumps(status, ensure_ascii=False) if options["json"] else _in_words(job, stages))
+        self.show(_in_words(job, stages), options["json"], status)
 
 
 def _stage(stage):
