@@ -19,7 +19,9 @@ def test_every_environment_variable_is_in_the_example():
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+    "page",
+    [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda page: page.name,
 )
 def test_files_and_commands_that_a_document_names_exist(page):
     text = page.read_text()

@@ -1,0 +1,83 @@
+"""The system checks of our own: what each finds, and that a production set-up has none of it."""
+
+import pytest
+from django.core.checks import run_checks
+
+NEW = "n" * 60
+
+
+@pytest.fixture(autouse=True)
+def production(settings, tmp_path, monkeypatch):
+    settings.BASE_DIR = tmp_path
+    settings.SECURE, settings.ALLOWED_HOSTS = True, ["portal.example"]
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    settings.ALLOW_LOOPBACK_MACHINES = settings.ALLOW_INVENTORY_SCRIPTS = settings.SSH_AGENT = False
+    settings.EXECUTOR, settings.SSH_KEY_FILES, settings.SSH_KEYS_DIR = "ssh", [], ""
+    settings.SSH_KNOWN_HOSTS, settings.SECRET_KEY_FALLBACKS = "", []
+
+
+def found():
+    ours = [
+        each for each in run_checks(tags=["security"], include_deployment_checks=True) if "deploy_portal" in each.id
+    ]
+    assert all(each.hint for each in ours)
+    return [int(each.id[-3:]) for each in ours]
+
+
+def test_a_production_set_up_has_none():
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "changed"),
+    [
+        (2, {"ALLOWED_HOSTS": ["portal.example", "*"]}),
+        (3, {"SECURE": False}),
+        (3, {"SECURE": False, "ALLOWED_HOSTS": ["localhost", "10.0.0.1"]}),
+        (4, {"ALLOW_LOOPBACK_MACHINES": True}),
+        (5, {"ALLOW_INVENTORY_SCRIPTS": True}),
+        (6, {"EXECUTOR": "dummy"}),
+        (7, {"SSH_KEY_FILES": ["/nowhere"]}),
+        (8, {"SSH_AGENT": True, "SSH_KNOWN_HOSTS": "/there", "SSH_AUTH_SOCK": ""}),
+        (10, {"SECRET_KEY_FALLBACKS": [f"{number}{NEW}" for number in range(4)]}),
+        (11, {"SECRET_KEY_FALLBACKS": ["short"]}),
+    ],
+)
+def test_what_each_finds(settings, number, changed):
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    assert found() == [number]
+
+
+def test_sqlite(settings, monkeypatch):
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    assert found() == [1]
+
+
+def test_the_present_key_is_no_old_one(settings):
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    assert found() == [11]
+
+
+@pytest.mark.parametrize("hosts", [["localhost", "127.0.0.1", "[::1]", "portal.localhost"], []])
+def test_without_https_on_loopback_is_a_demo(settings, hosts):
+    settings.SECURE, settings.ALLOWED_HOSTS = False, hosts
+    settings.ALLOW_LOOPBACK_MACHINES, settings.EXECUTOR = True, "dummy"
+    assert found() == []
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o602])
+def test_secrets_that_others_can_read(settings, tmp_path, monkeypatch, mode):
+    files = [tmp_path / name for name in (".env", "secret", "database", "key", "keys/payment")]
+    (tmp_path / "keys").mkdir()
+    for path in [*files, tmp_path / "keys/orders.pub"]:
+        path.touch(mode=0o600)
+    monkeypatch.setenv("SECRET_KEY_FILE", str(files[1]))
+    monkeypatch.setenv("DATABASE_URL_FILE", str(files[2]))
+    settings.SSH_KEY_FILES, settings.SSH_KEYS_DIR = [str(files[3])], str(tmp_path / "keys")
+    settings.SSH_KNOWN_HOSTS = "/there"
+    (tmp_path / "keys/orders.pub").chmod(0o644)
+    assert found() == []
+    for path in files:
+        path.chmod(mode)
+    assert found() == [9] * len(files)
