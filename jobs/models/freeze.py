@@ -269,11 +269,11 @@ def shown(moment):
 class LeaveQuerySet(models.QuerySet):
     def live(self):
         """What may still count; not what was given for a job that was edited since."""
-        return self.filter(until__gt=Now(), revision=F("job__revision")).select_related("by")
+        return self.filter(void_at=None, until__gt=Now(), revision=F("job__revision")).select_related("by")
 
     def passing(self, occurrence, starter=None):
         """Leave that lets a job pass `occurrence`; not for what its giver starts, nor once the job was edited."""
-        mine = self.filter(freeze=occurrence.freeze, until=occurrence.ends, revision=F("job__revision"))
+        mine = self.filter(freeze=occurrence.freeze, until=occurrence.ends, revision=F("job__revision"), void_at=None)
         return mine.exclude(by=starter) if starter else mine
 
     def give(self, job, by, occurrence, reason):
@@ -282,13 +282,26 @@ class LeaveQuerySet(models.QuerySet):
             now = job.lock()
             if now.revision != job.revision or now.status == Job.Status.WITHDRAWN:
                 raise JobMoved(_("This job was edited or withdrawn meanwhile."))
-            facts = {"freeze": occurrence.freeze, "until": occurrence.ends, "revision": job.revision}
+            facts = {"freeze": occurrence.freeze, "until": occurrence.ends, "revision": job.revision, "void_at": None}
             words = {"reason": reason, "requester_id": job.requester_id}
             leave, is_new = self.get_or_create(job=job, by=by, **facts, defaults=words)
             if not is_new:
                 raise JobMoved(_("You have given this leave already."))
             job.record(Event.Verb.LEAVE, by, reason, freeze=str(occurrence.in_words))
         return leave
+
+    def lapse(self, job):
+        """Makes void what was given for `job` by who may no longer approve it."""
+        live = list(self.live().filter(job=job))
+        allowed = set(job.approvers().values_list("pk", flat=True)) if live else set()
+        gone = [leave for leave in live if leave.by_id not in allowed]
+        if not gone:
+            return
+        with transaction.atomic():
+            job.lock()
+            if self.filter(pk__in=[leave.pk for leave in gone], void_at=None).update(void_at=Now()):
+                names = sorted({str(leave.by) for leave in gone})
+                job.record(Event.Verb.LAPSED, None, leave=True, approvers=names)
 
 
 class Leave(models.Model):
@@ -305,6 +318,7 @@ class Leave(models.Model):
     )
     reason = models.TextField(_("why"), max_length=2000)
     at = models.DateTimeField(_("when"), db_default=Now())
+    void_at = models.DateTimeField(_("void since"), null=True)
 
     objects = LeaveQuerySet.as_manager()
 
@@ -314,7 +328,9 @@ class Leave(models.Model):
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["job", "freeze", "until", "revision", "by"], name="one_leave_per_person_and_occurrence"
+                fields=["job", "freeze", "until", "revision", "by"],
+                condition=Q(void_at=None),
+                name="one_leave_per_person_and_occurrence",
             ),
             models.CheckConstraint(condition=~Q(reason=""), name="leave_has_a_reason"),
             models.CheckConstraint(condition=~Q(by=F("requester")), name="leave_not_by_requester"),

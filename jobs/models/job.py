@@ -188,7 +188,8 @@ class Job(models.Model):
         self.refresh_from_db()
 
     def lapse(self):
-        """Makes the approvals void once somebody who gave one may no longer approve; not when a stage has begun."""
+        """Makes void what was given by who may no longer approve: leave, and all approvals until a stage has begun."""
+        self.leaves.lapse(self)
         if not (self.is_before_first_stage and self.approvals_now):
             return
         allowed = set(self.approvers().values_list("pk", flat=True))

@@ -73,7 +73,9 @@ def _sentence(event, number):
         Verb.EDITED: _edited(event, number),
         Verb.WITHDRAWN: _("{who} withdrew the job"),
         Verb.APPROVED: _approved(event),
-        Verb.LAPSED: _("The approvals are void: {approvers} may no longer approve"),
+        Verb.LAPSED: _("The leave is void: {approvers} may no longer give it")
+        if event.detail.get("leave")
+        else _("The approvals are void: {approvers} may no longer approve"),
         Verb.BREAK_GLASS: _broke_glass(event),
         Verb.ACKNOWLEDGED: _("{who} acknowledged the break-glass"),
         Verb.STARTED: _started(event, number),

@@ -85,3 +85,31 @@ def test_a_withdrawn_job_gets_none(as_user, approver, requester, job, leave):
     said = words(as_user(approver).post(page("give_leave", job), leave, follow=True))
     assert "edited or withdrawn meanwhile" in said
     assert not Leave.objects.exists()
+
+
+@pytest.mark.parametrize("way", ["role", "inactive", "ops"])
+def test_it_is_void_once_its_giver_may_no_longer_approve(as_user, approver, publisher, job, freeze, way):
+    Leave.objects.give(job, approver, occurrence_of(freeze), "a hole in the wall")
+    if way == "role":
+        Membership.objects.filter(user=approver).delete()
+    else:
+        approver.is_active, approver.is_superuser = way != "inactive", way == "ops"
+        approver.save()
+    said = words(as_user(publisher).get(page("job", job)))
+    assert "The leave is void: approver may no longer give it" in said
+    assert "approver gave leave until" not in said
+    assert Freeze.objects.holding(job, publisher)
+    assert Leave.objects.get().void_at
+
+
+def test_who_may_approve_again_can_give_it_anew(approver, payment, job, freeze):
+    Leave.objects.give(job, approver, occurrence_of(freeze), "a hole in the wall")
+    membership = Membership.objects.get(user=approver)
+    membership.delete()
+    job.lapse()
+    job.lapse()
+    assert job.events.filter(verb="lapsed", detail__leave=True).count() == 1
+    Membership.objects.create(user=approver, business=payment, role=Role.APPROVER)
+    job.refresh_from_db()
+    Leave.objects.give(job, approver, occurrence_of(freeze), "still there")
+    assert Leave.objects.live().get().reason == "still there"
