@@ -6,7 +6,7 @@ from django.views.decorators.http import require_GET
 
 from jobs.models import Business, Job, Listing, Machine
 from jobs.rights import Right
-from jobs.views import named_business, page_of
+from jobs.views.job_list import named_business, page_of
 from releases.models import MachineRun
 from releases.models.run import with_versions
 

@@ -1,0 +1,81 @@
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.http import require_http_methods
+
+from jobs.access import get_job
+from jobs.forms import JobForm
+from jobs.machine_list import MachineList, lean
+from jobs.models import Business, Freeze
+from jobs.rights import Right
+from jobs.views.job_list import named_business
+from jobs.views.steps import take_step
+
+
+@gzip_page
+@login_required
+@require_http_methods(["GET", "POST"])
+def new_job(request):
+    businesses = Business.objects.where(request.user, Right.CREATE)
+    if not businesses:
+        raise PermissionDenied(_("You lack the right to create a job for any business."))
+    business = _chosen_business(request, businesses)
+    business.refresh_machines()
+    form = JobForm(_posted(request), user=request.user, business=business)
+    if _is_sent(request) and form.is_valid():
+        form.instance.ask(request.user, form.cleaned_data["machines"])
+        return redirect("job", form.instance.pk)
+    return _job_form(request, form, business)
+
+
+@gzip_page
+@login_required
+@require_http_methods(["GET", "POST"])
+def edit_job(request, job_id):
+    job = get_job(request.user, job_id, Right.EDIT)
+    if not job.is_before_first_stage:
+        messages.error(request, _("A stage has begun: this job can no longer be edited."))
+        return redirect("job", job.pk)
+    job.business.refresh_machines()
+    form = JobForm(_posted(request), user=request.user, business=job.business, instance=job)
+    if _is_sent(request) and form.is_valid():
+        saved = _("Saved. It needs approval again.") if job.business.approvers_needed else _("Saved.")
+        return take_step(request, job, saved, job.edit, form.cleaned_data["machines"])
+    return _job_form(request, form, job.business)
+
+
+def _chosen_business(request, businesses):
+    chosen = request.POST.get("business") or request.GET.get("business")
+    business = named_business(businesses, chosen) if chosen else businesses[0]
+    if business is None:
+        raise Http404
+    return business
+
+
+def _posted(request):
+    return request.POST if request.method == "POST" else None
+
+
+def _is_sent(request):
+    """Whether the form is to be taken; a page without scripts may only ask for another page of its list."""
+    return request.method == "POST" and "list" not in request.POST
+
+
+def _job_form(request, form, business):
+    if "list" in request.POST:
+        form.errors.clear()
+    listed = MachineList(
+        machines=lean(form.fields["machines"].queryset),
+        chosen={"machines": form["machines"].value()},
+        asked_page=request.POST.get("list"),
+    )
+    freezes = Freeze.objects.windows().of(business).ahead()
+    context = {"form": form, "business": business, "list": listed, "freezes": freezes}
+    approvers = business.members_with(Right.APPROVE).exclude(pk=request.user.pk)
+    if form.instance.pk:
+        approvers = form.instance.approvers().exclude(pk=request.user.pk)
+    return render(request, "jobs/job_form.html", context | {"approvers": approvers})

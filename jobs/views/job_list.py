@@ -1,0 +1,44 @@
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
+from django.http import Http404
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from jobs.models import Business, Job
+from jobs.rights import Right
+
+JOBS_PER_PAGE = 50
+
+
+@login_required
+@require_GET
+def job_list(request):
+    jobs = Job.objects.seen_by(request.user).select_related("business", "requester")
+    businesses = Business.objects.where(request.user, Right.VIEW)
+    business = named_business(businesses, request.GET.get("business"))
+    if business:
+        jobs = jobs.filter(business=business)
+    if (status := request.GET.get("status", "")) in Job.Status:
+        jobs = jobs.filter(status=status)
+    context = {
+        "businesses": businesses,
+        "business": business,
+        "status": status,
+        "statuses": Job.Status,
+        "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
+        "page": page_of(request, jobs, JOBS_PER_PAGE),
+    }
+    return render(request, "jobs/job_list.html", context)
+
+
+def page_of(request, rows, size):
+    """The page that `?page=` names; 404 for one that is not there."""
+    try:
+        return Paginator(rows, size).page(request.GET.get("page", 1))
+    except (EmptyPage, PageNotAnInteger) as error:
+        raise Http404 from error
+
+
+def named_business(businesses, name):
+    """The one of `businesses` with this id or short name; compared here, for no database is asked for just any text."""
+    return next((business for business in businesses if name in (str(business.pk), business.slug)), None)
