@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 
 import asyncssh
@@ -52,6 +53,9 @@ def at_home(settings, fleet, folder):
 @pytest.fixture
 def agent(settings, tmp_path):
     """A real agent that holds the keys of both businesses; its socket is known, and used when SSH_AGENT says so."""
+    if not shutil.which("ssh-agent"):
+        reason = "There is no ssh-agent: apt-get install openssh-client"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     path = str(tmp_path / "agent")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
         try:
