@@ -2,7 +2,7 @@
 
 import time
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 def wait_until(condition, patience=PATIENCE, every=0.01):

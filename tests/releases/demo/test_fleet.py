@@ -10,6 +10,7 @@ import asyncssh
 import pytest
 
 from releases.demo.fleet import ADDRESS, USER, Fleet, running_fleet
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def connect(fleet, hostname="web-01", **options):
 def run(fleet, command, hostname="web-01", **options):
     async def run():
         async with connect(fleet, hostname) as connection:
-            return await asyncio.wait_for(connection.run(command, **options), 20)
+            return await asyncio.wait_for(connection.run(command, **options), PATIENCE)
 
     return asyncio.run(run())
 
@@ -59,7 +60,7 @@ def test_a_signal_is_passed_on(fleet):
             )
             await process.stdout.readline()
             process.send_signal("TERM")
-            return await asyncio.wait_for(process.wait(), 20)
+            return await asyncio.wait_for(process.wait(), PATIENCE)
 
     result = asyncio.run(interrupted())
     assert (result.stdout, result.exit_status) == ("got it\n", 3)
@@ -80,7 +81,7 @@ def test_an_input_arrives_whole_whatever_is_left_of_it_when_a_slow_reader_goes_o
 
     async def all_counted(sizes):
         async with connect(fleet) as connection:
-            return await asyncio.wait_for(asyncio.gather(*(counted(connection, size) for size in sizes)), 20)
+            return await asyncio.wait_for(asyncio.gather(*(counted(connection, size) for size in sizes)), PATIENCE)
 
     sizes = list(range(250_000, 1_000_000, 15_000))
     assert asyncio.run(all_counted(sizes)) == sizes
@@ -95,7 +96,7 @@ def test_the_end_of_a_connection_ends_the_input_of_its_command(fleet, tmp_path):
         while not (tmp_path / "over").exists():
             await asyncio.sleep(0.02)
 
-    asyncio.run(asyncio.wait_for(left(), 20))
+    asyncio.run(asyncio.wait_for(left(), PATIENCE))
 
 
 @pytest.mark.parametrize(
@@ -193,4 +194,4 @@ def test_as_a_process_it_says_when_it_is_ready_and_ends_with_its_parent(process,
         process.send_signal(number)
     else:
         process.stdin.close()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=PATIENCE) == 0

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from releases.executors import remote_shell
+from tests.waiting import PATIENCE
 
 SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
 
@@ -44,7 +45,7 @@ def test_the_end_of_its_input_ends_the_script(begin):
         process.stdin.flush()
         assert process.stdout.readline() == b"begun\n"
         process.stdin.close()
-        assert process.wait(timeout=20) == 128 + 15
+        assert process.wait(timeout=PATIENCE) == 128 + 15
         assert process.stdout.read() == b""
 
 
@@ -54,7 +55,7 @@ def test_half_a_script_is_not_run(begin, tmp_path, missing):
     with begin(command) as process:
         process.stdin.write(payload[:-missing])
         process.stdin.close()
-        assert process.wait(timeout=20) == 255
+        assert process.wait(timeout=PATIENCE) == 255
     assert not (tmp_path / "ran").exists()
 
 
