@@ -9,13 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parent.parent
 # Nothing of what the tests or the developer have configured
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
-PATIENCE = 60
 
 
 def run_demo(folder, *arguments, patience=PATIENCE, **environment):
