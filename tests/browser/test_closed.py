@@ -1,0 +1,37 @@
+"""The admin and the page of a limit work under the policy that forbids inline scripts and styles."""
+
+import pytest
+
+from tests.browser.browser import NARROW, WIDE
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+def test_the_admin_s_autocomplete_works(browser, client, ops, payment, requester):
+    browser.log_in(client, ops)
+    browser.open(f"/admin/jobs/business/{payment.pk}/change/")
+    browser.one(".field-user .select2-selection").click()
+    browser.wait_for("requester")
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_was_typed_is_sent_again_from_the_page_of_a_limit(
+    browser, client, settings, requester, make_job, width, scheme
+):
+    settings.WRITES_PER_MINUTE = 1
+    job = make_job(approved=False)
+    browser.expected = ["429 (Too Many Requests)"]
+    browser.log_in(client, requester)
+    client.post(f"/jobs/{job.pk}/withdraw/", {"reason": ""})
+    browser.width(width)
+    browser.scheme(scheme)
+    browser.open(f"/jobs/{job.pk}/")
+    browser.open(f"/jobs/{job.pk}/edit/")
+    browser.type("#id_title", "another title")
+    browser.one("main button[type=submit], main button.main").click()
+    browser.wait_for("Nothing was changed")
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    settings.WRITES_PER_MINUTE = 0
+    browser.press("Send it again")
+    browser.wait_for("another title")
