@@ -185,10 +185,11 @@ def left_to_do(job, seen=None):
     if job.is_before_first_stage or not job.is_releasable:
         return []
     busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
-    done = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
+    back = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
+    cared_for = busy | back
     last = {run.machine_id: run for run in MachineRun.objects.in_job(job).latest_per_machine()}
     seen = candidates(ReleaseStage.objects.of(job)[0]) if seen is None else seen
-    left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in busy | done]
+    left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
     for one in left:
         one.last = last.get(one.machine.pk)
     return sorted(left, key=lambda one: not one.went_wrong)

@@ -8,6 +8,17 @@ from django.urls import reverse
 from releases import tokens
 from releases.models import ReleaseStage, Task
 
+# What is no choice of machines, and what every page with such a choice says to it.
+NO_MACHINES = [
+    (None, "Choose at least one machine."),
+    (["x"], "This is not a machine's id"),
+    (["-1"], "This is not a machine's id"),
+    (["9" * 40], "This is not a machine's id"),
+    (["$(reboot)"], "This is not a machine's id"),
+    (["<script>alert(1)</script>"], "This is not a machine's id"),
+    (["1\0"], "This is not a machine's id"),
+]
+
 
 def page(name, job, **where):
     """The address of the page `name` of `job`; a stage page is that of the pre-release unless told."""

@@ -40,6 +40,23 @@ def add_versions(machine_list, business):
     return ""
 
 
+@register.simple_tag
+def tile_attributes(tile, job_address):
+    """What the tag of a tile says. A page may have ten thousand: a template would take a second for them."""
+    title = f"{tile.machine.hostname}: {status_word(tile.status)}"
+    fill = f" fill-{tile.fill}" if tile.fill else ""
+    log = format_html(' href="{}machine-runs/{}/"', job_address, tile.machine_run.pk) if tile.machine_run else ""
+    return format_html(
+        'class="tile {}{}" id="tile-{}"{} title="{}" aria-label="{}"',
+        tile.status,
+        fill,
+        tile.machine.pk,
+        log,
+        title,
+        title,
+    )
+
+
 @register.filter
 def event_tone(event):
     """The state whose icon and colour stand before an event."""

@@ -1,7 +1,6 @@
 """Real workers and real machines: what a fault test breaks."""
 
 import os
-import signal
 from contextlib import ExitStack
 
 import pytest
@@ -123,7 +122,5 @@ def worker(fleet, tmp_path, transactional_db):
 
 
 def _put_down(worker):
-    with worker.process:
-        if worker.is_alive:
-            os.killpg(worker.process.pid, signal.SIGKILL)
+    worker.put_down()
     print(f"--- {worker.log.name}, ended with {worker.process.returncode}\n{worker.output}")

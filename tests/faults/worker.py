@@ -105,6 +105,12 @@ class WorkerProcess:
         """Waits until it has ended; its exit status."""
         return self.process.wait(patience)
 
+    def put_down(self):
+        """Kills it with all that it started, unless it has ended, and waits for its end."""
+        with self.process:
+            if self.is_alive:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
     def _stat(self):
         with open(f"/proc/{self.process.pid}/stat") as stat:
             return stat.read().rpartition(")")[2]

@@ -4,8 +4,24 @@ import contextlib
 
 import pytest
 
+from releases.models import Worker
 from tests.at_work import ScriptedExecutor, Working
 from tests.waiting import wait_until
+
+
+@pytest.fixture
+def worker(db):
+    return Worker.objects.enlist([])
+
+
+@pytest.fixture
+def soaking(payment, job, start, finish, machines):
+    """A job whose next stage waits for the soak time of the first."""
+    payment.soak_minutes = 30
+    payment.save()
+    start(job, machines[:1])
+    finish()
+    return job
 
 
 @pytest.fixture

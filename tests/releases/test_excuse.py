@@ -24,13 +24,6 @@ def excused(job):
     return list(rows.order_by("machine__hostname").values_list("machine__hostname", flat=True))
 
 
-@pytest.fixture
-def worker(db):
-    from releases.models import Worker
-
-    return Worker.objects.enlist([])
-
-
 def test_an_excuse_says_who_when_and_why(job, machines, publisher):
     excuse(job, machines[:2], publisher, "scrapped")
     row = JobMachine.objects.get(job=job, machine=machines[0])

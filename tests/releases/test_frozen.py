@@ -9,18 +9,13 @@ from django.test.utils import CaptureQueriesContext
 
 from jobs.models import Freeze, Leave, Membership
 from jobs.rights import Role
-from releases.models import MachineRun, ReleaseStage, Run, StageMoved, Worker
+from releases.models import MachineRun, ReleaseStage, Run, StageMoved
 from tests.at_work import SUCCEEDED, ScriptedExecutor
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.waiting import wait_until
 from tests.workers import begin, claim, end, state
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def worker():
-    return Worker.objects.enlist([])
 
 
 @pytest.fixture

@@ -9,11 +9,6 @@ from tests.workers import fall_silent
 
 
 @pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
-
-
-@pytest.fixture
 def other(db):
     return Worker.objects.enlist([])
 

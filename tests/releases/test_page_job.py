@@ -127,15 +127,15 @@ def test_its_machines_are_shown_with_their_states(as_user, publisher, job, payme
     assert "2 succeeded 1 unknown 2 waiting 1 gone" in said
 
 
-class TestSoaking:
-    @pytest.fixture
-    def soaking(self, payment, job, start, finish, machines):
-        payment.soak_minutes = 30
-        payment.save()
-        start(job, machines[:1])
-        finish()
-        return job
+def test_a_tile_leads_to_what_ran_last_on_its_machine(as_user, publisher, job, start, machines):
+    last = start(job, machines[:1]).machine_runs.get()
+    shown = as_user(publisher).get(page("job", job)).content.decode()
+    of_pay = {number: re.search(rf'<a [^>]*title="pay-{number}: [^>]*>', shown)[0] for number in (1, 2)}
+    assert f'href="{page("machine_run", job, machine_run_id=last.pk)}"' in of_pay[1]
+    assert "href" not in of_pay[2]
 
+
+class TestSoaking:
     def test_the_next_step_is_told_with_its_time(self, as_user, publisher, soaking):
         response = as_user(publisher).get(page("job", soaking))
         assert "Next: gray release, after the soak time" in words(response)

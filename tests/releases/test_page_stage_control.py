@@ -278,14 +278,6 @@ class TestWaiting:
 
 
 class TestSoaking:
-    @pytest.fixture
-    def soaking(self, payment, job, start, finish, machines):
-        payment.soak_minutes = 30
-        payment.save()
-        start(job, machines[:1])
-        finish()
-        return job
-
     def test_the_next_stage_says_until_when_and_offers_nothing(self, as_user, publisher, soaking):
         response = as_user(publisher).get(page("stage", soaking, kind="gray-release"))
         assert "Pre-release has succeeded and is watched for a while; it opens at" in words(response)

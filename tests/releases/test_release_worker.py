@@ -1,6 +1,5 @@
 """The command. What a worker does is in test_worker.py, how it ends in the midst of work in tests/faults/."""
 
-import os
 import signal
 from contextlib import ExitStack
 
@@ -21,16 +20,10 @@ def worker(tmp_path, transactional_db):
 
         def worker(*arguments):
             started = WorkerProcess(tmp_path / "worker.log", None, arguments, EXECUTOR="dummy")
-            stack.callback(_put_down, started)
+            stack.callback(started.put_down)
             return started
 
         yield worker
-
-
-def _put_down(worker):
-    with worker.process:
-        if worker.is_alive:
-            os.killpg(worker.process.pid, signal.SIGKILL)
 
 
 @pytest.fixture

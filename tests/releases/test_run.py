@@ -2,13 +2,8 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from jobs.models import Event
-from releases.models import MachineRun, ReleaseStage, Run, Worker
+from releases.models import MachineRun, ReleaseStage, Run
 from tests.parallel import at_once
-
-
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
 
 
 def claim(worker):

@@ -17,11 +17,6 @@ from tests.workers import begin, claim, end, state
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
-
-
 def step(name, run, by):
     """A person's step with a run, as a process of its own would take it."""
     return lambda: getattr(Run.objects.get(pk=run.pk), name)(by)

@@ -4,14 +4,9 @@ import pytest
 
 from jobs.models import Event
 from releases.ledger import move_on
-from releases.models import MachineRun, ReleaseStage, Run, RunMoved, Worker
+from releases.models import MachineRun, ReleaseStage, Run, RunMoved
 from tests.parallel import at_once
 from tests.workers import begin, claim, end, state
-
-
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
 
 
 def stage_of(run):

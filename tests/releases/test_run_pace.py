@@ -7,14 +7,8 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from releases.ledger import move_on
-from releases.models import MachineRun, ReleaseStage, Worker
+from releases.models import MachineRun, ReleaseStage
 from tests.workers import begin, claim, end, state
-
-
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
-
 
 # Batches
 

@@ -6,15 +6,10 @@ from deploy_portal.clock import database_now
 from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
 from releases.ledger import move_on
-from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved, Worker
+from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from tests.conftest import list_machines, make_member, rows
 from tests.parallel import at_once
 from tests.workers import begin, end, state
-
-
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
 
 
 def stage_of(job, kind="pre-release"):

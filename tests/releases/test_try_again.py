@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from jobs.models import Job
-from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
+from releases.models import MachinesHeld, ReleaseStage, StageMoved
 from tests.workers import begin, end
 
 
@@ -19,11 +19,6 @@ def to_try_again(job, what, machines):
     ids = stage_of(job).to_try_again(what)
     assert len(ids) == len(set(ids))
     return [machine.hostname for machine in machines if machine.pk in ids]
-
-
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
 
 
 # What to try again

@@ -12,11 +12,6 @@ from tests.parallel import at_once
 from tests.workers import fall_silent
 
 
-@pytest.fixture
-def worker(db):
-    return Worker.objects.enlist([])
-
-
 def hold(worker, begun):
     """Claims all that is due, and begins so many of it."""
     MachineRun.objects.claim(worker, 1000)
