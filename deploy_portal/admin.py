@@ -10,12 +10,14 @@ import django_otp.plugins.otp_totp.admin  # noqa: F401
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.db import DataError, transaction
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import translation
@@ -28,6 +30,10 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from deploy_portal import views
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
+
+ID = re.compile("[0-9]{1,18}")
+# Staff who could give these to somebody could make themselves ops.
+GIVEN_BY_OPS = ["is_superuser", "is_staff", "user_permissions"]
 
 
 def log_in(request, extra_context=None):
@@ -83,7 +89,25 @@ class ReadOnly:
         return False
 
 
-class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin):
+class CarefulAdmin(admin.ModelAdmin):
+    """Answers an address or a form that somebody made up in words, where Django's own breaks."""
+
+    def get_changelist_instance(self, request):
+        try:
+            return super().get_changelist_instance(request)
+        except (DataError, OverflowError, ValueError) as error:  # a NUL, the year 99999
+            raise IncorrectLookupParameters from error
+
+    def get_search_results(self, request, queryset, search_term):
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+
+    def response_action(self, request, queryset):
+        if not all(ID.fullmatch(pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise BadRequest(_("These are no rows of this list."))
+        return super().response_action(request, queryset)
+
+
+class ReadOnlyAdmin(ReadOnly, CarefulAdmin):
     # Counting millions of rows once, for the pages, is enough.
     show_full_result_count = False
 
@@ -148,7 +172,7 @@ class Autocomplete(AutocompleteSelect):
     """Django's own looks a posted value up as it is, and breaks on one that is no id."""
 
     def optgroups(self, name, value, attr=None):
-        return super().optgroups(name, [pk for pk in value if re.fullmatch("[0-9]{1,18}", str(pk))], attr)
+        return super().optgroups(name, [pk for pk in value if ID.fullmatch(str(pk))], attr)
 
 
 class WithAutocomplete:
@@ -161,7 +185,7 @@ class WithAutocomplete:
 
 
 @admin.register(User)
-class UserAdmin(Told, DjangoUserAdmin):
+class UserAdmin(Told, CarefulAdmin, DjangoUserAdmin):
     list_display = ["username", "first_name", "last_name", "email", "is_active", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_superuser", "is_staff"]
     fieldsets = [
@@ -183,6 +207,14 @@ class UserAdmin(Told, DjangoUserAdmin):
     readonly_fields = ["last_login", "date_joined"]
     filter_horizontal = ["user_permissions"]
     actions = ["end_sessions", "reset_second_factor"]
+
+    def get_queryset(self, request):
+        """Staff who are not ops reach nobody who may enter the admin: whose password they set, they would be."""
+        people = super().get_queryset(request)
+        return people if request.user.is_ops else people.filter(is_superuser=False, is_staff=False)
+
+    def get_readonly_fields(self, request, obj=None):
+        return self.readonly_fields if request.user.is_ops else [*self.readonly_fields, *GIVEN_BY_OPS]
 
     def has_delete_permission(self, request, obj=None):
         """History names people, so they are made inactive instead."""

@@ -12,17 +12,23 @@ from django.views.decorators.http import require_GET, require_POST
 from deploy_portal import sessions
 from deploy_portal.forms import UseCodeForm
 
-# Steps that are only posted, and the page that has the button for each.
+# Steps that are only posted, and the page that has the button for each; a login leads on to neither of its own pages.
 BUTTON_ON = {
+    "login": "home",
+    "login_code": "home",
     "approve_job": "job",
     "withdraw_job": "job",
     "skip_stage": "stage",
     "pause_run": "job",
     "resume_run": "job",
     "resolve_machine_run": "machine_run",
+    "resume_world": "stop_world",
+    "acknowledge": "home",
     "logout": "home",
     "sign_out_elsewhere": "account",
 }
+# What of an address such a page has in its own; the others have all of it.
+NAMED_BY = {"job": ["job_id"], "home": []}
 
 
 class LogIn(LoginView):
@@ -37,8 +43,8 @@ class LogIn(LoginView):
         found = _resolved(path)
         if found and found.url_name in BUTTON_ON:
             page = BUTTON_ON[found.url_name]
-            where = {"job_id": found.kwargs["job_id"]} if page == "job" else found.kwargs
-            return reverse(page, kwargs=where)
+            names = NAMED_BY.get(page, found.kwargs)
+            return reverse(page, kwargs={name: found.kwargs[name] for name in names})
         return path
 
     def get_context_data(self, **kwargs):

@@ -10,6 +10,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin import (
+    CarefulAdmin,
     ReadOnlyAdmin,
     ReadOnlyInline,
     Told,
@@ -78,7 +79,7 @@ class MembershipInline(WithAutocomplete, admin.TabularInline):
 
 
 @admin.register(Business)
-class BusinessAdmin(Told, admin.ModelAdmin):
+class BusinessAdmin(Told, CarefulAdmin):
     form = BusinessForm
     inlines = [MembershipInline]
     list_display = ["name", "slug", "source", "live_machines", "last_answer", "synced_at"]
@@ -182,7 +183,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(Told, WithAutocomplete, admin.ModelAdmin):
+class MembershipAdmin(Told, WithAutocomplete, CarefulAdmin):
     """What the inline of a business shows, the other way round: everything that one person may do."""
 
     list_display = ["user", "business", "role"]

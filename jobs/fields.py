@@ -7,6 +7,8 @@ from django.core.exceptions import ValidationError
 from django.forms import ModelMultipleChoiceField, SelectMultiple
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.templatetags.portal import inert
+
 # An id, or a range of ids; a value is some of them with commas between, and may be given more than once.
 IDS = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
 MOST = 50_000
@@ -81,7 +83,8 @@ class MachinesField(ModelMultipleChoiceField):
         found = IDS.fullmatch(word)
         first, last = found and int(found[1]), found and int(found[2] or found[1])
         if not found or last < first:
-            raise ValidationError(self.error_messages["malformed"], code="malformed", params={"value": word[:40]})
+            shown = {"value": inert(word[:40])}
+            raise ValidationError(self.error_messages["malformed"], code="malformed", params=shown)
         if last - first >= room:
             raise ValidationError(self.error_messages["too_many"], code="too_many")
         return range(first, last + 1)

@@ -2,7 +2,7 @@ from django.contrib import admin, messages
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import ReadOnlyInline, Told, status
+from deploy_portal.admin import CarefulAdmin, ReadOnlyInline, Told, status
 from deploy_portal.clock import database_now
 from jobs.freeze_forms import TIMES, EndFreezeForm, FreezeForm
 from jobs.models import Freeze, FreezeMoved, Leave
@@ -31,7 +31,7 @@ class LeaveInline(ReadOnlyInline):
 
 
 @admin.register(Freeze)
-class FreezeAdmin(Told, admin.ModelAdmin):
+class FreezeAdmin(Told, CarefulAdmin):
     """Kept by ops. One that has begun is history: it can be ended, but neither changed nor deleted."""
 
     form = FreezeForm
@@ -44,6 +44,10 @@ class FreezeAdmin(Told, admin.ModelAdmin):
 
     def get_queryset(self, request):
         return super().get_queryset(request).annotate(clock=Now())
+
+    def get_changeform_initial_data(self, request):
+        """Nothing from the address: Django's own breaks on a time that is none."""
+        return {}
 
     def has_change_permission(self, request, obj=None):
         """A stop has a switch of its own, and what is over stays as it was."""

@@ -6,7 +6,7 @@ from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import ReadOnlyAdmin, ReadOnlyInline, Told, link, link_to_list, status
+from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Told, link, link_to_list, status
 from deploy_portal.templatetags.portal import inert
 from jobs.admin import NumberedAdmin
 from releases.models import MachineRun, ReleaseStage, Run, Task, TaskVersion, Worker
@@ -97,7 +97,7 @@ class VersionInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(Told, admin.ModelAdmin):
+class TaskAdmin(Told, CarefulAdmin):
     form = TaskForm
     inlines = [VersionInline]
     list_display = ["name", "of_business", "action", "newest", "author", "written", "in_use"]

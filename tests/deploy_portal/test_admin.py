@@ -81,6 +81,70 @@ def test_staff_who_may_only_look_see_every_page_without_a_form(as_user, everythi
         assert 'name="_save"' not in response.text, model
 
 
+@pytest.fixture
+def helpdesk(as_user):
+    """Staff who were given everything that one can do with people, but are not ops."""
+    staff = make_user("helpdesk", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__endswith="_user"))
+    return as_user(staff)
+
+
+def test_staff_make_nobody_ops(helpdesk, requester):
+    page = address(User, "change", requester.pk)
+    assert 'name="username"' in helpdesk.get(page).text
+    told = {"username": "requester", "email": "a@example.com", "is_active": "on"}
+    more = {"is_superuser": "on", "is_staff": "on", "user_permissions": [Permission.objects.first().pk]}
+    assert helpdesk.post(page, told | more).status_code == 302
+    requester.refresh_from_db()
+    assert (requester.email, requester.is_superuser, requester.is_staff) == ("a@example.com", False, False)
+    assert not requester.user_permissions.exists()
+
+
+@pytest.mark.parametrize("page", ["change", "password"])
+def test_staff_do_not_touch_who_may_enter_the_admin(helpdesk, ops, page):
+    where = f"/admin/deploy_portal/user/{ops.pk}/{page}/"
+    answer = helpdesk.post(where, {"password1": "a-new-Passw0rd", "password2": "a-new-Passw0rd", "username": "mine"})
+    assert answer.status_code in {302, 404}
+    assert User.objects.get(pk=ops.pk).password == ops.password
+    assert User.objects.get(pk=ops.pk).username == "ops"
+
+
+@pytest.mark.parametrize("action", ["end_sessions", "reset_second_factor"])
+def test_staff_end_no_session_of_ops(helpdesk, ops, action):
+    helpdesk.post(address(User, "changelist"), {"action": action, "_selected_action": [ops.pk]})
+    assert User.objects.get(pk=ops.pk).session_epoch == ops.session_epoch
+
+
+NONSENSE = [{"q": "\0"}, {"id__in": "x"}, {"site": "\0"}]
+YEARS = ["99999", "0", "9" * 30]
+NONSENSE += [{f"{name}__year": year} for name in ("at", "created_at", "started_at") for year in YEARS]
+NONSENSE += [{f"{name}__exact": "\0"} for name in ("verb", "status", "role", "kind", "action")]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_list_that_is_asked_for_nonsense_is_no_error_of_the_server(as_user, ops, everything, model):
+    client = as_user(ops)
+    for query in NONSENSE:
+        assert client.get(address(model, "changelist"), query).status_code in {200, 302, 400}, query
+
+
+@pytest.mark.parametrize("model", [User, Business, Event, AccessAttempt])
+@pytest.mark.parametrize("pk", ["x", "\0", "1,2", "9" * 30])
+def test_an_action_on_what_is_no_row_is_refused(as_user, ops, everything, model, pk):
+    action = {User: "end_sessions", Business: "ask_now", Event: "export", AccessAttempt: "unlock"}[model]
+    answer = as_user(ops).post(address(model, "changelist"), {"action": action, "_selected_action": [pk]})
+    assert answer.status_code == 400
+
+
+def test_what_an_address_fills_in_is_no_error_of_the_server(as_user, ops):
+    client = as_user(ops)
+    for model in ADDABLE:
+        nonsense = {"starts_at": "x", "weekdays": "x", "business": "x", "user": "x", "name": "\0"}
+        assert client.get(address(model, "add"), nonsense).status_code == 200
+    term = {"app_label": "jobs", "model_name": "membership", "field_name": "user", "term": "\0"}
+    assert client.get("/admin/autocomplete/", term).status_code == 200
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_shows_the_list_and_the_page_of_each_model(as_user, ops, everything, model):
     client = as_user(ops)

@@ -157,3 +157,22 @@ def test_the_portal_says_that_its_database_is_away(client, db, monkeypatch):
 
 def test_health_is_not_for_writing(client, db):
     assert client.post("/health/").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("sent", "page"),
+    [
+        ("/jobs/7/approve/", "/jobs/7/"),
+        ("/jobs/7/stages/release/skip/", "/jobs/7/stages/release/"),
+        ("/notices/3/acknowledge/", "/"),
+        ("/stop/end/", "/stop/"),
+        ("/login/code/", "/"),
+    ],
+)
+def test_whose_session_ended_before_a_step_goes_to_the_page_with_its_button(client, person, sent, page):
+    assert try_login(client, password=PASSWORD, query_params={"next": sent}).url == page
+
+
+@pytest.mark.parametrize("page", ["/login/", "/login/code/"])
+def test_who_is_logged_in_is_not_sent_in_a_circle(as_user, person, page):
+    assert as_user(person).get(page, {"next": page}).url == "/"
