@@ -27,9 +27,9 @@ from django.utils.translation import ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from deploy_portal import views
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
+from deploy_portal.views.login import log_out
 
 ID = re.compile("[0-9]{1,18}")
 # Staff who could give these to somebody could make themselves ops.
@@ -48,7 +48,7 @@ def log_in(request, extra_context=None):
 admin.site.site_title = "Deploy Portal"
 admin.site.index_title = _("Admin")
 admin.site.login = log_in
-admin.site.logout = views.log_out
+admin.site.logout = log_out
 apps.get_app_config("axes").verbose_name = _("Failed logins")
 # Importing their admin modules has registered these: groups are not used, attempts get a page of their own below,
 # and the secret of a second factor is its person's alone.

@@ -13,7 +13,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 from requests import RequestException
 
-from deploy_portal import views
+from deploy_portal.views.login import let_in
 
 log = logging.getLogger(__name__)
 # What an answer of the provider that is none can end in, two first logins of one person at once, and a refusal.
@@ -77,7 +77,7 @@ class Callback(OIDCAuthenticationCallbackView):
 
     def login_success(self):
         page = self.request.session.get("oidc_login_next") or resolve_url(settings.LOGIN_REDIRECT_URL)
-        return views.let_in(self.request, self.user, page) or super().login_success()
+        return let_in(self.request, self.user, page) or super().login_success()
 
 
 urlpatterns = [

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal import elsewhere, env
+from deploy_portal import env, other_logins
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.env.read_env(BASE_DIR / ".env")
@@ -116,7 +116,7 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 WRITES_PER_MINUTE = env.number("WRITES_PER_MINUTE", 60, most=10_000)
 LOGINS_PER_MINUTE = env.number("LOGINS_PER_MINUTE", 60, most=10_000)
 AXES_FAILURE_LIMIT = 5
-AXES_USERNAME_CALLABLE = "deploy_portal.views.login_name"
+AXES_USERNAME_CALLABLE = "deploy_portal.views.login.login_name"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
@@ -157,9 +157,9 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 25_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 
 # Logins that are kept elsewhere (docs/operations.md, "Logins")
-ELSEWHERE = elsewhere.ldap() | elsewhere.oidc(allow_http=not SECURE)
-globals().update(ELSEWHERE)
-AUTHENTICATION_BACKENDS += elsewhere.backends(ELSEWHERE)
+OTHER_LOGINS = other_logins.ldap() | other_logins.oidc(allow_http=not SECURE)
+globals().update(OTHER_LOGINS)
+AUTHENTICATION_BACKENDS += other_logins.backends(OTHER_LOGINS)
 
 # Mail: approvers are told of a break-glass; a server that does not answer must not hold up the start
 globals().update(env.mail("EMAIL_URL", "dummymail://"))

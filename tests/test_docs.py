@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = "".join((ROOT / "deploy_portal" / name).read_text() for name in ("settings.py", "elsewhere.py"))
+SETTINGS = "".join((ROOT / "deploy_portal" / name).read_text() for name in ("settings.py", "other_logins.py"))
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 READERS = r"env\.(?:text|flag|choices?|number|words|secret|time_zone|database|mail)|_required|_address"

@@ -5,7 +5,7 @@ from axes.models import AccessAttempt
 from django.test import Client
 from django.urls import include, path
 
-from deploy_portal import elsewhere, urls
+from deploy_portal import other_logins, urls
 from deploy_portal.models import User
 from tests.conftest import PASSWORD, make_user
 from tests.oidc_provider import CLIENT, OTHER_KEY, Provider
@@ -32,10 +32,13 @@ def portal(provider, settings, monkeypatch, db):
     """The portal as it is with the provider's variables set."""
     for name, value in provider.variables().items():
         monkeypatch.setenv(name, value)
-    settings.ELSEWHERE = elsewhere.oidc(allow_http=True)
-    for name, value in settings.ELSEWHERE.items():
+    settings.OTHER_LOGINS = other_logins.oidc(allow_http=True)
+    for name, value in settings.OTHER_LOGINS.items():
         setattr(settings, name, value)
-    settings.AUTHENTICATION_BACKENDS = [*settings.AUTHENTICATION_BACKENDS, *elsewhere.backends(settings.ELSEWHERE)]
+    settings.AUTHENTICATION_BACKENDS = [
+        *settings.AUTHENTICATION_BACKENDS,
+        *other_logins.backends(settings.OTHER_LOGINS),
+    ]
     settings.ROOT_URLCONF = Addresses
 
 

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from deploy_portal import elsewhere
+from deploy_portal import other_logins
 from deploy_portal.models import User
 from tests.conftest import make_user
 
@@ -53,8 +53,8 @@ def refused(read, *args):
 def test_both_are_off_unless_told(monkeypatch):
     for name in LDAP | OIDC:
         monkeypatch.delenv(name, raising=False)
-    assert elsewhere.ldap() == elsewhere.oidc(False) == {}
-    assert elsewhere.backends({}) == []
+    assert other_logins.ldap() == other_logins.oidc(False) == {}
+    assert other_logins.backends({}) == []
 
 
 class TestWithoutThePackage:
@@ -65,12 +65,12 @@ class TestWithoutThePackage:
 
     def test_ldap_names_what_to_install(self, setting):
         setting(**LDAP)
-        assert "LDAP_SERVER needs a package: pip install 'django-auth-ldap>=5.4,<6'" in refused(elsewhere.ldap)
+        assert "LDAP_SERVER needs a package: pip install 'django-auth-ldap>=5.4,<6'" in refused(other_logins.ldap)
 
     def test_oidc_names_what_to_install(self, setting):
         setting(**OIDC)
         assert "OIDC_CLIENT_ID needs a package: pip install 'mozilla-django-oidc>=5,<6'" in refused(
-            elsewhere.oidc, False
+            other_logins.oidc, False
         )
 
 
@@ -78,7 +78,7 @@ class TestWithoutThePackage:
 class TestLdap:
     def test_is_set_up_safely(self, setting):
         setting(**LDAP, LDAP_BIND_DN="cn=portal", LDAP_BIND_PASSWORD="secret")
-        made = elsewhere.ldap()
+        made = other_logins.ldap()
         assert made["AUTH_LDAP_SERVER_URI"] == "ldaps://ldap.example"
         assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_REQUIRE_CERT"] == "DEMAND"
         assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_CACERTFILE"] == "/etc/ssl/certs/ca-certificates.crt"
@@ -86,13 +86,13 @@ class TestLdap:
         assert (made["AUTH_LDAP_BIND_DN"], made["AUTH_LDAP_BIND_PASSWORD"]) == ("cn=portal", "secret")
         assert made["AUTH_LDAP_USER_SEARCH"].args == ("ou=people,dc=example", "SCOPE_SUBTREE", "(uid=%(user)s)")
         assert made["AUTH_LDAP_NO_NEW_USERS"] is True
-        assert elsewhere.backends(made) == ["deploy_portal.ldap_login.LdapBackend"]
+        assert other_logins.backends(made) == ["deploy_portal.ldap_login.LdapBackend"]
 
     def test_a_plain_address_speaks_tls_unless_it_is_allowed_not_to(self, setting):
         setting(**LDAP | {"LDAP_SERVER": "ldap://ldap.example"})
-        assert elsewhere.ldap()["AUTH_LDAP_START_TLS"] is True
+        assert other_logins.ldap()["AUTH_LDAP_START_TLS"] is True
         setting(LDAP_ALLOW_PLAINTEXT="1")
-        assert elsewhere.ldap()["AUTH_LDAP_START_TLS"] is False
+        assert other_logins.ldap()["AUTH_LDAP_START_TLS"] is False
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -107,7 +107,7 @@ class TestLdap:
     )
     def test_what_cannot_be_meant_is_an_error_that_names_its_variable(self, setting, name, value):
         setting(**LDAP | {name: value})
-        assert name in refused(elsewhere.ldap)
+        assert name in refused(other_logins.ldap)
 
     def test_who_is_made_inactive_is_out_at_once(self, db):
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
@@ -121,31 +121,31 @@ class TestLdap:
 class TestOidc:
     def test_is_set_up_safely(self, setting):
         setting(**OIDC)
-        made = elsewhere.oidc(False)
+        made = other_logins.oidc(False)
         assert made["OIDC_USE_PKCE"] is True
         assert made["OIDC_CREATE_USER"] is False
         assert made["OIDC_RP_SIGN_ALGO"] == "RS256"
-        assert elsewhere.backends(made) == ["deploy_portal.oidc_login.OidcBackend"]
+        assert other_logins.backends(made) == ["deploy_portal.oidc_login.OidcBackend"]
 
     def test_the_secret_may_come_from_a_file(self, setting, tmp_path):
         (tmp_path / "secret").write_text("from a file\n")
         setting(**OIDC | {"OIDC_CLIENT_SECRET": "", "OIDC_CLIENT_SECRET_FILE": str(tmp_path / "secret")})
-        assert elsewhere.oidc(False)["OIDC_RP_CLIENT_SECRET"] == "from a file"
+        assert other_logins.oidc(False)["OIDC_RP_CLIENT_SECRET"] == "from a file"
 
     @pytest.mark.parametrize("name", ["OIDC_CLIENT_SECRET", "OIDC_ISSUER", *ENDPOINTS])
     def test_what_is_missing_is_named(self, setting, name):
         setting(**OIDC | {name: ""})
-        assert name in refused(elsewhere.oidc, False)
+        assert name in refused(other_logins.oidc, False)
 
     @pytest.mark.parametrize(
         ("name", "value"), [("OIDC_SIGN_ALGORITHM", "none"), ("OIDC_SIGN_ALGORITHM", "HS256")], ids=str
     )
     def test_a_signature_that_proves_nothing_is_refused(self, setting, name, value):
         setting(**OIDC | {name: value})
-        assert name in refused(elsewhere.oidc, False)
+        assert name in refused(other_logins.oidc, False)
 
     @pytest.mark.parametrize("name", ENDPOINTS)
     @pytest.mark.parametrize("value", ["http://login.example/x", "login.example", "javascript:alert(1)"])
     def test_an_address_without_tls_is_refused(self, setting, name, value):
         setting(**OIDC | {name: value})
-        assert name in refused(elsewhere.oidc, False)
+        assert name in refused(other_logins.oidc, False)

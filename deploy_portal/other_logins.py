@@ -68,7 +68,7 @@ def oidc(allow_http):
         "OIDC_MAX_STATES": 3,  # each is kept in the session cookie
         "LOGIN_REDIRECT_URL_FAILURE": "/login/?refused=1",
         # A try that the provider refused has no name; counted for none, it would lock out all who share an address.
-        "AXES_WHITELIST_CALLABLE": "deploy_portal.views.is_back_from_provider",
+        "AXES_WHITELIST_CALLABLE": "deploy_portal.views.login.is_back_from_provider",
     }
 
 

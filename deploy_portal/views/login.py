@@ -2,12 +2,10 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
-from django.db import Error, connection
-from django.http import JsonResponse
 from django.shortcuts import redirect
 from django.urls import Resolver404, resolve, reverse
 from django.utils.http import urlencode
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST
 
 from deploy_portal import sessions
 from deploy_portal.forms import UseCodeForm
@@ -53,7 +51,7 @@ class LogIn(LoginView):
             next_name=_name_of(self.get_redirect_url()),
             ended=self.request.GET.get("ended"),
             is_refused="refused" in self.request.GET,
-            has_provider="OIDC_RP_CLIENT_ID" in settings.ELSEWHERE,
+            has_provider="OIDC_RP_CLIENT_ID" in settings.OTHER_LOGINS,
             **kwargs,
         )
 
@@ -111,18 +109,6 @@ def is_back_from_provider(request, credentials=None):
 def log_out(request):
     logout(request)
     return redirect("login")
-
-
-@require_GET
-def health(request):
-    """For load balancers: 200 when this process can answer from the database, else 503."""
-    try:
-        connection.ensure_connection()
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except Error:
-        return JsonResponse({"database": "away"}, status=503)
-    return JsonResponse({"database": "ok"})
 
 
 def _name_of(path):
