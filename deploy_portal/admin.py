@@ -45,10 +45,16 @@ def log_in(request, extra_context=None):
     return redirect("admin:index")
 
 
+def change_password(request, extra_context=None):
+    """The portal has one page for this too: it counts wrong passwords and tells it as an event."""
+    return redirect("change_password")
+
+
 admin.site.site_title = "Deploy Portal"
 admin.site.index_title = _("Admin")
 admin.site.login = log_in
 admin.site.logout = log_out
+admin.site.password_change = change_password
 apps.get_app_config("axes").verbose_name = _("Failed logins")
 # Importing their admin modules has registered these: groups are not used, attempts get a page of their own below,
 # and the secret of a second factor is its person's alone.

@@ -1,8 +1,9 @@
+import codecs
 import logging
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -45,6 +46,18 @@ def closed_headers(get_response):
         for name, value in CLOSED.items():
             response.headers.setdefault(name, value)
         return response
+
+    return middleware
+
+
+def forms_in_utf8(get_response):
+    """Refuses a form in another encoding. Django would too, but its page that says so reads the form again: a 500."""
+
+    def middleware(request):
+        if request.encoding and codecs.lookup(request.encoding).name != "utf-8":
+            return HttpResponseBadRequest(_("Send forms in UTF-8."), content_type="text/plain; charset=utf-8")
+        request.encoding = "utf-8"  # not "utf8" or "UTF_8", which Django would refuse
+        return get_response(request)
 
     return middleware
 

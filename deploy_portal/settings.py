@@ -56,6 +56,7 @@ MIDDLEWARE = [
     "deploy_portal.middleware.bounded_session",
     "deploy_portal.middleware.aged_session",
     "django.middleware.locale.LocaleMiddleware",
+    "deploy_portal.middleware.forms_in_utf8",
     "django.middleware.common.CommonMiddleware",
     "deploy_portal.middleware.busy_database",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -34,6 +34,20 @@ def odd_pages(settings):
     settings.ROOT_URLCONF = __name__
 
 
+@pytest.mark.parametrize("page", ["/login/", "/jobs/new/", "/i18n/setlang/", "/nowhere/"])
+@pytest.mark.parametrize("charset", ["utf-16", "latin-1", "utf-7"])
+def test_a_form_in_another_encoding_is_refused_in_words(client, db, page, charset):
+    form = f"application/x-www-form-urlencoded; charset={charset}"
+    response = client.post(page, "username=a", content_type=form)
+    assert (response.status_code, response.text) == (400, "Send forms in UTF-8.")
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "utf8", "UTF_8"])
+def test_utf_8_by_whatever_name_is_taken(client, db, charset):
+    form = f"application/x-www-form-urlencoded; charset={charset}"
+    assert "This field is required." in client.post("/login/", "username=中", content_type=form).text
+
+
 @pytest.mark.parametrize("how", ["operational", "interface"])
 def test_a_database_that_is_away_is_a_503_with_words_and_when_to_come_back(client, odd_pages, how):
     response = client.get("/lose/", {"how": how})
