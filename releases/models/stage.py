@@ -211,13 +211,8 @@ class ReleaseStage(StageMachines, models.Model):
             )
             self.machines.set([machine.pk for machine in machines])
             versions = {machine.pk: (before[machine.pk] or "", self.job.version) for machine in machines}
-            pace = self._pace() | {
-                "batch_size": share_of(len(versions), self.batch_size),
-                "failure_budget": share_of(len(versions), self.failure_budget),
-                "retry_of": self._tried_before(),
-            }
             chosen = facts | self._departures(machines) | self._accept_moves(moved)
-            pace["remark"] = self.remark
+            pace = self._pace_of(len(versions)) | {"retry_of": self._tried_before(), "remark": self.remark}
             return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, waiting, **pace)
 
         return self._once(submit_key, release)
@@ -359,6 +354,11 @@ class ReleaseStage(StageMachines, models.Model):
         """How the publisher wants the machines to follow each other."""
         names = ("batch_size", "canary", "batch_pause", "failure_budget")
         return {name: getattr(self, name) for name in names}
+
+    def _pace_of(self, total):
+        """The same for a run on `total` machines: of a share it becomes a number."""
+        shares = {name: share_of(total, getattr(self, name)) for name in ("batch_size", "failure_budget")}
+        return self._pace() | shares
 
     def _tried_before(self):
         """The first run here that had some of the machines chosen now, which a new one tries again."""
