@@ -409,7 +409,7 @@ def test_a_session_that_waited_in_vain_has_run_nothing(during, warm, ordered, fl
 def test_a_session_waits_for_its_script_longer_than_the_script_may_take(during, warm, ordered):
     async def slowly():
         await ordered("echo").by(warm)
-        waiting = Waiting(warm, ordered("sleep 0.1; echo done", timeout=1))
+        waiting = Waiting(warm, ordered("echo done", timeout=1))
         await waiting.asked.wait()
         await asyncio.sleep(1.2)  # the timeout of a script begins when it is sent
         waiting.go_on.set()

@@ -190,6 +190,14 @@ async def _struck(ssh, execution, fleet):
     return await task
 
 
+def _and_then(method, call):
+    def both(self):
+        method(self)
+        call()
+
+    return both
+
+
 async def _cancelled(ssh, execution, before_cancel=lambda: None):
     task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
     await execution.says(b"ready")
@@ -220,12 +228,14 @@ def test_cancelling_on_a_frozen_machine_is_not_confirmed(ssh, ordered, fleet, mo
     assert "may still be running" in outcome.reason
 
 
-def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, running, gone):
+def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, running, gone, monkeypatch):
+    arrived = asyncio.Event()
+    monkeypatch.setattr(ssh_module._Command, "_tell_end", _and_then(ssh_module._Command._tell_end, arrived.set))
+
     async def cancelled_late():
         execution = ordered("sleep 300 & echo ready; exit 3")
         task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
-        await execution.says(b"ready")
-        await asyncio.sleep(0.5)  # its exit status arrives, and the daemon still holds the output open
+        await asyncio.wait_for(arrived.wait(), 20)  # its exit status; the daemon still holds the output open
         task.cancel()
         return await task
 
@@ -352,8 +362,9 @@ def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
 
 
 def test_a_machine_that_freezes_is_found_out(ordered, ssh, fleet, monkeypatch):
-    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.2)
-    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=600), fleet))
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.5)
+    impatient = type(ssh)()  # an executor reads that when it is made
+    execution = asyncio.run(_struck(impatient, ordered("echo so far; sleep 300", "freezing-01", timeout=600), fleet))
     assert execution.outcome.ending == Ending.UNKNOWN
     assert "connection was lost" in execution.outcome.reason
     assert execution.out == b"so far\n"
