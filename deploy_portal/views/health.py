@@ -1,9 +1,9 @@
 from django.db import Error, connection
 from django.http import JsonResponse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 
-@require_GET
+@require_safe
 def health(request):
     """For load balancers: 200 when this process can answer from the database, else 503."""
     try:

@@ -155,6 +155,10 @@ def test_the_portal_says_that_its_database_is_away(client, db, monkeypatch):
     assert (response.status_code, response.json()) == (503, {"database": "away"})
 
 
+def test_health_is_asked_by_head_too(client, db):
+    assert client.head("/health/").status_code == 200
+
+
 def test_health_is_not_for_writing(client, db):
     assert client.post("/health/").status_code == 405
 
