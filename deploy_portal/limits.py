@@ -27,8 +27,8 @@ def limited_writes(get_response):
         return get_response(request)
 
     def process_view(request, view, args, kwargs):
-        who, limit = _limit(request)
         try:
+            who, limit = _limit(request)
             seconds = Quota.objects.take(who, limit) if limit else 0
         except (InterfaceError, OperationalError) as error:
             return database_away(request, error)

@@ -7,6 +7,8 @@ from django.urls import get_resolver, reverse
 from jobs.models import Job, Notice
 from tests.pages import page
 
+pytestmark = pytest.mark.one_database
+
 PEOPLE = ["anonymous", "requester", "publisher", "approver", "ops", "outsider"]
 METHODS = ["get", "post", "put", "patch", "delete"]
 LOGIN = "login"

@@ -6,6 +6,8 @@ from django.urls import reverse
 
 from tests.conftest import make_user
 
+pytestmark = pytest.mark.one_database
+
 OPEN = {"login", "logout"}
 
 

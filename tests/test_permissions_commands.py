@@ -9,6 +9,8 @@ from jobs.rights import Role
 from tests.commands import MISTAKE, say
 from tests.conftest import make_user
 
+pytestmark = pytest.mark.one_database
+
 PEOPLE = ["requester", "publisher", "approver", "ops", "outsider", "staff", "inactive"]
 YES, LACKS, HIDDEN, NOBODY = "yes", "lacks the right", "sees no such job", "no such user"
 TOLD = {"lack": LACKS, "is for ops": LACKS, "sees no such": HIDDEN, "There is no active user": NOBODY}

@@ -13,6 +13,8 @@ from releases.models import LogBlock, ReleaseStage
 from tests.conftest import list_machines, make_business, make_user
 from tests.pages import ids, page, stage_fields
 
+pytestmark = pytest.mark.one_database
+
 FEW, MANY = 6, 60
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.waiting import wait_until
+
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
@@ -15,11 +17,11 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     browser.wait_for("Live, ", "[data-live]")
     browser.block("*/live/*")
     browser.wait_for("Connection lost ", "[data-live]")
-    assert browser.all("[data-live-figures].stale")
+    wait_until(lambda: browser.all("[data-live-figures].stale"))
     assert "6 running" in browser.words("#live .counts")  # what was last known stays
     browser.block()
     browser.wait_for("Live, ", "[data-live]")
-    assert not browser.all(".stale")
+    wait_until(lambda: not browser.all(".stale"))
 
 
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):

@@ -10,6 +10,8 @@ from releases.models import LogBlock, ReleaseStage, Worker
 from tests.conftest import list_machines
 from tests.pages import page, stage_fields, words
 
+pytestmark = pytest.mark.one_database
+
 LANGUAGES = ["en", "zh-hans"]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 

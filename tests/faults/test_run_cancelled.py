@@ -66,7 +66,10 @@ def test_by_the_page_while_commands_end_by_themselves(worker, release, fleet, pu
         ended(run)
         wait_until(lambda: all(states[-1] in ("cancelled", "succeeded") for states in watch.seen.values()))
     assert [response.status_code for response in responses if response] == [302, 302]
-    assert events(run, Event.Verb.CANCELLED).count() == events(run, Event.Verb.ENDED).count() == 1
+    # On a slow machine all may have ended before the first click arrived: it is told so, and cancels nothing.
+    is_late = set(statuses(run).values()) == {"succeeded"}
+    assert events(run, Event.Verb.CANCELLED).count() in ([0, 1] if is_late else [1])
+    assert events(run, Event.Verb.ENDED).count() == 1
     for hostname, status in statuses(run).items():
         assert watch.seen[hostname] in (["running", status], [status])
         assert ("the end" in text(run, hostname)) or status == "cancelled"

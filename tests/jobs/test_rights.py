@@ -7,6 +7,8 @@ from jobs.models import Business, Job, Membership
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
 from tests.conftest import make_user
 
+pytestmark = pytest.mark.one_database
+
 PEOPLE = ["anonymous", "requester", "publisher", "approver", "ops", "outsider"]
 YES, LOGIN, FORBIDDEN, HIDDEN = "yes", "login", "403", "404"
 

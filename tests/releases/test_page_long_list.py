@@ -218,6 +218,7 @@ def hosts(payment):
     return list_machines(payment, *(f"web-{n:04}" for n in range(1200)))
 
 
+@pytest.mark.one_database
 def test_a_job_has_more_machines_than_a_query_has_parameters(as_user, requester, payment, hosts):
     client = as_user(requester)
     fields = {"title": "All of it", "business": payment.pk, "version": "3.0", "plan_pre_release": "50 %"}
@@ -231,6 +232,7 @@ def test_a_job_has_more_machines_than_a_query_has_parameters(as_user, requester,
     assert set(job.machines.all()) == set(hosts[:1100])
 
 
+@pytest.mark.one_database
 def test_more_machines_are_excused_than_a_query_has_parameters(as_user, publisher, make_job, hosts, start):
     job = make_job(on=hosts)
     start(job, hosts[:1]).cancel(publisher)
@@ -241,6 +243,7 @@ def test_more_machines_are_excused_than_a_query_has_parameters(as_user, publishe
     assert job.job_machines.exclude(excused_at=None).count() == 1200
 
 
+@pytest.mark.one_database
 def test_more_machines_are_rolled_back_than_a_query_has_parameters(
     as_user, publisher, make_job, hosts, start, finish, payment
 ):
@@ -257,6 +260,7 @@ def test_more_machines_are_rolled_back_than_a_query_has_parameters(
     assert MachineRun.objects.in_job(job).filter(run__action="rollback").count() == 1199
 
 
+@pytest.mark.one_database
 def test_more_machines_have_moved_and_were_planned_than_a_query_has_parameters(
     as_user, publisher, make_job, hosts, payment
 ):
