@@ -178,6 +178,13 @@ def test_the_mark_is_wherever_the_job_is_shown(as_user, break_glass, ops, publis
     assert "broke the glass: the job began with 0 of 1 approvals" in words(client.get(page("job", job)))
 
 
+def test_what_nobody_approved_is_never_shown_as_approved(as_user, break_glass, ops, publisher, make_job, job, machines):
+    approved = make_job()
+    assert 'status succeeded push">1 of 1' in as_user(publisher).get(page("job", approved)).content.decode()
+    break_glass(ops, machines[:1])
+    assert 'status waiting push">0 of 1' in as_user(publisher).get(page("job", job)).content.decode()
+
+
 class TestTheCommand:
     RUN = ("run_stage", "--as", "ops")
 
