@@ -32,6 +32,7 @@ class Ledger:
         # A daemon: whoever is told to end does not wait for a database that may never come back.
         self.thread = threading.Thread(target=_serve, args=(self.calls,), name="ledger", daemon=True)
         self.thread.start()
+        self.in_hand = {}  # the run of each machine run that was claimed and has not ended
         self.begins, self.ends, self.keepers = {}, {}, set()
         self.unwritten = 0
         self.is_given_up = False
@@ -92,20 +93,29 @@ class Ledger:
         ending = {what[1] for _, what in ends.values()}
         blocks = [block for keeper in keepers - ending for block in keeper.take()]
         blocks += [block for keeper in ending for block in keeper.finish()]
-        begun, at = await self.ask(self._record, list(begins), [what for _, what in ends.values()], blocks)
+        ended = [what for _, what in ends.values()]
+        begun, at = await self.ask(self._record, list(begins), ended, blocks, self._moved_by(ended))
         for machine_run_id, (promise, _) in begins.items():
             _answer(promise, at if machine_run_id in begun else None)
         for promise, _ in ends.values():
             _answer(promise, True)
         self.written.set()
 
+    def _moved_by(self, ends):
+        """The runs that these ends may move on: where one is no success, or the last that this worker holds."""
+        runs = {self.in_hand.pop(machine_run.pk, None) for machine_run, *_ in ends}
+        bad = {machine_run.run_id for machine_run, _, (status, *_) in ends if status != MachineRun.Status.SUCCEEDED}
+        return bad | (runs - set(self.in_hand.values()))
+
     # Ends first, and what they mean for their runs: nothing begins that a failure before it would have called off.
-    def _record(self, begins, ends, blocks):
+    def _record(self, begins, ends, blocks, moved):
         if ends or blocks:
             self._record_ends(ends, blocks)
         # After the commit: two workers that end a batch together must see each other.
         if ends:
-            move_on({machine_run.run_id for machine_run, *_ in ends})
+            MachineRun.objects.admit()
+        if moved:
+            Run.objects.due().filter(pk__in=moved).advance()
         if not begins:
             return set(), None
         with transaction.atomic():
@@ -128,12 +138,10 @@ class Ledger:
         self.thread.join(CLOSE_WITHIN)
 
 
-def move_on(run_ids=None):
+def move_on():
     """Moves on the runs whose batch has ended or whose budget is spent, and those that waited for a machine."""
     MachineRun.objects.admit()
-    due = Run.objects.due().select_related("stage__job")
-    for run in due if run_ids is None else due.filter(pk__in=run_ids):
-        run.advance()
+    Run.objects.due().advance()
 
 
 def tidy():

@@ -86,6 +86,7 @@ class ReleaseWorker:
         # Secrets may be in files, which are read once for all that begin together.
         masker = Masker() if claimed else None
         for machine_run in claimed:
+            self.ledger.in_hand[machine_run.pk] = machine_run.run_id
             task = asyncio.create_task(self._execute(machine_run, masker))
             self.tasks[machine_run.pk] = task
             task.add_done_callback(lambda _, pk=machine_run.pk: self._done(pk))
@@ -100,12 +101,9 @@ class ReleaseWorker:
         return self._claim(room, known), unwanted
 
     def _claim(self, room, known):
-        due = MachineRun.objects.due(self.sites)
-        # What a freeze holds may be due for days: whether one does is asked only then, and nothing is locked for it.
-        if room < 1 or not due.exists() or not due.not_frozen().exists():
-            return []
         # What a freeze has put back into the queue may still be known here for a moment.
-        MachineRun.objects.claim(self.worker, room, but=known)
+        if room < 1 or not MachineRun.objects.claim(self.worker, room, but=known):
+            return []
         mine = MachineRun.objects.claimed_by(self.worker).exclude(pk__in=known)
         return list(mine.select_related("machine", "run__task_version", "run__stage__job__business"))
 

@@ -60,9 +60,13 @@ class Connections:
         self._known_hosts_read = None
         self.pool = ConnectionPool()
 
-    def warm(self, order):
+    def peer(self, order):
+        """Where the order goes, and with which keys; ExecutorError says why there are none."""
+        return Peer(order.address, order.port, order.user or settings.SSH_USER, self._keyring.keys(order.key))
+
+    def warm(self, order, peer):
         """The connection kept to the order's machine; None when there is none that is still trusted."""
-        connection = self.pool.take(self._peer(order))
+        connection = self.pool.take(peer)
         if connection is None:
             return None
         trusted = False
@@ -73,10 +77,9 @@ class Connections:
                 connection.close()
         return connection if trusted else None
 
-    async def fresh(self, order):
+    async def fresh(self, order, peer):
         """A connection to the order's machine, whose host key was verified; ExecutorError says why there is none."""
         known_hosts = self._read_known_hosts()
-        peer = self._peer(order)
         client = Client(self.pool, peer)
 
         def trusted(host, ip, port):
@@ -121,9 +124,6 @@ class Connections:
             logger.warning("SSH_KNOWN_HOSTS: %s", error)
             raise ExecutorError(_BAD_KNOWN_HOSTS, permanent=True) from error
         return self._known_hosts
-
-    def _peer(self, order):
-        return Peer(order.address, order.port, order.user or settings.SSH_USER, self._keyring.keys(order.key))
 
 
 def _options():

@@ -43,7 +43,8 @@ class SshExecutor(Executor):
     async def execute(self, order, started, output):
         script = remote_shell.prepare(order.script, order.env, order.timeout)
         new_command = functools.partial(_Command, *script, order.timeout, output)
-        command = await self._wait_warm(order, new_command) or new_command(await self._connections.fresh(order))
+        where = order, self._connections.peer(order)
+        command = await self._wait_warm(where, new_command) or new_command(await self._connections.fresh(*where))
         try:
             if not await started():
                 return Outcome(Ending.UNKNOWN, reason=_NOT_WANTED)
@@ -51,17 +52,17 @@ class SshExecutor(Executor):
                 return await command.run()
         finally:
             self._let_go(command)
-        return await self._run_anew(order, new_command)
+        return await self._run_anew(where, new_command)
 
     async def close(self):
         await self._connections.pool.close()
 
-    async def _wait_warm(self, order, new_command):
+    async def _wait_warm(self, where, new_command):
         """A command that waits for its script on a kept connection, or None: there is none that answers.
 
         Its session is opened before `started` is asked, so that a dead connection is found out while nothing was sent.
         """
-        connection = self._connections.warm(order)
+        connection = self._connections.warm(*where)
         if connection is None:
             return None
         command, opened = new_command(connection), False
@@ -72,10 +73,10 @@ class SshExecutor(Executor):
                 connection.close()
         return command if opened else None
 
-    async def _run_anew(self, order, new_command):
+    async def _run_anew(self, where, new_command):
         """For a command whose kept connection went while it waited for its script: nothing was sent yet."""
         try:
-            command = new_command(await self._connections.fresh(order))
+            command = new_command(await self._connections.fresh(*where))
         except ExecutorError as error:
             return Outcome(Ending.FAILED, reason=str(error))
         except asyncio.CancelledError:
@@ -211,9 +212,11 @@ class _Command(asyncssh.SSHClientSession):
 
     async def _listen(self, limit):
         self._news.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(limit):
-                await self._news.wait()
+        alarm = self._loop.call_at(limit, self._news.set)
+        try:
+            await self._news.wait()
+        finally:
+            alarm.cancel()
 
     def _outcome(self):
         if not self._sent:

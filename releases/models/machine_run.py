@@ -98,11 +98,15 @@ class MachineRunQuerySet(models.QuerySet):
 
     def claim(self, worker, room, but=()):
         """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
-        due = self.claimable(worker.sites).exclude(pk__in=but).select_for_update(skip_locked=True, of=("self",))
+        due = self.due(worker.sites).exclude(pk__in=but)
+        # What a freeze holds may be due for days: freezes are asked for only then, and nothing is locked for it.
+        if not due.exists() or not (claimable := due.not_frozen()).exists():
+            return 0
+        free = claimable.select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
         with transaction.atomic():
             # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
-            ids = list(due.values_list("pk", flat=True)[:room])
+            ids = list(free.values_list("pk", flat=True)[:room])
             return self.filter(models.Exists(alive), pk__in=ids, status=Status.QUEUED).update(
                 status=Status.CLAIMED, worker=worker, claimed_at=Now()
             )
@@ -127,6 +131,8 @@ class MachineRunQuerySet(models.QuerySet):
     def admit(self):
         """Queues machine runs that waited for their machine and now can have it, the oldest of each machine."""
         waiting = self.filter(status=Status.HELD, run__status__in=["running", "paused"])
+        if not waiting.exists():
+            return 0
         free = waiting.exclude(machine__in=self.model.objects.holding().values("machine"))
         oldest = free.order_by().values("machine").annotate(oldest=models.Min("pk")).values("oldest")
         admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")

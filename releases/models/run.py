@@ -46,6 +46,10 @@ class RunQuerySet(models.QuerySet):
         is_spent = Q(failure_budget__lte=_failures_of(OuterRef("pk")))
         return self.active().filter(has_ended | (is_spent & models.Exists(pending.filter(status__in=NOT_BEGUN))))
 
+    def advance(self):
+        for run in self.select_related("stage__job"):
+            run.advance()
+
 
 def _failures_of(run):
     failures = MachineRun.objects.failures().filter(run=run).order_by().values("run")

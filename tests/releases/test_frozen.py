@@ -168,6 +168,12 @@ class TestCost:
         assert len(self.queries(lambda: MachineRun.objects.claimable().exists())) == 2
         assert len(self.queries(lambda: MachineRun.objects.due().exists())) == 1
 
+    def test_nothing_is_written_for_what_a_freeze_holds(self, run, worker, ops):
+        freeze_now(ops)
+        asked = self.queries(lambda: MachineRun.objects.claim(worker, 10))
+        assert len(asked) == 3
+        assert {sql.split()[0] for sql in asked} == {"SELECT"}
+
     def test_more_freezes_need_no_more_queries(self, run, ops, payment, orders):
         for business in (None, payment, orders, payment):
             freeze_now(ops, business)

@@ -152,7 +152,7 @@ def test_a_worker_that_writes_several_ends_and_begins_is_no_deadlock_with_a_canc
     unreachable = (MachineRun.objects.get(pk=first), None, ("unreachable", None, "refused"))
     ledger = Ledger(worker)
     with ThreadPoolExecutor(1) as pool:
-        begun, _ = ledger._record([third, second], [unreachable], [])
+        begun, _ = ledger._record([third, second], [unreachable], [], {run.pk})
         assert begun == {second, third}
         assert cancelling[0].result(PATIENCE) == [None]
     ledger.close()

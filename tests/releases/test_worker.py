@@ -178,6 +178,26 @@ def test_what_comes_after_a_failed_batch_is_not_run(at_work, start, job, machine
     assert sorted(working.executor.sent) == ["pay-1", "pay-2", "pay-3", "pay-4"]
 
 
+def test_a_run_moves_on_while_its_worker_is_busy_with_another(at_work, start, make_job, machines):
+    """What a worker still has in hand of one run says nothing about the others."""
+    busy = Held()
+    at_work(ScriptedExecutor(pay_1=busy))
+    other = start(make_job("2.1"), machines[:1])
+    wait_until(lambda: busy.running)
+    assert ended(start(make_job("2.2"), machines[1:4], batch_size=1)).status == Run.Status.SUCCEEDED
+    assert other.machine_runs.get().status == "running"
+
+
+def test_a_spent_budget_ends_a_run_whose_worker_is_still_busy_with_it(at_work, start, job, machines):
+    busy = Held()
+    working = at_work(ScriptedExecutor(pay_1=busy, pay_2=ends(Outcome(Ending.FAILED, 1))), at_once=2)
+    run = start(job, machines, failure_budget="1")
+    wait_until(lambda: counts(run).get("not_run"))
+    assert counts(run) == {"running": 1, "failed": 1, "not_run": 4}
+    working.call(busy.let_go.set)
+    assert ended(run).status == Run.Status.FAILED
+
+
 def test_two_workers_share_a_run_and_no_machine_runs_twice(at_work, start, job, machines):
     run = start(job, machines, batch_size=3)
     first, second = at_work(at_once=1), at_work(at_once=1)

@@ -30,8 +30,8 @@ class StandsStill:
         self.record, self.reached, self.let_go = ledger._record, threading.Event(), threading.Event()
         monkeypatch.setattr(ledger, "_record", self)
 
-    def __call__(self, begins, ends, blocks):
-        recorded = self.record(begins, ends, blocks)
+    def __call__(self, begins, *others):
+        recorded = self.record(begins, *others)
         if begins:
             self.reached.set()
             self.let_go.wait()
