@@ -8,6 +8,7 @@ from django.forms import ModelMultipleChoiceField, SelectMultiple
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.templatetags.portal import inert
+from jobs.columns import Columns
 
 # An id, or a range of ids; a value is some of them with commas between, and may be given more than once.
 IDS = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
@@ -57,11 +58,11 @@ class MachinesField(ModelMultipleChoiceField):
         ids = self._ids(value)
         if len(set(ids)) < len(ids):
             raise ValidationError(self.error_messages["twice"], code="twice")
-        machines = map(Chosen._make, self.queryset.order_by().values_list(*Chosen._fields))
-        offered = {one.pk: one for one in machines if self.only is None or one.pk in self.only}
+        rows = Columns.of(self.queryset.order_by(), *Chosen._fields).rows(*Chosen._fields)
+        offered = {row[0]: row for row in rows if self.only is None or row[0] in self.only}
         if missing := [pk for pk in ids if pk not in offered]:
             raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
-        return [offered[pk] for pk in ids]
+        return [Chosen._make(offered[pk]) for pk in ids]
 
     def prepare_value(self, value):
         """The ids that a form shows as chosen; what is no id is left out."""

@@ -1,14 +1,16 @@
 """A list of machines to choose from, as a page shows it: its first rows as a table, all of it as data for picker.js."""
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from django.core.paginator import Paginator
 from django.db.models import TextField
 from django.db.models.functions import Cast
 
+from jobs.columns import Columns
 from jobs.fields import in_short
 
 ROWS_PER_PAGE = 100
@@ -30,6 +32,14 @@ class Note(NamedTuple):
     other_words: str = ""
 
 
+class Mark(NamedTuple):
+    """Machines that can be looked at alone: what their button says, their ids, and what is told beside each."""
+
+    button: str
+    ids: set
+    words: str = ""
+
+
 class Lean(NamedTuple):
     """A machine as lists have it: no instance, and its labels as the text they are."""
 
@@ -45,7 +55,10 @@ class Lean(NamedTuple):
 class Row(NamedTuple):
     """A machine as the table shows it."""
 
-    machine: Lean
+    pk: int
+    hostname: str
+    address: str
+    site: str
     version: str
     note: Note
     chosen: bool
@@ -53,20 +66,19 @@ class Row(NamedTuple):
 
 
 def lean(machines, *more):
-    """The machines of a queryset, by site and name, as plain tuples of what `Lean` has: those are the cheapest."""
+    """The machines of a queryset, by site and name, as the columns of what `Lean` has."""
     rows = machines.annotate(label_text=Cast("labels", TextField())).order_by("site", "hostname")
-    return list(rows.values_list("pk", "hostname", "address", "port", "site", "label_text", *more))
+    return Columns.of(rows, *Lean._fields[:-1], *more)
 
 
 @dataclass
 class MachineList:
-    """`machines` are those of `lean`, `chosen` sets of ids by form field.
+    """`machines` are the columns of `lean`, `chosen` sets of ids by form field.
 
-    `versions` are what is on a machine and `notes` what is told, by its id. `marks` are those that can be looked at
-    alone: what their button says, and their ids, by name.
+    `versions` are what is on a machine and `notes` what is told, by its id; `marks` are Marks by their names.
     """
 
-    machines: list[tuple]
+    machines: Columns
     chosen: dict[str, set]
     versions: dict = field(default_factory=dict)
     notes: dict = field(default_factory=dict)
@@ -74,64 +86,65 @@ class MachineList:
     asked_page: str | None = None
 
     def __len__(self):
-        return len(self.machines)
+        return len(self.machines["pk"])
 
     @cached_property
     def page(self):
         """The page of the table that was asked for, or the nearest there is."""
-        return Paginator(self.machines, ROWS_PER_PAGE).get_page(self.asked_page)
+        rows = list(self.machines.rows("pk", "hostname", "address", "site"))
+        return Paginator(rows, ROWS_PER_PAGE).get_page(self.asked_page)
 
     @cached_property
     def rows(self):
-        return [self._row(Lean(*machine)) for machine in self.page]
+        return [self._row(*machine) for machine in self.page]
 
-    def _row(self, machine):
-        note = self.notes.get(machine.pk, Note())
-        chosen, other = (machine.pk in self.chosen.get(name, ()) for name in ("machines", note.other))
-        return Row(machine, self.versions.get(machine.pk) or "", note, chosen, other)
+    def _row(self, pk, *shown):
+        note = self._note(pk)
+        chosen, other = (pk in self.chosen.get(name, ()) for name in ("machines", note.other))
+        return Row(pk, *shown, self.versions.get(pk) or "", note, chosen, other)
+
+    def _note(self, pk):
+        marked = (mark.words for mark in self.marks.values() if mark.words and pk in mark.ids)
+        return self.notes.get(pk) or Note(words=next(marked, ""))
 
     @property
     def chips(self):
         """What can be looked at alone: (name, words)."""
-        return [(name, words % {"n": len(marked)}) for name, (words, marked) in self.marks.items() if marked]
-
-    @cached_property
-    def columns(self):
-        """The machines again, by column."""
-        return list(zip(*self.machines, strict=True)) or [()] * len(Lean._fields)
+        return [(name, mark.button % {"n": len(mark.ids)}) for name, mark in self.marks.items() if mark.ids]
 
     @property
     def carried(self):
         """What is chosen on the other pages of the table, as fields."""
-        elsewhere = set(self.columns[0]).difference(row.machine.pk for row in self.rows)
-        chosen = {name: in_short(elsewhere & ids & self._allowed(name)) for name, ids in self.chosen.items()}
-        return {name: value for name, value in chosen.items() if value}
+        shown = {row.pk for row in self.rows}
+        chosen = {name: self._allowed(name).intersection(ids) - shown for name, ids in self.chosen.items() if ids}
+        return {name: in_short(ids) for name, ids in chosen.items() if ids}
 
     def _allowed(self, name):
         """The ids that the field `name` takes."""
         if name in OTHERS:
             return {pk for pk, note in self.notes.items() if note.other == name}
-        return set(self.columns[0]).difference(pk for pk, note in self.notes.items() if note.blocks)
+        return set(self.machines["pk"]).difference(pk for pk, note in self.notes.items() if note.blocks)
 
     @property
     def data(self):
-        """Everything by columns, so that it is small on its way; ids as differences, what repeats as `_column`."""
-        ids, hostnames, addresses, _ports, sites, labels, *_ = self.columns
-        return {
-            "ids": list(ids[:1]) + [after - before for before, after in pairwise(ids)],
-            "hostnames": hostnames,
-            "addresses": addresses,
-            "sites": _column(sites),
-            "labels": _column(labels),
-            "versions": _column(self.versions.get(pk) or "" for pk in ids),
-            "notes": _column(self.notes.get(pk, ()) for pk in ids),
-            "marks": {name: in_short(marked) for name, (_, marked) in self.marks.items()},
+        """Everything as the text of a JSON object: columns as the database wrote them, what many share once."""
+        ids = self.machines["pk"]
+        names = {"hostnames": "hostname", "addresses": "address", "sites": "site", "labels": "label_text"}
+        columns = {name: self.machines.texts[column] for name, column in names.items()}
+        more = {
+            "ids": ids[:1] + [after - before for before, after in pairwise(ids)],  # small numbers, small on their way
+            "versions": _shared(self.versions),
+            "notes": _shared(self.notes),
+            "marks": {name: [in_short(mark.ids), mark.words] for name, mark in self.marks.items()},
             "chosen": {name: in_short(chosen) for name, chosen in self.chosen.items()},
         }
+        texts = columns | {name: json.dumps(value) for name, value in more.items()}
+        return "{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}"
 
 
-def _column(values):
-    """The different values, and which of them the rows have: [its number, in how many rows one after the other]."""
-    numbers = {}
-    runs = [(numbers.setdefault(value, len(numbers)), len(list(rows))) for value, rows in groupby(values)]
-    return [list(numbers), runs]
+def _shared(values):
+    """[value, the ids of those that have it] for each different value of {id: value}."""
+    ids = {}
+    for pk, value in values.items():
+        ids.setdefault(value, []).append(pk)
+    return [[value, in_short(having)] for value, having in ids.items() if value]

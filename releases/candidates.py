@@ -85,27 +85,28 @@ class Candidate:
 
 
 class Candidates:
-    """The machines of a job, by site and name: all as rows of `lean`, and by its id a Candidate of each not free one.
+    """The machines of a job, by site and name: the columns of `lean`, and by its id a Candidate of each not free one.
 
-    Ten thousand free machines are ten thousand rows and nothing else.
+    Ten thousand free machines are a few columns and nothing else.
     """
 
-    def __init__(self, rows, not_free):
-        self.rows, self.not_free = rows, not_free
+    def __init__(self, machines, not_free):
+        self.machines, self.not_free = machines, not_free
 
     def __iter__(self):
-        return (self.not_free.get(row[0]) or Candidate(Lean(*row), "free") for row in self.rows)
+        rows = self.machines.rows(*Lean._fields)
+        return (self.not_free.get(row[0]) or Candidate(Lean(*row), "free") for row in rows)
 
     @property
     def are_left(self):
         """Whether any of them is still to be released."""
         done = sum(candidate.state in ("released", "excused") for candidate in self.not_free.values())
-        return len(self.rows) > done
+        return len(self.machines["pk"]) > done
 
     @property
     def versions(self):
         """What is on those that have a version, by machine id."""
-        return {row[0]: row[-1] for row in self.rows if row[-1]}
+        return {pk: version for pk, version in self.machines.rows("pk", "now_on") if version}
 
     @property
     def drifted(self):
@@ -128,7 +129,7 @@ class Candidates:
 def candidates(stage):
     """The machines of the stage's job as Candidates; the number of queries does not depend on the machines."""
     job = stage.job
-    rows = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
+    machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
     gone = dict(
         Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False).values_list(
             "machine", "gone_at"
@@ -158,9 +159,9 @@ def candidates(stage):
         return Candidate(machine, "changed", move=moved[machine.pk])
 
     known = {*excused, *held, *released, *gone, *moved}
-    not_free = {row[0]: see(Lean(*row)) for row in rows if row[0] in known}
+    not_free = {row[0]: see(Lean(*row)) for row in machines.rows(*Lean._fields) if row[0] in known} if known else {}
     _look_for_new_names(job, not_free.values())
-    return Candidates(rows, not_free)
+    return Candidates(machines, not_free)
 
 
 def _at(time, form):

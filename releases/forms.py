@@ -46,11 +46,12 @@ class ReleaseStageForm(forms.ModelForm):
     def __init__(self, *args, request, **kwargs):
         super().__init__(*args, **kwargs)
         stage = self.instance
-        offered = stage.offered_machines().filter(jobs=request.session["job_id"])
-        waiting = stage.offered_machines(when_free=True).filter(jobs=request.session["job_id"])
-        moved = stage.offered_machines(moved=True).filter(jobs=request.session["job_id"])
-        for name, queryset in (("machines", offered), ("when_free", waiting), ("moved", moved)):
-            self.fields[name].queryset = queryset
+        self.fields["machines"].queryset = stage.offered_machines().filter(jobs=request.session["job_id"])
+        for name in ("when_free", "moved"):
+            if name in self.data:  # else it stays as it is and offers none
+                offered = stage.offered_machines(**{name: True}).filter(jobs=request.session["job_id"])
+                self.fields[name].queryset = offered
+        for name in MACHINES:
             self.fields[name].why_not = lambda ids: why_not(stage, ids)
         self.fields["batch_pause"].required = False
         if stage.kind == Kind.RELEASE and not stage.version:

@@ -7,7 +7,7 @@ import segno
 from django import template
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import mark_safe
+from django.utils.html import format_html, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
@@ -95,6 +95,14 @@ def bar_segments(parts, total=None):
         segments.append({"kind": kind, "x": f"{x:.2f}%", "width": f"{width:.2f}%"})
         x += width
     return segments
+
+
+@register.filter
+def json_element(text, element_id):
+    """A script element that holds `text`, which is JSON already; nothing in it can end the element."""
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return format_html('<script id="{}" type="application/json">{}</script>', element_id, mark_safe(text))  # noqa: S308
 
 
 @register.simple_tag(takes_context=True)

@@ -12,7 +12,7 @@ FACTS = ["address", "port", "user", "site", "labels"]
 class MachineQuerySet(models.QuerySet):
     def live_in(self, business):
         """The machines that the config service gives for `business` now."""
-        return self.filter(pk__in=Listing.objects.live().filter(business=business).values("machine"))
+        return self.filter(listings__business=business, listings__gone_at=None)
 
     def put(self, rows):
         """Writes those of `rows` that are new or not as they were; returns {hostname: id} of all machines."""

@@ -1,9 +1,11 @@
 """Which machines a stage offers, and which of them it has changed."""
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
 from django.utils.functional import cached_property
 
+from jobs.columns import Columns
 from jobs.models import Listing, Machine
+from jobs.models.job_machine import PLACE
 from releases.models.machine_run import FAILURES, MachineRun
 from releases.models.task import Action
 
@@ -20,13 +22,13 @@ class StageMachines:
         """
         in_job = MachineRun.objects.in_job(self.job)
         holding = in_job.pending() | in_job.holding() if when_free else MachineRun.objects.holding()
-        offered = (
+        where_chosen = {} if moved else {f"job_machines__{name}": F(name) for name in PLACE}
+        return (
             Machine.objects.live_in(self.job.business)
-            .filter(job_machines__job=self.job, job_machines__excused_at=None)
+            .filter(job_machines__job=self.job, job_machines__excused_at=None, **where_chosen)
             .exclude(pk__in=holding.values("machine"))
             .exclude(pk__in=in_job.latest_touched().released().values("machine"))
         )
-        return offered if moved else offered.exclude(pk__in=self._moved().values("machine"))
 
     def machines_released(self):
         """The ids of the machines that the job has released, in whatever stage."""
@@ -37,7 +39,7 @@ class StageMachines:
     def planned_machines(self):
         """The ids of the machines that the requester planned for this stage."""
         planned = self.job.job_machines.filter(planned=self.kind, excused_at=None)
-        return set(planned.values_list("machine", flat=True))
+        return set(Columns.of(planned, "machine")["machine"])
 
     def to_try_again(self, what):
         """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run").

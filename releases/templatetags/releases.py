@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deploy_portal.templatetags.portal import status_word
+from jobs.columns import Columns
 from jobs.models import Event, Machine
 from releases.models import Kind
 from releases.models.run import with_versions
@@ -36,7 +37,7 @@ TONES = {
 def add_versions(machine_list, business):
     """Tells a MachineList of a business which version the ledger last saw put on each of its machines."""
     machines = with_versions(Machine.objects.live_in(business), business)
-    machine_list.versions = dict(machines.order_by().values_list("pk", "now_on"))
+    machine_list.versions = dict(Columns.of(machines.order_by(), "pk", "now_on").rows("pk", "now_on"))
     return ""
 
 

@@ -6,7 +6,8 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
 from jobs.access import get_job
-from jobs.machine_list import MachineList, Note
+from jobs.columns import Columns
+from jobs.machine_list import Lean, MachineList, Mark, Note
 from jobs.models import JobMoved
 from jobs.rights import Right
 from releases.candidates import left_to_do
@@ -39,11 +40,11 @@ def excuse_machines(request, job_id):
 def _listed(form, left, page):
     wrong = {candidate.machine.pk for candidate in left if candidate.went_wrong}
     return MachineList(
-        machines=[candidate.machine for candidate in left],
+        machines=Columns.of_rows([candidate.machine for candidate in left], *Lean._fields),
         chosen={"machines": form["machines"].value()},
         versions={candidate.machine.pk: candidate.machine.now_on for candidate in left},
         notes={candidate.machine.pk: _note(candidate) for candidate in left if candidate.last or not candidate.is_free},
-        marks={"wrong": (_("Went wrong %(n)s"), wrong)},
+        marks={"wrong": Mark(_("Went wrong %(n)s"), wrong)},
         asked_page=page,
     )
 

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from jobs.access import get_job
 from jobs.forms import ReasonForm
-from jobs.machine_list import MachineList, Note
+from jobs.machine_list import MachineList, Mark
 from jobs.models import Freeze, JobMoved
 from jobs.rights import Right
 from jobs.shares import share_of
@@ -100,16 +100,19 @@ def _show(request, stage, form, conflict="", status=200):
 
 
 def _listed(stage, form, seen, page):
-    planned, blocked = stage.planned_machines, seen.notes
+    blocked = seen.notes
     waiting = form["when_free"].value()
     # Whoever would have waited for a machine that came free meanwhile still wants it.
     chosen = {"machines": form["machines"].value() | waiting, "when_free": waiting, "moved": form["moved"].value()}
     return MachineList(
-        machines=seen.rows,
+        machines=seen.machines,
         chosen=chosen,
         versions=seen.versions,
-        notes=dict.fromkeys(planned, Note(words=_("planned"))) | blocked,
-        marks={"planned": (_("Planned %(n)s"), planned), "blocked": (_("Blocked %(n)s"), blocked.keys())},
+        notes=blocked,
+        marks={
+            "planned": Mark(_("Planned %(n)s"), stage.planned_machines, _("planned")),
+            "blocked": Mark(_("Blocked %(n)s"), blocked.keys()),
+        },
         asked_page=page,
     )
 

@@ -39,22 +39,28 @@ window.pickerData = (() => {
   }
 
   // ---- The list: jobs/machine_list.py writes it ----
+  // What many have in common comes once, with the ids of those that have it.
+  function byId(shared) {
+    return new Map(shared.flatMap(([value, ids]) => [...fromText(ids)].map((id) => [id, value])));
+  }
+
   function readMachines(data) {
-    const table = ([values, runs]) => runs.flatMap(([value, count]) => Array(count).fill(values[value]));
-    const sites = table(data.sites), versions = table(data.versions), notes = table(data.notes);
-    const labels = table([data.labels[0].map((text) => JSON.parse(text)), data.labels[1]]);
-    const marks = Object.entries(data.marks).map(([name, ids]) => [name, fromText(ids)]);
+    const versions = byId(data.versions), notes = byId(data.notes);
+    const marks = Object.entries(data.marks).map(([name, [ids, words]]) => [name, fromText(ids), words]);
     const isChosen = chosenIn(data);
     let id = 0;
     return data.ids.map((step, n) => {
       id += step;
-      const [status = "", word = "", words = "", blocked = false, other = "", otherWords = ""] = notes[n];
-      const [hostname, address, site] = [data.hostnames[n], data.addresses[n], sites[n]];
+      const marked = marks.filter(([, ids]) => ids.has(id));
+      const ofMark = marked.find(([, , words]) => words)?.[2] ?? "";
+      const [status, word, words, blocked, other, otherWords] = notes.get(id) ?? ["", "", ofMark, false, "", ""];
+      const [hostname, address, site] = [data.hostnames[n], data.addresses[n], data.sites[n]];
+      const labels = JSON.parse(data.labels[n]);
       return {
-        id, hostname, address, site, labels: labels[n], version: versions[n],
+        id, hostname, address, site, labels, version: versions.get(id) ?? "",
         status, word, words, blocked, other, otherWords,
-        is: new Set(marks.filter(([, ids]) => ids.has(id)).map(([name]) => name)),
-        text: [hostname, address, site, ...Object.entries(labels[n]).flatMap(([key, value]) => [value, `${key}=${value}`])]
+        is: new Set(marked.map(([name]) => name)),
+        text: [hostname, address, site, ...Object.entries(labels).flatMap(([key, value]) => [value, `${key}=${value}`])]
           .join("\n").toLowerCase(),
         on: !blocked && isChosen("machines", id), // the selection: kept here, whatever is shown
         otherOn: isChosen(other, id), // held or moved: named on its own
