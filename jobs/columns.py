@@ -4,7 +4,7 @@ import json
 
 from django.db.models import Aggregate, TextField
 
-# More than there are: only within a slice does the order of a queryset hold for what is aggregated, too.
+# More than there are: within a slice, the order of a queryset holds for what is aggregated, too.
 ALL = 2**31
 
 
@@ -27,8 +27,9 @@ class Columns:
 
     @classmethod
     def of(cls, queryset, *names):
+        rows = queryset[:ALL] if queryset.ordered else queryset
         # An alias that is also a column's name would hide the column.
-        texts = queryset[:ALL].aggregate(**{f"{name}_list": JsonList(name) for name in names})
+        texts = rows.aggregate(**{f"{name}_list": JsonList(name) for name in names})
         return cls(dict(zip(names, texts.values(), strict=True)))
 
     @classmethod

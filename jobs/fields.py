@@ -16,7 +16,18 @@ MOST = 50_000
 
 
 class Chosen(NamedTuple):
-    """A machine that was chosen: where it is and what it is called, without the cost of an instance."""
+    """A machine that was chosen, without the cost of an instance."""
+
+    pk: int
+    hostname: str
+    site: str
+
+    def __str__(self):
+        return self.hostname
+
+
+class Placed(NamedTuple):
+    """The same, and where it is, which a job remembers."""
 
     pk: int
     hostname: str
@@ -32,7 +43,7 @@ class Chosen(NamedTuple):
 class MachinesField(ModelMultipleChoiceField):
     """Machines out of a narrowed queryset: one query however many are named, and never an empty choice that means all.
 
-    The ids come one by one, as from check boxes, or in one value such as `1-200,205`.
+    The ids come one by one, as from check boxes, or in one value such as `1-200,205`; the machines as Chosen or Placed.
     `only`, where it is set, are the ids of those of the queryset that can be chosen.
     `why_not` explains ids that cannot: it takes them and returns one sentence each.
     """
@@ -45,8 +56,9 @@ class MachinesField(ModelMultipleChoiceField):
         "too_many": _("These are more machines than can be chosen at once."),
     }
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, kind=Chosen, **kwargs):
         super().__init__(**kwargs)
+        self.kind = kind
         self.only = None
         self.why_not = lambda ids: [_("Some of these machines cannot be chosen here.")]
 
@@ -58,11 +70,16 @@ class MachinesField(ModelMultipleChoiceField):
         ids = self._ids(value)
         if len(set(ids)) < len(ids):
             raise ValidationError(self.error_messages["twice"], code="twice")
-        rows = Columns.of(self.queryset.order_by(), *Chosen._fields).rows(*Chosen._fields)
-        offered = {row[0]: row for row in rows if self.only is None or row[0] in self.only}
+        offered = self._offered()
         if missing := [pk for pk in ids if pk not in offered]:
             raise ValidationError([ValidationError(words, code="not_offered") for words in self.why_not(missing)])
-        return [Chosen._make(offered[pk]) for pk in ids]
+        return [offered[pk] for pk in ids]
+
+    def _offered(self):
+        """Those that can be chosen, by their ids."""
+        columns = Columns.of(self.queryset.order_by(), *self.kind._fields)
+        offered = dict(zip(columns["pk"], map(self.kind._make, columns.rows(*self.kind._fields)), strict=True))
+        return offered if self.only is None else {pk: offered[pk] for pk in offered.keys() & self.only}
 
     def prepare_value(self, value):
         """The ids that a form shows as chosen; what is no id is left out."""

@@ -1,7 +1,7 @@
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from jobs.fields import MachinesField
+from jobs.fields import MachinesField, Placed
 from jobs.models import Business, Job, Machine
 from jobs.rights import Right
 from jobs.validators import printable_text
@@ -10,7 +10,7 @@ from jobs.validators import printable_text
 class JobForm(forms.ModelForm):
     """A job of the businesses that `user` may create one for; its machines are those of `business`, as listed now."""
 
-    machines = MachinesField(queryset=Machine.objects.none(), label=_("machines"))
+    machines = MachinesField(queryset=Machine.objects.none(), kind=Placed, label=_("machines"))
     # What an edit began from; the page always sends the one that it showed.
     revision = forms.IntegerField(required=False, widget=forms.HiddenInput)
 

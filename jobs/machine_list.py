@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from django.core.paginator import Paginator
@@ -91,12 +91,13 @@ class MachineList:
     @cached_property
     def page(self):
         """The page of the table that was asked for, or the nearest there is."""
-        rows = list(self.machines.rows("pk", "hostname", "address", "site"))
-        return Paginator(rows, ROWS_PER_PAGE).get_page(self.asked_page)
+        return Paginator(self.machines["pk"], ROWS_PER_PAGE).get_page(self.asked_page)
 
     @cached_property
     def rows(self):
-        return [self._row(*machine) for machine in self.page]
+        first = ROWS_PER_PAGE * (self.page.number - 1)
+        shown = islice(self.machines.rows("pk", "hostname", "address", "site"), first, first + ROWS_PER_PAGE)
+        return [self._row(*machine) for machine in shown]
 
     def _row(self, pk, *shown):
         note = self._note(pk)

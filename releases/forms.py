@@ -1,5 +1,6 @@
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from jobs.fields import MachinesField, in_short
@@ -79,7 +80,7 @@ class ReleaseStageForm(forms.ModelForm):
         """Whether this user may start this stage, but only without approval."""
         return "break_glass" in self.fields
 
-    @property
+    @cached_property
     def chosen(self):
         """The machines that are to be released, at once or when they are free, where they were or where they are."""
         return list({machine.pk: machine for name in MACHINES for machine in self.cleaned_data.get(name, [])}.values())

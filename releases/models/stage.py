@@ -1,4 +1,5 @@
 from datetime import timedelta
+from operator import attrgetter
 
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, models, transaction
@@ -332,7 +333,7 @@ class ReleaseStage(StageMachines, models.Model):
         if not planned:
             return [], []
         left_out = planned - {machine.pk for machine in machines} - set(self.machines_released())
-        added = [machine for machine in machines if machine.pk not in planned]
+        added = sorted((machine for machine in machines if machine.pk not in planned), key=attrgetter("hostname"))
         of_stage = Machine.objects.filter(job_machines__job=self.job, job_machines__planned=self.kind)
         in_order = of_stage.order_by("hostname") if left_out else ()
         return added, [machine for machine in in_order if machine.pk in left_out]

@@ -1,6 +1,4 @@
 from datetime import timedelta
-from itertools import groupby
-from operator import attrgetter
 
 from django.conf import settings
 from django.contrib import messages
@@ -141,7 +139,7 @@ def _to_try_again(stage):
 
 
 def _show_check(request, stage, form, counted):
-    machines = sorted(form.chosen, key=attrgetter("site", "hostname"))
+    machines = form.chosen
     size = share_of(len(machines), stage.batch_size)
     context = {
         "job": stage.job,
@@ -168,8 +166,10 @@ def _show_check(request, stage, form, counted):
 
 def _by_site(machines):
     """(site, number, names in one text): a template that joined them would look at each."""
-    sites = [(site, [one.hostname for one in there]) for site, there in groupby(machines, attrgetter("site"))]
-    return [(site, len(names), ", ".join(names)) for site, names in sites]
+    sites = {}
+    for one in machines:
+        sites.setdefault(one.site, []).append(one.hostname)
+    return [(site, len(names), ", ".join(sorted(names))) for site, names in sorted(sites.items())]
 
 
 @login_required
