@@ -1,3 +1,4 @@
+import json
 from datetime import timedelta
 
 import pytest
@@ -114,3 +115,11 @@ def test_navigation_marks_the_page_and_what_is_beneath_it(rf, settings, where, s
     settings.ROOT_URLCONF = __name__
     context = {"request": rf.get(where)}
     assert {name for name in ("home", "jobs") if portal.current(context, name)} == shown
+
+
+def test_no_text_ends_a_script_element_of_json_before_its_time():
+    value = {"</script><!--": "<&> \u2028"}
+    element = portal.json_element(json.dumps(value, ensure_ascii=False), "data")
+    inside = element.removeprefix('<script id="data" type="application/json">').removesuffix("</script>")
+    assert not set("<&>") & set(inside)
+    assert json.loads(inside) == value
