@@ -5,17 +5,18 @@ import logging
 from dataclasses import replace
 
 from django.conf import settings
+from django.db.models import Prefetch
 from django.utils.translation import gettext_noop
 
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
 from releases.ledger import TICK, Ledger, pause, tidy
 from releases.log import LogKeeper, inert
 from releases.masking import Masker
-from releases.models import MachineRun, Worker
+from releases.models import MachineRun, Run, Worker
 
 log = logging.getLogger(__name__)
 
-POLL = 0.1
+POLL = 0.05
 CANCEL_GRACE = 15
 LEAVE_WITHIN = 5
 BROKEN = gettext_noop("The portal itself failed here; its log has the details.")
@@ -101,11 +102,14 @@ class ReleaseWorker:
         return self._claim(room, known), unwanted
 
     def _claim(self, room, known):
+        if room < 1 or not Run.objects.running().exists():
+            return []
         # What a freeze has put back into the queue may still be known here for a moment.
-        if room < 1 or not MachineRun.objects.claim(self.worker, room, but=known):
+        if not MachineRun.objects.claim(self.worker, room, but=known):
             return []
         mine = MachineRun.objects.claimed_by(self.worker).exclude(pk__in=known)
-        return list(mine.select_related("machine", "run__task_version", "run__stage__job__business"))
+        runs = Run.objects.select_related("task_version", "stage__job__business")
+        return list(mine.select_related("machine").prefetch_related(Prefetch("run", runs)))
 
     def _done(self, pk):
         del self.tasks[pk]
@@ -181,8 +185,8 @@ class ReleaseWorker:
     async def _look_for_ever(self):
         while True:
             await self.claim()
-            await pause(self.room_made, POLL)
             await asyncio.sleep(TICK)  # so that machines which end together make room for one claim
+            await pause(self.room_made, POLL)
             self.room_made.clear()
 
     async def _tidy_for_ever(self):

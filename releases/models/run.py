@@ -28,6 +28,9 @@ class RunQuerySet(models.QuerySet):
     def active(self):
         return self.filter(status__in=ACTIVE)
 
+    def running(self):
+        return self.filter(status=Run.Status.RUNNING)
+
     def held_by(self, occurrences):
         """Active releases that these keep from beginning on another machine: no rollback, and none that has leave."""
         held = Q()

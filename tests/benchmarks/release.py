@@ -118,11 +118,18 @@ class Publisher:
         cpu = self._worker_cpu()
         began = time.perf_counter()
         self._post(path, **data)
-        while Run.objects.filter(stage__job=job, status=Run.Status.RUNNING).exists():
-            time.sleep(0.02)
+        self._wait_for(Run.objects.filter(stage__job=job).latest("pk"))
         wall = time.perf_counter() - began
         failed = MachineRun.objects.in_job(job).exclude(status="succeeded").count()
         return {"wall": wall, "cpu": self._worker_cpu() - cpu, "failed": failed, "peak": self._worker_peak()}
+
+    def _wait_for(self, run):
+        """Asks so that it costs the portal next to nothing: nobody asks how far the bare side is."""
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            while cursor.execute("SELECT status FROM releases_run WHERE id = %s", [run.pk]).fetchone() == ("running",):
+                time.sleep(0.01)
 
     def _get(self, path):
         return self.page.get(self.demo.facts["address"] + path).text

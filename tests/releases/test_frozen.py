@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from jobs.models import Freeze, Leave, Membership
 from jobs.rights import Role
 from releases.models import MachineRun, ReleaseStage, Run, StageMoved
+from releases.worker import ReleaseWorker
 from tests.at_work import SUCCEEDED, ScriptedExecutor
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.waiting import wait_until
@@ -157,12 +158,18 @@ class TestStarting:
 
 
 class TestCost:
-    """A worker looks every tenth of a second."""
+    """A worker looks many times a second."""
 
     def queries(self, call):
         with CaptureQueriesContext(connection) as captured:
             call()
         return [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
+
+    def test_an_idle_worker_asks_one_thing(self, worker):
+        idle = ReleaseWorker(ScriptedExecutor())
+        asked = self.queries(lambda: idle._look(10, []))
+        assert len(asked) == 1
+        assert "releases_run" in asked[0]
 
     def test_freezes_are_asked_for_once_and_only_where_something_is_due(self, run):
         assert len(self.queries(lambda: MachineRun.objects.claimable().exists())) == 2
