@@ -52,6 +52,10 @@ class Lean(NamedTuple):
     now_on: str | None = None
 
 
+# What every list has of its machines.
+COLUMNS = Lean._fields[:-1]
+
+
 class Row(NamedTuple):
     """A machine as the table shows it."""
 
@@ -68,7 +72,7 @@ class Row(NamedTuple):
 def lean(machines, *more):
     """The machines of a queryset, by site and name, as the columns of what `Lean` has."""
     rows = machines.annotate(label_text=Cast("labels", TextField())).order_by("site", "hostname")
-    return Columns.of(rows, *Lean._fields[:-1], *more)
+    return Columns.of(rows, *COLUMNS, *more)
 
 
 @dataclass

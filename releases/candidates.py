@@ -8,7 +8,8 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from deploy_portal.templatetags.portal import status_word
-from jobs.machine_list import Lean, Note, lean
+from jobs.columns import Columns
+from jobs.machine_list import COLUMNS, Lean, Note, lean
 from jobs.models import JobMachine, Listing, Machine
 from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import FAILURES
@@ -206,6 +207,24 @@ class Rollback:
         self.out_of_reach = self._out_of_reach()
 
     @property
+    def machines(self):
+        """The columns of those that can be rolled back, for a list."""
+        ids = {machine_run.machine_id for machine_run in self.changed}
+        rows = lean(Machine.objects.filter(jobs=self.job)).rows(*COLUMNS)
+        return Columns.of_rows([row for row in rows if row[0] in ids], *COLUMNS)
+
+    @property
+    def notes(self):
+        """{machine id: how the job left it, and to what it goes back}; what is told alike is put into words once."""
+        told, words = {}, {}
+        for one in self.changed:
+            alike = (one.status, one.rollback_versions, one.overtaken_by and one.overtaken_by.run_id)
+            if alike not in words:
+                words[alike] = _note_of_change(one)
+            told[one.machine_id] = words[alike]
+        return told
+
+    @property
     def version(self):
         return sum(stage.version for stage in self.stages)
 
@@ -227,6 +246,15 @@ class Rollback:
             for stage in self.stages
             for run in stage.changed_out_of_reach()
         }
+
+
+def _note_of_change(machine_run):
+    told = [_("back to %(version)s") % {"version": machine_run.rollback_versions[1] or _("not known")}]
+    if machine_run.status == MachineRun.Status.UNKNOWN:
+        told.append(_("only if nothing still runs there"))
+    if later := machine_run.overtaken_by:
+        told.append(_("%(job)s ran there since") % {"job": later.run.stage.job})
+    return Note(machine_run.status, machine_run.get_status_display(), " · ".join(told))
 
 
 def why_not(stage, ids):

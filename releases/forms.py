@@ -170,6 +170,7 @@ class RollbackForm(ChosenForm):
         super().__init__(*args, job=rollback.job, listed=listed, why_not=rollback.why_not, **kwargs)
         self.unknown = {run.machine_id for run in rollback.changed if run.status == MachineRun.Status.UNKNOWN}
         self.overtaken = {run.machine_id for run in rollback.changed if run.overtaken_by}
+        self.initial["machines"] = self.fields["machines"].only - self.unknown - self.overtaken
 
     def clean(self):
         super().clean()

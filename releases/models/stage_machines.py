@@ -1,6 +1,6 @@
 """Which machines a stage offers, and which of them it has changed."""
 
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils.functional import cached_property
 
 from jobs.columns import Columns
@@ -54,8 +54,7 @@ class StageMachines:
 
         Such a machine is not yet rolled back, free, and still in this business: another's is not touched.
         """
-        held = MachineRun.objects.holding().filter(machine=OuterRef("machine"))
-        return self._changed_here().filter(self._is_live(), ~Exists(held))
+        return self._changed_here().filter(self._is_live(), ~self._is_held())
 
     def unknown_machines(self):
         """Those that this stage left unknown: they can go back once a person says that nothing runs there any more."""
@@ -76,8 +75,11 @@ class StageMachines:
 
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
-        within_reach = {machine_run.pk for machine_run in self.rollback_candidates()}
-        return [machine_run for machine_run in self._changed_here() if machine_run.pk not in within_reach]
+        held_by_another = Q(self._is_held()) & ~Q(status=MachineRun.Status.UNKNOWN)
+        return self._changed_here().filter(~Q(self._is_live()) | held_by_another)
+
+    def _is_held(self):
+        return Exists(MachineRun.objects.holding().filter(machine=OuterRef("machine")))
 
     def _is_live(self):
         # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
@@ -93,7 +95,7 @@ class StageMachines:
 
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
-        return touched.not_rolled_back().select_related("run")
+        return touched.not_rolled_back()
 
     def _changed_by_others(self):
         """The newest machine runs in which other jobs of the business left their own version on this job's machines."""
@@ -102,5 +104,6 @@ class StageMachines:
         return touched.not_rolled_back().select_related("run__stage__job")
 
     def _changed_here(self):
-        changed = self._changed_by_job().filter(run__stage=self).select_related("machine", "run")
+        # Many machine runs are of few runs: those are fetched once.
+        changed = self._changed_by_job().filter(run__stage=self).select_related("machine").prefetch_related("run")
         return changed.order_by("machine__site", "machine__hostname")

@@ -1,9 +1,11 @@
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
 from jobs.access import get_job
+from jobs.machine_list import MachineList, Mark
 from jobs.models import JobMoved
 from jobs.rights import Right
 from releases import tokens
@@ -13,12 +15,14 @@ from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.pictures import JobPicture
 
 
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def roll_back_stage(request, job_id, kind):
     return _roll_back(request, job_id, kind)
 
 
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def roll_back_job(request, job_id):
@@ -33,6 +37,10 @@ def _roll_back(request, job_id, what):
     rollback = Rollback(job, what)
     if request.method == "GET":
         return _show(request, rollback, RollbackForm(rollback=rollback))
+    if "list" in request.POST:  # from a page without scripts: another page of its list
+        form = RollbackForm(request.POST, rollback=rollback)
+        form.errors.clear()
+        return _show(request, rollback, form)
     try:
         return _submit(request, rollback, RollbackForm(request.POST, rollback=rollback))
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
@@ -67,15 +75,29 @@ def _show(request, rollback, form, conflict="", status=200):
         "what": what,
         "stage": stage,
         "pipeline": JobPicture(job).pipeline(stage),
-        "changed": rollback.changed,
+        "list": _listed(rollback, form, request.POST.get("list")),
         "out_of_reach": rollback.out_of_reach.values(),
         "tasks": {stage.rollback_task for stage in rollback.stages if stage.rollback_task},
-        "chosen": form["machines"].value() if form.is_bound else None,
         "form": form,
         "token": tokens.issue(request.user, job, what, rollback.version),
         "conflict": conflict,
     }
     return render(request, "releases/rollback.html", context, status=status)
+
+
+def _listed(rollback, form, page):
+    not_known = _("not known")
+    return MachineList(
+        machines=rollback.machines,
+        chosen={"machines": form["machines"].value()},
+        versions={run.machine_id: run.rollback_versions[0] or not_known for run in rollback.changed},
+        notes=rollback.notes,
+        marks={
+            "unknown": Mark(_("Unknown %(n)s"), form.unknown),
+            "overtaken": Mark(_("Ran later %(n)s"), form.overtaken),
+        },
+        asked_page=page,
+    )
 
 
 def _done(job, what):

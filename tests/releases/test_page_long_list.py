@@ -128,16 +128,37 @@ class TestOtherPages:
         assert ">\nin repair</textarea>" in second.content.decode()
         assert not long_job.job_machines.exclude(excused_at=None).exists()
 
+    @pytest.mark.parametrize("name", ["roll_back_stage", "roll_back_job"])
+    def test_machines_to_roll_back_have_pages_too(self, as_user, publisher, long_job, start, finish, many, name):
+        start(long_job, many)
+        finish()
+        client, address = as_user(publisher), page(name, long_job)
+        first = client.get(address)
+        assert offered(first) == checked(first) == set(ids(many[:100]))
+        assert hidden(first, "machines") == [in_short(ids(many[100:]))]
+        assert data_in(first.content.decode())["hostnames"] == [machine.hostname for machine in many]
+        fields = {"token": token_in(first), "machines": hidden(first, "machines"), "reason": "it is broken"}
+        second = client.post(address, fields | {"list": "2"})
+        assert ">\nit is broken</textarea>" in second.content.decode()
+        assert not Run.objects.filter(action="rollback")
+        chosen = [*hidden(second, "machines"), many[100].pk]
+        assert client.post(address, fields | {"machines": chosen}).status_code == 302
+        runs = MachineRun.objects.filter(run__action="rollback")
+        assert set(runs.values_list("machine", flat=True)) == set(ids(many[200:])) | {many[100].pk}
+
 
 class TestQueries:
     """However many machines there are, held, gone and moved ones too, a page asks as often."""
 
     @pytest.fixture
-    def asked(self, as_user, payment, make_job, start, requester, publisher):
+    def asked(self, as_user, payment, make_job, start, finish, requester, publisher):
         """How often each list page asks the database for a job of so many machines."""
 
         def asked(number):
             machines = list_machines(payment, *(f"web-{number}-{n}" for n in range(number)))
+            released = make_job(on=machines)
+            start(released, machines)
+            finish()
             start(make_job(on=machines), machines[::3])
             job = make_job("3.0", on=machines, plan_pre_release="50 %")
             Listing.objects.filter(machine__in=machines[1::4]).update(gone_at=Now())
@@ -151,6 +172,7 @@ class TestQueries:
                 self.count(as_user(publisher).post, stage, fields),
                 self.count(as_user(publisher).post, stage, fields | typed),
                 self.count(as_user(publisher).get, page("job", job)),
+                self.count(as_user(publisher).get, page("roll_back_job", released)),
                 self.count(as_user(requester).get, page("edit_job", job)),
                 self.count(as_user(requester).get, NEW),
             ]

@@ -67,8 +67,8 @@ class TestLooking:
         finish("failed", on=["pay-2"])
         response = as_user(publisher).get(page(name, job))
         assert offered(response) == checked(response) == set(ids(machines[:2]))
-        assert "pay-1 sh-1 Succeeded 2.0 → 1.0" in words(response)
-        assert "pay-2 sh-1 Failed not known → not known" in words(response)
+        assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
+        assert "pay-2 10.0.0.2 sh-1 not known Failed back to not known" in words(response)
 
     @BOTH
     def test_it_asks_who_you_are(self, client, released, name):
@@ -190,7 +190,7 @@ class TestUnknown:
         response = as_user(publisher).get(page(name, unknown))
         assert offered(response) == set(ids(machines[:2]))
         assert checked(response) == {machines[0].pk}
-        assert "pay-2 sh-1 Unknown only if nothing still runs there not known →" in words(response)
+        assert "sh-1 not known Unknown back to not known · only if nothing still runs there" in words(response)
         assert "I have looked: nothing of this job still runs there" in words(response)
 
     def test_where_none_is_nobody_is_asked_to_look(self, as_user, publisher, released):
@@ -233,7 +233,7 @@ class TestUnknown:
         MachineRun.objects.get(status="unknown").resolve(publisher, "succeeded", "it is fine")
         response = roll_back(unknown, [], **data)
         assert response.status_code == 409  # the stage moved on; the page shows what it is now
-        assert "pay-2 sh-1 Succeeded 2.0 →" in words(response)
+        assert "pay-2 10.0.0.2 sh-1 2.0 Succeeded back to" in words(response)
         assert not rollbacks(unknown)
 
 

@@ -37,8 +37,8 @@ def versions(run):
 @BOTH
 def test_the_page_tells_what_is_there_now_and_leaves_it_out(as_user, publisher, earlier, later, machines, name):
     response = as_user(publisher).get(page(name, earlier))
-    assert f"pay-1 sh-1 Succeeded #{later.pk} payment 3.0 ran there since 3.0 → 1.0" in words(response)
-    assert "pay-2 sh-1 Succeeded 2.0 → 1.0" in words(response)
+    assert f"sh-1 3.0 Succeeded back to 1.0 · #{later.pk} payment 3.0 ran there since" in words(response)
+    assert "pay-2 10.0.0.2 sh-1 2.0 Succeeded back to 1.0" in words(response)
     assert offered(response) == set(ids(machines[:3]))
     assert checked(response) == set(ids(machines[1:3]))
     assert "Undo what later jobs put there, too" in words(response)
@@ -76,16 +76,18 @@ def test_without_those_machines_no_box_is_needed(as_user, publisher, earlier, la
 def test_one_that_failed_there_since_has_left_nobody_knows_what(
     as_user, publisher, earlier, make_job, start, finish, machines, status
 ):
-    start(make_job("3.0"), machines[:1])
+    later = make_job("3.0")
+    start(later, machines[:1])
     finish(status)
-    assert "ran there since not known → 1.0" in words(as_user(publisher).get(page("roll_back_stage", earlier)))
+    shown = words(as_user(publisher).get(page("roll_back_stage", earlier)))
+    assert f"not known Succeeded back to 1.0 · #{later.pk} payment 3.0 ran there since" in shown
 
 
 def test_a_later_job_that_was_rolled_back_is_not_in_the_way(as_user, publisher, earlier, later, finish, machines):
     ReleaseStage.objects.of_kind(later, "pre-release").roll_back(publisher, machines[:1], "bad", "back")
     finish()
     response = as_user(publisher).get(page("roll_back_stage", earlier))
-    assert "pay-1 sh-1 Succeeded 2.0 → 1.0" in words(response)
+    assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
     assert checked(response) == set(ids(machines[:3]))
     assert "Undo what later jobs" not in words(response)
 
@@ -98,7 +100,7 @@ def test_one_whose_turn_never_came_is_not_in_the_way(as_user, publisher, earlier
 
 def test_the_later_job_itself_is_rolled_back_without_a_box(as_user, publisher, earlier, later, machines):
     response = as_user(publisher).get(page("roll_back_stage", later))
-    assert "pay-1 sh-1 Succeeded 3.0 → 2.0" in words(response)
+    assert "pay-1 10.0.0.1 sh-1 3.0 Succeeded back to 2.0" in words(response)
     assert "ran there since" not in words(response)
 
 
