@@ -57,7 +57,7 @@ class ConfigService(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
-    wbufsize = -1  # headers and body in one packet: apart, each page waits 40 ms for an acknowledgement
+    disable_nagle_algorithm = True  # else the body waits 40 ms for an acknowledgement of the headers
 
     def do_GET(self):
         status, value = self.server.answer(self.path, self.headers.get("Authorization", ""))
