@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 # Debian's Python comes without ensurepip: the pip that is there fills the new environment.
 INSTALL := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check --no-input install --quiet
 
+# Where this is set, each process of the tests would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check clean
 
 demo: $(VENV)/installed

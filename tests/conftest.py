@@ -1,5 +1,6 @@
 """The people, businesses and machines of the tests."""
 
+import gc
 import re
 
 import pytest
@@ -13,6 +14,12 @@ from jobs.rights import Role
 from releases.models import Action, ReleaseStage, Task
 
 PASSWORD = "correct horse battery"
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays: no search for garbage need go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
