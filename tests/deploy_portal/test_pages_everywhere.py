@@ -93,21 +93,24 @@ def is_clean(response):
     return True
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("person", ["ops", "publisher", "approver", "requester"])
-def test_every_page_is_shown_and_clean(as_user, request, world, person, language):
+# Each language with one person who sees many buttons, and one who sees few
+@pytest.mark.parametrize(
+    ("person", "language", "answers"),
+    [
+        ("ops", "en", [200]),
+        ("publisher", "zh-hans", [200, 302, 403]),
+        ("approver", "en", [200, 302, 403]),
+        ("requester", "zh-hans", [200, 302, 403]),
+    ],
+)
+def test_every_page_is_shown_and_clean(as_user, request, world, person, language, answers):
     client = as_user(request.getfixturevalue(person))
     for address in addresses(world):
         response = client.get(address, HTTP_ACCEPT_LANGUAGE=language)
-        assert response.status_code in (200, 302, 403), address
+        assert response.status_code in answers, address
         assert response.status_code == 302 or is_clean(response), address
         if response.status_code == 200 and "<html" in response.content.decode():
             assert f'<html lang="{language}"' in response.content.decode()
-
-
-def test_ops_are_refused_no_page(as_user, ops, world):
-    client = as_user(ops)
-    assert {client.get(address).status_code for address in addresses(world)} == {200}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

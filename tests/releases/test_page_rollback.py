@@ -239,7 +239,7 @@ class TestUnknown:
 
 BAD_MACHINES = [
     *NO_MACHINES,
-    (list(range(10**9, 10**9 + 10_000)), "carry no change"),
+    ([f"{10**9}-{10**9 + 9_999}"], "carry no change"),
 ]
 
 
