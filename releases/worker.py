@@ -104,10 +104,11 @@ class ReleaseWorker:
     def _claim(self, room, known):
         if room < 1 or not Run.objects.running().exists():
             return []
-        # What a freeze has put back into the queue may still be known here for a moment.
-        if not MachineRun.objects.claim(self.worker, room, but=known):
-            return []
         mine = MachineRun.objects.claimed_by(self.worker).exclude(pk__in=known)
+        # Its connection may have gone after it had claimed and before it heard so: that comes first.
+        # What a freeze has put back into the queue may still be known here for a moment.
+        if not mine.exists() and not MachineRun.objects.claim(self.worker, room, but=known):
+            return []
         runs = Run.objects.select_related("task_version", "stage__job__business")
         return list(mine.select_related("machine").prefetch_related(Prefetch("run", runs)))
 

@@ -381,6 +381,28 @@ def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job,
     assert sorted(working.executor.sent) == ["pay-1", "pay-2", "pay-3"]
 
 
+def test_what_was_claimed_but_not_heard_of_is_executed_before_more_is_claimed(
+    at_work, start, job, machines, monkeypatch
+):
+    """The commit went through, its answer was lost, and nothing else is due that would have it looked at again."""
+    manager = type(MachineRun.objects.all())
+    real, claimed = manager.claim, []
+
+    def lose_the_first_answer(self, *args, **options):
+        claimed.append(real(self, *args, **options))
+        if claimed == [1]:
+            raise OperationalError("server closed the connection unexpectedly")
+        return claimed[-1]
+
+    monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)
+    monkeypatch.setattr(manager, "claim", lose_the_first_answer)
+    run = start(job, machines[:2], batch_size=1)
+    working = at_work()
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert working.executor.sent == ["pay-1", "pay-2"]
+    assert claimed[0] == 1
+
+
 def test_an_end_that_was_written_but_not_heard_of_is_not_noted_as_late(at_work, start, job, machines, monkeypatch):
     """The commit went through, its answer was lost: the same end is written again."""
     real = Run.advance
