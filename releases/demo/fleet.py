@@ -65,7 +65,7 @@ class Fleet:
     async def start(self):
         """Opens every machine, then writes `known_hosts`. OSError when a folder or a port can't be had."""
         (self.folder / "host_keys").mkdir(parents=True, exist_ok=True)
-        self._client_public = _key(self.client_key).convert_to_public()
+        self._client_public = private_key(self.client_key).convert_to_public()
         ports_file = self.folder / "ports.json"
         remembered = json.loads(ports_file.read_text()) if ports_file.exists() else {}
         for hostname in self.hostnames:
@@ -101,7 +101,7 @@ class Fleet:
 
     def host_key(self, hostname):
         """The key with which a machine proves who it is."""
-        return _key(self.folder / "host_keys" / hostname)
+        return private_key(self.folder / "host_keys" / hostname)
 
     def known_key(self, hostname):
         """The key that `known_hosts` gives for a machine."""
@@ -156,7 +156,7 @@ class _Door(asyncssh.SSHServer):
         return self._fleet.session(self._hostname)
 
 
-def _key(path):
+def private_key(path):
     """The private key in that file, made on first use, readable by its owner only."""
     if path.exists():
         return asyncssh.read_private_key(path)

@@ -13,7 +13,7 @@ from releases.executors import connections, remote_shell
 SCRIPT = "echo released"
 
 
-async def release(known_hosts, key, ports, at_once):
+async def release(known_hosts, key, user, ports, at_once):
     """Runs SCRIPT on every port of 127.0.0.1, `at_once` at a time; the exit statuses."""
     command, payload = remote_shell.prepare(SCRIPT, {"DEPLOY_VERSION": "1.0"}, 60)
     known_hosts = asyncssh.read_known_hosts(known_hosts)
@@ -24,7 +24,7 @@ async def release(known_hosts, key, ports, at_once):
     async def one(port):
         async with room:
             connecting = asyncssh.connect(
-                "127.0.0.1", port, username="deploy", options=options, known_hosts=known_hosts, config=[]
+                "127.0.0.1", port, username=user, options=options, known_hosts=known_hosts, config=[]
             )
             connection = await connecting
             process = await connection.create_process(command, encoding=None)
@@ -43,9 +43,9 @@ def _cpu():
 
 
 def main():
-    known_hosts, key, at_once, *ports = sys.argv[1:]
+    known_hosts, key, user, at_once, *ports = sys.argv[1:]
     before, began = _cpu(), time.perf_counter()
-    statuses = asyncio.run(release(known_hosts, key, list(map(int, ports)), int(at_once)))
+    statuses = asyncio.run(release(known_hosts, key, user, list(map(int, ports)), int(at_once)))
     wall = time.perf_counter() - began
     facts = {"wall": wall, "cpu": _cpu() - before, "failed": sum(status != 0 for status in statuses)}
     print(json.dumps(facts))

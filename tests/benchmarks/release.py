@@ -1,14 +1,15 @@
 """A release on many loopback machines through the whole portal, beside bare asyncssh, in one run:
 
-    .venv/bin/python -m tests.benchmarks.release [--machines 200] [--rounds 3] [--warm]
+    .venv/bin/python -m tests.benchmarks.release [--machines 200] [--rounds 3] [--warm] [--sshd]
 
 The portal is timed from the click (the POST that starts the stage) to the last row recorded. Web server, worker,
 database and fleet are those of `manage.py demo`. Both sides connect anew to each machine, unless `--warm` lets the
-portal keep its connections from round to round, as it does by default. Prints medians and their ratio; machines are
-noisy: read the ratio.
+portal keep its connections from round to round, as it does by default. The machines are asyncssh's in one process, or
+with `--sshd` a real sshd each. Prints medians and their ratio; machines are noisy: read the ratio.
 """
 
 import argparse
+import getpass
 import json
 import os
 import re
@@ -28,31 +29,36 @@ def main():
     parser.add_argument("--machines", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", action="store_true", help="the portal keeps its connections")
+    parser.add_argument("--sshd", action="store_true", help="the machines are real sshd processes")
     options = parser.parse_args()
     if not options.warm:
         os.environ["SSH_KEEP_CONNECTIONS"] = "0"
     with tempfile.TemporaryDirectory() as folder:
-        enter(Path(folder).resolve())
-        rounds = _measure(Path(folder).resolve(), options.machines, options.rounds)
+        enter(Path(folder).resolve(), options.sshd)
+        demo = demo_with(options.machines, Path(folder).resolve(), options.sshd)
+        rounds = _measure(demo, options.machines, options.rounds)
     _tell(options.machines, *rounds)
 
 
-def enter(folder):
-    """Sets the portal up on what a demo in `folder` has for it."""
+def enter(folder, sshd=False):
+    """Sets the portal up on what a demo in `folder` has for it; to reach each sshd in our own account."""
     import django
 
-    from releases.demo import environment
+    from releases.demo import environment, fleet
 
+    if sshd:
+        fleet.USER = getpass.getuser()
     environment.enter(["--data", str(folder)])
     os.environ.update(DJANGO_SETTINGS_MODULE="deploy_portal.settings", WORKER_MACHINES_AT_ONCE=str(AT_ONCE))
     django.setup()
 
 
-def demo_with(machines, folder):
+def demo_with(machines, folder, sshd=False):
     """A demo in which payment has so many machines."""
     from releases.demo.portal import Demo
 
-    return Demo(folder, -(-machines * 12 // OF_TWELVE) + 12)
+    fleet = "tests.benchmarks.sshd_fleet" if sshd else "releases.demo.fleet"
+    return Demo(folder, -(-machines * 12 // OF_TWELVE) + 12, fleet)
 
 
 def ask_for_job(demo, version, machines):
@@ -69,8 +75,8 @@ def ask_for_job(demo, version, machines):
     return job, chosen
 
 
-def _measure(folder, machines, rounds):
-    with demo_with(machines, folder).running(port=0, slowly=False) as demo:
+def _measure(demo, machines, rounds):
+    with demo.running(port=0, slowly=False):
         publisher = Publisher(demo)
         portal, alone = [], []
         for number in range(rounds):
@@ -157,11 +163,13 @@ class Publisher:
 
 
 def bare(demo, machines):
+    from django.conf import settings
+
     from jobs.models import Machine
 
     ports = Machine.objects.filter(businesses__slug="payment").values_list("port", flat=True)[:machines]
     command = [sys.executable, "-m", "tests.benchmarks.bare_asyncssh"]
-    facts = [demo.facts["known_hosts"], demo.facts["client_key"], AT_ONCE, *ports]
+    facts = [demo.facts["known_hosts"], demo.facts["client_key"], settings.SSH_USER, AT_ONCE, *ports]
     done = subprocess.run([*command, *map(str, facts)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

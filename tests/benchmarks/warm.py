@@ -1,9 +1,10 @@
 """A first release, a second one and its rollback, beside bare asyncssh and `ansible -m raw`, in one run:
 
-    .venv/bin/python -m tests.benchmarks.warm [--machines 200] [--rounds 3]
+    .venv/bin/python -m tests.benchmarks.warm [--machines 200] [--rounds 3] [--sshd]
 
 Each round begins with a new worker, so that the first release connects anew to each machine; the second one and the
-rollback find the connections kept. ansible (of tests/requirements.txt, with an `ssh` client) forks 50. Read the ratios.
+rollback find the connections kept. ansible (of tests/requirements.txt, with an `ssh` client) forks 50. The machines are
+asyncssh's in one process, or with `--sshd` a real sshd each. Read the ratios.
 """
 
 import argparse
@@ -24,17 +25,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sshd", action="store_true", help="the machines are real sshd processes")
     options = parser.parse_args()
     os.environ["SSH_KEEP_CONNECTIONS"] = str(options.machines)
     with tempfile.TemporaryDirectory() as folder:
-        release.enter(Path(folder).resolve())
-        measured = _measure(Path(folder).resolve(), options.machines, options.rounds)
+        release.enter(Path(folder).resolve(), options.sshd)
+        demo = release.demo_with(options.machines, Path(folder).resolve(), options.sshd)
+        measured = _measure(demo, options.machines, options.rounds)
     _tell(options.machines, measured)
 
 
-def _measure(folder, machines, rounds):
+def _measure(demo, machines, rounds):
     measured = {"cold": [], "warm": [], "rollback": [], "bare asyncssh": [], "ansible": []}
-    with release.demo_with(machines, folder).running(port=0, slowly=False) as demo:
+    with demo.running(port=0, slowly=False):
         publisher = release.Publisher(demo)
         for number in range(rounds):
             _restart_worker(demo)
@@ -43,7 +46,7 @@ def _measure(folder, machines, rounds):
             measured["rollback"].append(publisher.roll_back())
             measured["bare asyncssh"].append(release.bare(demo, machines))
             if ANSIBLE.exists() and shutil.which("ssh"):
-                measured["ansible"].append(_ansible(demo, machines, folder))
+                measured["ansible"].append(_ansible(demo, machines))
     return {name: rounds for name, rounds in measured.items() if rounds}
 
 
@@ -54,18 +57,20 @@ def _restart_worker(demo):
     demo.start_worker("worker", "--grace", 5)
 
 
-def _ansible(demo, machines, folder):
+def _ansible(demo, machines):
     """One `echo` on as many machines, as ansible does it."""
+    from django.conf import settings
+
     from jobs.models import Machine
     from tests.benchmarks.bare_asyncssh import SCRIPT
 
     rows = Machine.objects.filter(businesses__slug="payment").values_list("hostname", "port")[:machines]
-    facts = f"ansible_user=deploy ansible_ssh_private_key_file={demo.facts['client_key']}"
-    inventory = folder / "inventory.ini"
+    facts = f"ansible_user={settings.SSH_USER} ansible_ssh_private_key_file={demo.facts['client_key']}"
+    inventory = demo.folder / "inventory.ini"
     inventory.write_text("".join(f"{name} ansible_host=127.0.0.1 ansible_port={port} {facts}\n" for name, port in rows))
     command = [ANSIBLE, "all", "-i", inventory, "-m", "raw", "-a", SCRIPT, "-f", release.AT_ONCE]
     command += [f"--ssh-common-args=-o UserKnownHostsFile={demo.facts['known_hosts']}"]
-    environment = {**os.environ, "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "0"}
+    environment = {**os.environ, "ANSIBLE_HOME": str(demo.folder / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "0"}
     began = time.perf_counter()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
     wall = time.perf_counter() - began
