@@ -51,6 +51,21 @@ class Browser:
         self.driver, self.address = driver, address
         self.expected = []
 
+    def forget(self):
+        """Makes it as new: one window, and nothing of what was seen before."""
+        old = self.driver.window_handles
+        self.driver.switch_to.new_window("tab")  # what was emulated goes with the others
+        new = self.driver.current_window_handle
+        for window in old:
+            self.driver.switch_to.window(window)
+            self.driver.close()
+        self.driver.switch_to.window(new)
+        self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        self.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+        everything = {"origin": self.address, "storageTypes": "all"}
+        self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", everything)
+        self.driver.get_log("browser")
+
     # ---- Where it is and how it looks ----
     def open(self, path):
         self.driver.get(self.address + path)

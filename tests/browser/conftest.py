@@ -1,4 +1,4 @@
-"""A headless Chromium of its own for each test, and a worker that touches no machine."""
+"""A headless Chromium that forgets everything before each test, and a worker that touches no machine."""
 
 import asyncio
 import os
@@ -13,22 +13,25 @@ from tests.browser.browser import WIDE, Browser, missing, start
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def browser(live_server):
-    """A browser that was never here, 1280 wide, light, in English. What its console complains of fails the test."""
+@pytest.fixture(scope="session")
+def driver():
     if names := missing():
         reason = f"not on PATH: {names}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     driver = start()
-    try:
-        browser = Browser(driver, live_server.url)
-        browser.width(WIDE)
-        browser.scheme("light")
-        yield browser
-        complaints = browser.complaints()
-    finally:
-        driver.quit()
-    assert not complaints
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(driver, live_server):
+    """A browser that was never here, 1280 wide, light, in English. What its console complains of fails the test."""
+    browser = Browser(driver, live_server.url)
+    browser.forget()
+    browser.width(WIDE)
+    browser.scheme("light")
+    yield browser
+    assert not browser.complaints()
 
 
 @pytest.fixture
