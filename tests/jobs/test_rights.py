@@ -28,7 +28,7 @@ TABLE = {
     "resolve a machine": [LOGIN, FORBIDDEN, YES, FORBIDDEN, YES, HIDDEN],
 }
 CELLS = [
-    pytest.param(action, person, answer, id=f"{action}, {person}: {answer}")
+    (action, person, answer)
     for action, answers in TABLE.items()
     for person, answer in zip(PEOPLE, answers, strict=True)
 ]
@@ -69,19 +69,20 @@ def act(client, action, job, machine_run):
     return getattr(client, method)(reverse(page, kwargs={} if page == "new_job" else where), data)
 
 
-@pytest.mark.parametrize(("action", "person", "answer"), CELLS)
-def test_who_may_do_what(client, request, world, action, person, answer):
-    if person != "anonymous":
-        client.force_login(request.getfixturevalue(person))
-    response = act(client, action, **world)
-    if answer == LOGIN:
-        assert response.status_code == 302
-        assert response.url.startswith(reverse("login"))
-    elif answer == YES:
-        assert response.status_code in (200, 302, 409)
-        assert not getattr(response, "url", "").startswith(reverse("login"))
-    else:
-        assert response.status_code == int(answer)
+def test_who_may_do_what(client, request, world, case):
+    for action, person, answer in CELLS:
+        with case(f"{action}, {person}: {answer}"):
+            if person != "anonymous":
+                client.force_login(request.getfixturevalue(person))
+            response = act(client, action, **world)
+            if answer == LOGIN:
+                assert response.status_code == 302
+                assert response.url.startswith(reverse("login"))
+            elif answer == YES:
+                assert response.status_code in (200, 302, 409)
+                assert not getattr(response, "url", "").startswith(reverse("login"))
+            else:
+                assert response.status_code == int(answer)
 
 
 @pytest.mark.parametrize("person", ["requester", "publisher", "approver", "outsider"])
