@@ -1,5 +1,7 @@
 """Rolling back: of one stage, and of the whole job."""
 
+from itertools import product
+
 import pytest
 
 from jobs.models import Event, Job
@@ -19,7 +21,8 @@ from tests.pages import (
     words,
 )
 
-BOTH = pytest.mark.parametrize("name", ["roll_back_stage", "roll_back_job"])
+BOTH_PAGES = ["roll_back_stage", "roll_back_job"]
+BOTH = pytest.mark.parametrize("name", BOTH_PAGES)
 
 
 @pytest.fixture
@@ -244,15 +247,15 @@ BAD_MACHINES = [
 
 
 class TestBadInput:
-    @BOTH
-    @pytest.mark.parametrize(("value", "why"), BAD_MACHINES, ids=lambda value: str(value)[:16])
-    def test_machines(self, roll_back, released, machines, name, value, why):
-        response = roll_back(released, [], name, machines=value)
-        assert response.status_code in (200, 409)
-        assert why in words(response)
-        assert "it is broken" in words(response)
-        assert "<script>alert" not in response.content.decode()
-        assert not rollbacks(released)
+    def test_machines(self, roll_back, released, machines, case):
+        for name, (value, why) in product(BOTH_PAGES, BAD_MACHINES):
+            with case(name, machines=value):
+                response = roll_back(released, [], name, machines=value)
+                assert response.status_code in (200, 409)
+                assert why in words(response)
+                assert "it is broken" in words(response)
+                assert "<script>alert" not in response.content.decode()
+                assert not rollbacks(released)
 
     @BOTH
     def test_a_machine_that_this_job_never_changed(self, roll_back, released, machines, name):
@@ -262,13 +265,13 @@ class TestBadInput:
         assert checked(response) == {machines[0].pk}
         assert not rollbacks(released)
 
-    @BOTH
-    @pytest.mark.parametrize("reason", ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001])
-    def test_a_bad_reason(self, roll_back, released, machines, name, reason):
-        response = roll_back(released, machines[1:2], name, reason=reason)
-        assert response.status_code == 200
-        assert checked(response) == {machines[1].pk}
-        assert not rollbacks(released)
+    def test_a_bad_reason(self, roll_back, released, machines, case):
+        for name, reason in product(BOTH_PAGES, ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001]):
+            with case(name, reason=reason):
+                response = roll_back(released, machines[1:2], name, reason=reason)
+                assert response.status_code == 200
+                assert checked(response) == {machines[1].pk}
+                assert not rollbacks(released)
 
     @BOTH
     def test_a_reason_is_text_and_no_markup(self, roll_back, as_user, publisher, released, machines, name):
@@ -281,15 +284,15 @@ class TestBadInput:
 
 
 class TestConflicts:
-    @BOTH
-    @pytest.mark.parametrize("token", [None, "", "x", "\0", "x" * 1_000_000], ids=lambda token: repr(token)[:8])
-    def test_no_token_or_nonsense(self, roll_back, released, machines, name, token):
-        response = roll_back(released, machines[1:2], name, token=token)
-        assert response.status_code == 409
-        assert "This form was not made by this page." in words(response)
-        assert "it is broken" in words(response)
-        assert checked(response) == {machines[1].pk}
-        assert not rollbacks(released)
+    def test_no_token_or_nonsense(self, roll_back, released, machines, case):
+        for name, token in product(BOTH_PAGES, [None, "", "x", "\0", "x" * 1_000_000]):
+            with case(name, token=token):
+                response = roll_back(released, machines[1:2], name, token=token)
+                assert response.status_code == 409
+                assert "This form was not made by this page." in words(response)
+                assert "it is broken" in words(response)
+                assert checked(response) == {machines[1].pk}
+                assert not rollbacks(released)
 
     def test_the_token_of_something_else(self, roll_back, publisher, ops, released, make_job, machines):
         other = make_job("3.0")

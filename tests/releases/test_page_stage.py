@@ -226,42 +226,44 @@ class TestStarting:
         publish(job, machines[1:2])
         assert [machines_of(run) for run in started(job)] == [{"pay-1", "pay-2"}, {"pay-2"}]
 
-    @pytest.mark.parametrize("size", ["0", "-1", "x", "1.5", "101 %", "% 5", "1000001", "9" * 40, "1\0"])
-    def test_a_bad_batch_size_starts_nothing(self, publish, job, machines, size):
-        response = publish(job, machines, batch_size=size)
-        assert response.status_code == 200
-        assert is_kept(response)
-        assert not started(job)
+    def test_a_bad_batch_size_starts_nothing(self, publish, job, machines, case):
+        for size in ["0", "-1", "x", "1.5", "101 %", "% 5", "1000001", "9" * 40, "1\0"]:
+            with case(size=size):
+                response = publish(job, machines, batch_size=size)
+                assert response.status_code == 200
+                assert is_kept(response)
+                assert not started(job)
 
-    @pytest.mark.parametrize("remark", ["a\0b", "a\u202eb", "x" * 2001])
-    def test_a_bad_remark_starts_nothing(self, publish, job, machines, remark):
-        response = publish(job, machines[:1], remark=remark)
-        assert response.status_code == 200
-        assert checked(response) == {machines[0].pk}
-        assert not started(job)
+    def test_a_bad_remark_starts_nothing(self, publish, job, machines, case):
+        for remark in ["a\0b", "a\u202eb", "x" * 2001]:
+            with case(remark=remark):
+                response = publish(job, machines[:1], remark=remark)
+                assert response.status_code == 200
+                assert checked(response) == {machines[0].pk}
+                assert not started(job)
 
     @pytest.mark.parametrize("name", ["release_task", "rollback_task"])
-    @pytest.mark.parametrize(
-        "value", ["", "0", "-1", "x", "9" * 40, "9" * 5000, "1\0", "swapped", "foreign", "retired"]
-    )
     def test_a_task_that_is_not_offered_starts_nothing(
-        self, publish, job, machines, orders, release_task, rollback_task, name, value
+        self, publish, job, machines, orders, release_task, rollback_task, case, name
     ):
         action = Action.RELEASE if name == "release_task" else Action.ROLLBACK
-        tasks = {
-            "swapped": rollback_task if name == "release_task" else release_task,
-            "foreign": make_task("theirs", action, business=orders),
-            "retired": make_task("old", action, in_use=False),
+        values = {value: value for value in ["", "0", "-1", "x", "9" * 40, "9" * 5000, "1\0"]} | {
+            "swapped": (rollback_task if name == "release_task" else release_task).pk,
+            "foreign": make_task("theirs", action, business=orders).pk,
+            "retired": make_task("old", action, in_use=False).pk,
         }
-        response = publish(job, machines[:1], **{name: tasks[value].pk if value in tasks else value})
-        assert response.status_code == 200
-        assert checked(response) == {machines[0].pk}
-        assert not started(job)
+        for told, value in values.items():
+            with case(task=told):
+                response = publish(job, machines[:1], **{name: value})
+                assert response.status_code == 200
+                assert checked(response) == {machines[0].pk}
+                assert not started(job)
 
-    @pytest.mark.parametrize("step", [None, "", "go", "START", "check,start"])
-    def test_a_post_that_does_not_say_its_step_makes_no_sense(self, publish, job, machines, step):
-        assert publish(job, machines, step=step).status_code == 400
-        assert not started(job)
+    def test_a_post_that_does_not_say_its_step_makes_no_sense(self, publish, job, machines, case):
+        for step in [None, "", "go", "START", "check,start"]:
+            with case(step=step):
+                assert publish(job, machines, step=step).status_code == 400
+                assert not started(job)
 
     def test_a_remark_is_text_and_no_markup(self, publish, as_user, publisher, job, machines):
         remark = "<script>alert(1)</script>"
@@ -323,22 +325,24 @@ BAD_MACHINES = {
 
 
 class TestBadMachines:
-    @pytest.mark.parametrize(("value", "why"), BAD_MACHINES.values(), ids=BAD_MACHINES)
     @pytest.mark.parametrize("step", ["check", "start"])
-    def test_they_start_nothing(self, publish, job, machines, value, why, step):
-        response = publish(job, [], machines=value, step=step)
-        assert response.status_code == 200
-        assert why in words(response)
-        assert is_kept(response)
-        assert "<script>alert" not in response.content.decode()
-        assert not started(job)
+    def test_they_start_nothing(self, publish, job, machines, case, step):
+        for name, (value, why) in BAD_MACHINES.items():
+            with case(name):
+                response = publish(job, [], machines=value, step=step)
+                assert response.status_code == 200
+                assert why in words(response)
+                assert is_kept(response)
+                assert "<script>alert" not in response.content.decode()
+                assert not started(job)
 
-    @pytest.mark.parametrize(("value", "why"), BAD_MACHINES.values(), ids=BAD_MACHINES)
-    def test_a_good_one_beside_them_is_not_started_but_stays_chosen(self, publish, job, machines, value, why):
-        response = publish(job, [], machines=[machines[0].pk, *(value or ["x"])])
-        assert response.status_code == 200
-        assert checked(response) == {machines[0].pk}
-        assert not started(job)
+    def test_a_good_one_beside_them_is_not_started_but_stays_chosen(self, publish, job, machines, case):
+        for name, (value, _) in BAD_MACHINES.items():
+            with case(name):
+                response = publish(job, [], machines=[machines[0].pk, *(value or ["x"])])
+                assert response.status_code == 200
+                assert checked(response) == {machines[0].pk}
+                assert not started(job)
 
     def test_one_named_twice(self, publish, job, machines):
         response = publish(job, [machines[0], machines[0]])
@@ -405,13 +409,10 @@ class TestToken:
         return response
 
     @pytest.mark.parametrize("step", ["check", "start"])
-    @pytest.mark.parametrize(
-        "token",
-        [None, "", "x", "a:b:c", "\0", "中", ":" * 100, "x" * 1_000_000],
-        ids=lambda token: repr(token)[:12],
-    )
-    def test_none_or_nonsense(self, publish, job, machines, token, step):
-        self.refused(publish, job, machines, token, "This form was not made by this page.", step)
+    def test_none_or_nonsense(self, publish, job, machines, case, step):
+        for token in [None, "", "x", "a:b:c", "\0", "中", ":" * 100, "x" * 1_000_000]:
+            with case(token=token):
+                self.refused(publish, job, machines, token, "This form was not made by this page.", step)
 
     def test_a_true_one_with_a_changed_letter(self, publish, publisher, job, machines):
         token = tokens.issue(publisher, job, "pre-release", 0)
