@@ -5,7 +5,7 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import translation
 
 from deploy_portal.models import User
@@ -13,6 +13,7 @@ from jobs.config_service.rows import MachineRow
 from jobs.models import Business, Job, Listing, Machine, Membership
 from jobs.rights import Role
 from releases.models import Action, ReleaseStage, Task
+from tests.cases import undone
 
 PASSWORD = "correct horse battery"
 
@@ -213,14 +214,13 @@ def as_user(client):
 def case(subtests, client):
     """`with case(name=name):` tests one of many cases on one world, and tells by its name the one that fails.
 
-    The next one begins from the same rows, with nobody logged in. An instance that a case changed stays changed.
+    The next one begins from the same rows, with nobody logged in.
     """
 
     @contextmanager
     def case(*name, **what):
-        with subtests.test(*name, **what), transaction.atomic():
+        with subtests.test(*name, **what), undone():
             client.cookies.clear()
             yield
-            transaction.set_rollback(True)
 
     return case

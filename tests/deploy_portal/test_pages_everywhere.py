@@ -245,30 +245,30 @@ class TestForgedRequests:
 class TestLoggingInOnTheWay:
     """Whose session has ended clicks a button, logs in, and is where the button was."""
 
-    @pytest.mark.parametrize(
-        ("name", "back_at"),
-        [
-            ("approve_job", "job"),
-            ("withdraw_job", "job"),
-            ("skip_stage", "stage"),
-            ("pause_run", "job"),
-            ("resume_run", "job"),
-            ("cancel_run", "cancel_run"),
-            ("excuse_machines", "excuse_machines"),
-            ("resolve_machine_run", "machine_run"),
-            ("edit_job", "edit_job"),
-            ("stage", "stage"),
-        ],
-    )
-    def test_to_a_step(self, client, approver, world, name, back_at):
+    BACK_AT = {
+        "approve_job": "job",
+        "withdraw_job": "job",
+        "skip_stage": "stage",
+        "pause_run": "job",
+        "resume_run": "job",
+        "cancel_run": "cancel_run",
+        "excuse_machines": "excuse_machines",
+        "resolve_machine_run": "machine_run",
+        "edit_job": "edit_job",
+        "stage": "stage",
+    }
+
+    def test_to_a_step(self, client, approver, world, case):
         machine_run = world["unknown"]
         job = machine_run.run.stage.job
-        where = {"run_id": machine_run.run_id} if name.endswith("_run") else {}
-        where = {"machine_run_id": machine_run.pk} if "machine_run" in name else where
-        response = client.post(page(name, job, **where), {"reason": "x"})
-        response = client.post(response.url, {"username": "approver", "password": "correct horse battery"})
-        assert response.url == page(back_at, job, **(where if back_at == name or "run" in back_at else {}))
-        assert client.get(response.url).status_code in (200, 403)
+        for name, back_at in self.BACK_AT.items():
+            where = {"run_id": machine_run.run_id} if name.endswith("_run") else {}
+            where = {"machine_run_id": machine_run.pk} if "machine_run" in name else where
+            with case(name):
+                response = client.post(page(name, job, **where), {"reason": "x"})
+                response = client.post(response.url, {"username": "approver", "password": "correct horse battery"})
+                assert response.url == page(back_at, job, **(where if back_at == name or "run" in back_at else {}))
+                assert client.get(response.url).status_code in (200, 403)
 
     def test_to_logging_out(self, client, approver):
         response = client.post("/login/?next=/logout/", {"username": "approver", "password": "correct horse battery"})
