@@ -102,6 +102,30 @@ class TestNew:
         assert "This field is required." in words(response)
 
 
+BAD_TITLES = ["", "   ", None, "x" * 201, "x" * 256]
+BAD_TITLES += ["a\0b", "a\x07b", "a\u202eb", "a\u2028b", "a\u200bb", "\ufeffa", "a\nb"]
+BAD_VERSIONS = ["", None, "../../x", "-rf", "{{7*7}}", "a;b", "$(id)", "a b", ".hidden", "1/2", "二", "1" * 65]
+BAD_VERSIONS += ["1\n2", "1\0"]
+BAD_MACHINES = [
+    ([], "Choose at least one machine."),
+    ([""], "This is not a machine's id"),
+    (["pay-1"], "This is not a machine's id"),
+    (["-1"], "This is not a machine's id"),
+    (["0"], "This is not a machine's id"),
+    (["01"], "This is not a machine's id"),
+    (["1.0"], "This is not a machine's id"),
+    (["9" * 40], "This is not a machine's id"),
+    (["٣"], "This is not a machine's id"),
+    (["1; DROP TABLE jobs_job"], "This is not a machine's id"),
+    (["$(reboot)"], "This is not a machine's id"),
+    (["<b>bold</b>"], "This is not a machine's id"),
+    (["1\0"], "This is not a machine's id"),
+    (["9" * 18], "Some of these are not machines of this business."),
+    (range(10**9, 10**9 + 1000), "Some of these are not machines of this business."),
+    (range(10**9, 10**9 + 10_000), "Some of these are not machines of this business."),
+]
+
+
 class TestBadInput:
     def refused(self, as_user, requester, data):
         """Posts `data`, which must be refused; returns the page."""
@@ -111,71 +135,35 @@ class TestBadInput:
         assert "Nothing was saved." in words(response)
         return response
 
-    @pytest.mark.parametrize(
-        "title",
-        [
-            "",
-            "   ",
-            None,
-            "x" * 201,
-            "x" * 256,
-            "a\0b",
-            "a\x07b",
-            "a\u202eb",
-            "a\u2028b",
-            "a\u200bb",
-            "\ufeffa",
-            "a\nb",
-        ],
-    )
-    def test_a_bad_title(self, as_user, requester, payment, machines, title):
-        response = self.refused(as_user, requester, fields(payment, machines[:1], title=title))
-        assert "2.14.3" in source(response)
-        assert "because of #77" in words(response)
-        assert checked(response) == {machines[0].pk}
+    def test_a_bad_title(self, as_user, requester, payment, machines, case):
+        for title in BAD_TITLES:
+            with case(title=title):
+                response = self.refused(as_user, requester, fields(payment, machines[:1], title=title))
+                assert "2.14.3" in source(response)
+                assert "because of #77" in words(response)
+                assert checked(response) == {machines[0].pk}
 
-    @pytest.mark.parametrize(
-        "version",
-        ["", None, "../../x", "-rf", "{{7*7}}", "a;b", "$(id)", "a b", ".hidden", "1/2", "二", "1" * 65, "1\n2", "1\0"],
-    )
-    def test_a_bad_version(self, as_user, requester, payment, machines, version):
-        response = self.refused(as_user, requester, fields(payment, machines[:1], version=version))
-        assert 'value="Checkout fix"' in source(response)
-        assert f'value="{version or ""}"' in source(response) or not version
-        assert checked(response) == {machines[0].pk}
+    def test_a_bad_version(self, as_user, requester, payment, machines, case):
+        for version in BAD_VERSIONS:
+            with case(version=version):
+                response = self.refused(as_user, requester, fields(payment, machines[:1], version=version))
+                assert 'value="Checkout fix"' in source(response)
+                assert f'value="{version or ""}"' in source(response) or not version
+                assert checked(response) == {machines[0].pk}
 
-    @pytest.mark.parametrize("remark", ["x" * 2001, "a\0b", "a\x1b[2Jb", "a\u202eb", "a\u2066b"])
-    def test_a_bad_remark(self, as_user, requester, payment, machines, remark):
-        response = self.refused(as_user, requester, fields(payment, machines[:1], remark=remark))
-        assert 'value="Checkout fix"' in source(response)
+    def test_a_bad_remark(self, as_user, requester, payment, machines, case):
+        for remark in ["x" * 2001, "a\0b", "a\x1b[2Jb", "a\u202eb", "a\u2066b"]:
+            with case(remark=remark):
+                response = self.refused(as_user, requester, fields(payment, machines[:1], remark=remark))
+                assert 'value="Checkout fix"' in source(response)
 
-    @pytest.mark.parametrize(
-        ("value", "why"),
-        [
-            ([], "Choose at least one machine."),
-            ([""], "This is not a machine's id"),
-            (["pay-1"], "This is not a machine's id"),
-            (["-1"], "This is not a machine's id"),
-            (["0"], "This is not a machine's id"),
-            (["01"], "This is not a machine's id"),
-            (["1.0"], "This is not a machine's id"),
-            (["9" * 40], "This is not a machine's id"),
-            (["٣"], "This is not a machine's id"),
-            (["1; DROP TABLE jobs_job"], "This is not a machine's id"),
-            (["$(reboot)"], "This is not a machine's id"),
-            (["<b>bold</b>"], "This is not a machine's id"),
-            (["1\0"], "This is not a machine's id"),
-            (["9" * 18], "Some of these are not machines of this business."),
-            (range(10**9, 10**9 + 1000), "Some of these are not machines of this business."),
-            (range(10**9, 10**9 + 10_000), "Some of these are not machines of this business."),
-        ],
-        ids=lambda value: str(value)[:20],
-    )
-    def test_bad_machines(self, as_user, requester, payment, machines, value, why):
-        response = self.refused(as_user, requester, fields(payment, [], machines=list(value)))
-        assert why in words(response)
-        assert 'value="Checkout fix"' in source(response)
-        assert "<b>bold" not in response.content.decode()
+    def test_bad_machines(self, as_user, requester, payment, machines, case):
+        for value, why in BAD_MACHINES:
+            with case(machines=value):
+                response = self.refused(as_user, requester, fields(payment, [], machines=list(value)))
+                assert why in words(response)
+                assert 'value="Checkout fix"' in source(response)
+                assert "<b>bold" not in response.content.decode()
 
     def test_a_machine_named_twice(self, as_user, requester, payment, machines):
         twice = [machines[0].pk, machines[0].pk]

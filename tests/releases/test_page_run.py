@@ -1,5 +1,7 @@
 """Steering a run from its pages: pause, resume, and cancel, which asks once more."""
 
+from itertools import product
+
 import pytest
 
 from jobs.models import Event
@@ -9,15 +11,13 @@ from tests.pages import is_sent_to_login, page, source, words
 NAMES = ["pause_run", "resume_run", "cancel_run"]
 EVERY_STEP = pytest.mark.parametrize("name", NAMES)
 # What state a step begins from, and to which it leads
-STEPS = pytest.mark.parametrize(
-    ("name", "was", "became", "verb"),
-    [
-        ("pause_run", "running", "paused", Event.Verb.PAUSED),
-        ("resume_run", "paused", "running", Event.Verb.RESUMED),
-        ("cancel_run", "running", "cancelled", Event.Verb.CANCELLED),
-        ("cancel_run", "paused", "cancelled", Event.Verb.CANCELLED),
-    ],
-)
+STEPS = [
+    ("pause_run", "running", "paused", Event.Verb.PAUSED),
+    ("resume_run", "paused", "running", Event.Verb.RESUMED),
+    ("cancel_run", "running", "cancelled", Event.Verb.CANCELLED),
+    ("cancel_run", "paused", "cancelled", Event.Verb.CANCELLED),
+]
+EVERY_STEP_FROM = pytest.mark.parametrize(("name", "was", "became", "verb"), STEPS)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def status(run):
 def put(run, was):
     """Takes a fresh run to the state that a step begins from."""
     if was == "paused":
-        run.pause(run.started_by)
+        Run.objects.get(pk=run.pk).pause(run.started_by)
 
 
 def begin(run, number=1):
@@ -56,15 +56,15 @@ def told(run, verb):
     return run.stage.job.events.filter(verb=verb)
 
 
-@STEPS
-@pytest.mark.parametrize("person", ["publisher", "ops"])
-def test_who_publishes_steers(as_user, request, run, person, name, was, became, verb):
-    put(run, was)
-    response = turn(as_user(request.getfixturevalue(person)), run, name, reason="healthz 503")
-    assert response.redirect_chain == [(page("stage", run.stage.job), 302)]
-    assert status(run) == became
-    event = told(run, verb).get()
-    assert (event.actor.username, event.reason, event.became) == (person, "healthz 503", became)
+def test_who_publishes_steers(as_user, publisher, ops, run, case):
+    for user, (name, was, became, verb) in product([publisher, ops], STEPS):
+        with case(f"{name} while {was}", user=user.username):
+            put(run, was)
+            response = turn(as_user(user), run, name, reason="healthz 503")
+            assert response.redirect_chain == [(page("stage", run.stage.job), 302)]
+            assert status(run) == became
+            event = told(run, verb).get()
+            assert (event.actor, event.reason, event.became) == (user, "healthz 503", became)
 
 
 @EVERY_STEP
@@ -73,13 +73,13 @@ def test_it_asks_who_you_are(client, run, name):
     assert status(run) == "running"
 
 
-@EVERY_STEP
-@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
-def test_other_methods_are_refused(as_user, publisher, run, name, method):
-    asks_once_more = (name, method) == ("cancel_run", "get")
-    response = getattr(as_user(publisher), method)(address(run, name))
-    assert response.status_code == (200 if asks_once_more else 405)
-    assert status(run) == "running"
+def test_other_methods_are_refused(as_user, publisher, run, case):
+    for name, method in product(NAMES, ["get", "put", "patch", "delete"]):
+        with case(name, method=method):
+            asks_once_more = (name, method) == ("cancel_run", "get")
+            response = getattr(as_user(publisher), method)(address(run, name))
+            assert response.status_code == (200 if asks_once_more else 405)
+            assert status(run) == "running"
 
 
 @EVERY_STEP
@@ -104,14 +104,14 @@ def test_under_another_job_it_is_not_there(as_user, publisher, run, make_job, na
     assert status(run) == "running"
 
 
-@EVERY_STEP
-@pytest.mark.parametrize("number", ["0", "01", "x", "-1", "1" * 23, "999999"])
-def test_a_run_that_is_none(as_user, publisher, run, name, number):
-    path = address(run, name).replace(f"/runs/{run.pk}/", f"/runs/{number}/")
-    assert as_user(publisher).post(path).status_code == 404
+def test_a_run_that_is_none(as_user, publisher, run, case):
+    for name, number in product(NAMES, ["0", "01", "x", "-1", "1" * 23, "999999"]):
+        with case(name, number=number):
+            path = address(run, name).replace(f"/runs/{run.pk}/", f"/runs/{number}/")
+            assert as_user(publisher).post(path).status_code == 404
 
 
-@STEPS
+@EVERY_STEP_FROM
 def test_a_second_time_is_told_and_changes_nothing(as_user, publisher, run, name, was, became, verb):
     put(run, was)
     client = as_user(publisher)
@@ -128,20 +128,18 @@ def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, f
     assert status(run) == "succeeded"
 
 
-@STEPS
-@pytest.mark.parametrize(
-    ("reason", "why"),
-    [
+def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, case):
+    bad = [
         ("a\u202eb", "Remove the control or invisible characters."),
         ("a\0b", "Remove the control or invisible characters."),
         ("x" * 2001, "at most 2000 characters"),
-    ],
-)
-def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, name, was, became, verb, reason, why):
-    put(run, was)
-    response = turn(as_user(publisher), run, name, reason=reason)
-    assert why in words(response)
-    assert status(run) == was
+    ]
+    for (name, was, _, _), (reason, why) in product(STEPS, bad):
+        with case(f"{name} while {was}", reason=reason):
+            put(run, was)
+            response = turn(as_user(publisher), run, name, reason=reason)
+            assert why in words(response)
+            assert status(run) == was
 
 
 def test_a_bad_reason_for_a_cancel_stays_to_be_mended(as_user, publisher, run):
