@@ -1,4 +1,4 @@
-"""A fleet of loopback machines that are real sshd processes, one each, all in the account of whoever runs this:
+"""A fleet of loopback machines that are real sshd processes, one each, in the account of whoever runs this:
 
     python -m tests.benchmarks.sshd_fleet FOLDER --machines-file FILE
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from releases.demo.fleet import ADDRESS, listening_socket, private_key
 
 SSHD = Path("/usr/sbin/sshd")  # it starts itself anew for each connection, so that its whole path is needed
+# Another home, for what the account's own .bashrc does would be measured too
 CONFIG = """
 ListenAddress {address}
 HostKey {folder}/host_key
@@ -27,6 +28,7 @@ UseDNS no
 PidFile none
 LogLevel ERROR
 MaxStartups 1000
+SetEnv HOME={folder}
 """
 
 
