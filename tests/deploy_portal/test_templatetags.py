@@ -7,6 +7,7 @@ from django.urls import path
 from django.utils import timezone, translation
 
 from deploy_portal.templatetags import portal
+from jobs.machine_list import Note, Row
 from releases.models.machine_run import Status
 
 
@@ -123,3 +124,40 @@ def test_no_text_ends_a_script_element_of_json_before_its_time():
     inside = element.removeprefix('<script id="data" type="application/json">').removesuffix("</script>")
     assert not set("<&>") & set(inside)
     assert json.loads(inside) == value
+
+
+class TestPickerRows:
+    def row(self, note=None, **changed):
+        facts = {"hostname": "web-1", "address": "10.0.0.1", "site": "sh-1", "version": "2.0", "chosen": False}
+        return portal.picker_rows(
+            [Row(**{"pk": 1234, "note": note or Note(), "other_chosen": False} | facts | changed)]
+        )
+
+    def test_a_machine_is_a_box_and_what_is_known_of_it(self):
+        assert self.row() == (
+            '<tr data-hostname="web-1">'
+            '<td><input type="checkbox" name="machines" value="1234" id="m1234" autocomplete="off"></td>'
+            '<td><label for="m1234"><code>web-1</code></label></td><td class="more"><code>10.0.0.1</code></td>'
+            '<td class="more">sh-1</td><td><code>2.0</code></td><td></td></tr>'
+        )
+        assert ' value="1234" checked id=' in self.row(chosen=True)
+        assert "<td><code>–</code></td>" in self.row(version="")
+        assert "<td><small>planned</small></td>" in self.row(Note(words="planned"))
+
+    def test_one_that_is_gone_is_told_and_not_to_be_had(self):
+        row = self.row(Note("gone", "Gone", "since 8:00", blocks=True))
+        assert row.startswith('<tr data-hostname="web-1" class="gone"><td><input type="checkbox" disabled id="m1234"')
+        assert '<td><span class="status gone">Gone</span><small>since 8:00</small></td>' in row
+
+    def test_one_that_is_held_may_be_named_to_wait(self):
+        note = Note("held", "Held", "by #7", blocks=True, other="when_free", other_words="start when free")
+        box = '<label><input type="checkbox" name="when_free" value="1234" autocomplete="off"> start when free</label>'
+        assert box in self.row(note)
+        assert box.replace(" autocomplete", " checked autocomplete") in self.row(note, other_chosen=True)
+
+    def test_nothing_in_it_is_markup(self):
+        hostile = "<b>\"'&"
+        note = Note("held", hostile, hostile, other="moved", other_words=hostile)
+        row = self.row(note, hostname=hostile, address=hostile, site=hostile, version=hostile)
+        assert row.count("&lt;b&gt;&quot;&#x27;&amp;") == 8
+        assert "<b>" not in row
