@@ -140,7 +140,14 @@ def test_what_a_form_shows_as_chosen_leaves_out_what_is_no_id(field, machines):
 
 @pytest.mark.parametrize(
     ("ids", "value"),
-    [([], ""), ([7], "7"), ([1, 2], "1-2"), ([9, 1, 3, 2, 8, 5], "1-3,5,8-9"), (range(1, 10_001), "1-10000")],
+    [
+        ([], ""),
+        ([7], "7"),
+        ([1, 2], "1-2"),
+        ([9, 1, 3, 2, 8, 5], "1-3,5,8-9"),
+        ([1, 3, 3], "1,3"),
+        (range(1, 10_001), "1-10000"),
+    ],
 )
 def test_ids_in_short(field, ids, value):
     assert in_short(ids) == value
