@@ -10,11 +10,12 @@ from jobs.rights import Right
 
 
 def get_job(user, job_id, right=Right.VIEW):
+    """The job, with `rights`: what `user` may do with it."""
     approvals = Prefetch("approvals", Approval.objects.select_related("by"))
     jobs = Job.objects.seen_by(user).select_related("business", "requester").prefetch_related(approvals)
     job = get_object_or_404(jobs, pk=job_id)
     job.lapse()
-    job.require(user, right)
+    job.rights = job.require(user, right)
     return job
 
 

@@ -1,8 +1,9 @@
 """Every machine of a job as a stage sees it: to be had, or why not."""
 
 from dataclasses import dataclass
+from itertools import compress
 
-from django.db.models import Prefetch
+from django.db.models import Exists, OuterRef, Prefetch
 from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
@@ -107,7 +108,7 @@ class Candidates:
     @property
     def versions(self):
         """What is on those that have a version, by machine id."""
-        return {pk: version for pk, version in self.machines.rows("pk", "now_on") if version}
+        return dict(compress(self.machines.rows("pk", "now_on"), self.machines["now_on"]))
 
     @property
     def drifted(self):
@@ -139,12 +140,15 @@ def candidates(stage):
     # Many machine runs are of few runs: those are fetched once.
     whole = Run.objects.select_related("stage__job__business", "started_by")
     runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
-    held = {run.machine_id: run for run in runs.holding().filter(machine__jobs=job)}
-    held |= {run.machine_id: run for run in runs.in_job(job).pending()}
-    released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
-    excuses = job.job_machines.exclude(excused_at=None).select_related("excused_by")
-    moved = {job_machine.machine_id: job_machine for job_machine in job.job_machines.moved()}
-    excused = {job_machine.machine_id: job_machine for job_machine in excuses}
+    in_job = Exists(job.job_machines.filter(machine=OuterRef("machine")))
+    held = {run.machine_id: run for run in runs.holding().filter(in_job)}
+    released = {}
+    if not job.is_before_first_stage:
+        held |= {run.machine_id: run for run in runs.in_job(job).pending()}
+        released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
+    excused, moved = {}, {}
+    for job_machine in job.job_machines.excused_or_moved():
+        (excused if job_machine.excused_at else moved)[job_machine.machine_id] = job_machine
 
     def see(machine):
         if machine.pk in excused:

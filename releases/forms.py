@@ -1,5 +1,6 @@
 from django import forms
 from django.core.exceptions import ValidationError
+from django.forms.models import ModelChoiceIterator
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
@@ -23,6 +24,23 @@ class RemarkForm(StepForm):
     reason = forms.CharField(label=_("Why"), required=False, max_length=2000, validators=[printable_text])
 
 
+class TaskChoices(ModelChoiceIterator):
+    def __iter__(self):
+        return iter([self.choice(task) for task in self.queryset])
+
+
+class TaskField(forms.ModelChoiceField):
+    """One of the tasks that are offered, which are read once, however often they are shown or looked up."""
+
+    iterator = TaskChoices
+
+    def to_python(self, value):
+        task = next((task for task in self.queryset if str(task.pk) == str(value)), None)
+        if value and not task:
+            raise ValidationError(self.error_messages["invalid_choice"], "invalid_choice", {"value": value})
+        return task
+
+
 class ReleaseStageForm(forms.ModelForm):
     """What a publisher chooses for a stage: out of the machines of the job that the session names, and no others."""
 
@@ -42,6 +60,7 @@ class ReleaseStageForm(forms.ModelForm):
     class Meta:
         model = ReleaseStage
         fields = ["release_task", "rollback_task", "remark", *PACE]
+        field_classes = {"release_task": TaskField, "rollback_task": TaskField}
         widgets = {"remark": forms.Textarea(attrs={"rows": 2})}
 
     def __init__(self, *args, request, **kwargs):
@@ -61,11 +80,16 @@ class ReleaseStageForm(forms.ModelForm):
             self.fields[name].queryset = Task.objects.offered_to(stage.job.business, action)
             self.fields[name].required = True
             self.fields[name].empty_label = None
-        if not stage.needs_break_glass or Right.BREAK_GLASS not in stage.job.business.rights_of(request.user):
+        if not stage.needs_break_glass or Right.BREAK_GLASS not in stage.job.rights:
             del self.fields["break_glass"]
         # Ops may step in, but never without saying why.
-        is_publisher = Right.PUBLISH in stage.job.business.rights_by_role(request.user)
-        self.fields["remark"].required = self.breaks_glass or not is_publisher
+        user, job = request.user, stage.job
+        rights = job.business.rights_by_role(user) if user.is_ops else job.rights
+        self.fields["remark"].required = self.breaks_glass or Right.PUBLISH not in rights
+
+    def _get_validation_exclusions(self):
+        # The tasks were just read: the model need not look them up again.
+        return super()._get_validation_exclusions() | {"release_task", "rollback_task"}
 
     def clean_batch_pause(self):
         return self.cleaned_data["batch_pause"] or 0

@@ -10,6 +10,7 @@ from collections import defaultdict
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
+from django.db.models import Exists
 
 from deploy_portal import origin
 from releases.models import LogBlock, MachineRun, Run, Worker
@@ -152,7 +153,7 @@ def tidy():
 
 def tidy_if_alone():
     """What pages that show runs do while no worker is alive to do it."""
-    if not Worker.objects.alive().exists() and Run.objects.active().exists():
+    if Run.objects.active().filter(~Exists(Worker.objects.alive())).exists():
         tidy()
 
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import median
 
-from django.db.models import Count, OuterRef, Prefetch, Subquery
+from django.db.models import OuterRef, Prefetch, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
@@ -123,11 +123,14 @@ def tile_size(number):
 
 
 class JobPicture:
-    """Reads the machine runs of a job once; everything drawn of it comes from them."""
+    """Reads the machine runs of a job once; everything drawn of it comes from them.
 
-    def __init__(self, job):
+    `stages` are the job's, if they are known already; `runs` has the newest run of each, by the stage's id.
+    """
+
+    def __init__(self, job, stages=None):
         self.job = job
-        self.stages = ReleaseStage.objects.of(job)
+        self.stages = stages or ReleaseStage.objects.of(job)
         # Many machine runs are of few runs: those are fetched once.
         whole = Prefetch("run", Run.objects.select_related("started_by"))
         runs = MachineRun.objects.in_job(job).prefetch_related(whole).order_by("pk")
@@ -136,17 +139,18 @@ class JobPicture:
             self.latest[machine_run.machine_id] = machine_run
             self.by_stage[machine_run.run.stage_id][machine_run.machine_id] = machine_run
             self.runs[machine_run.run.stage_id] = machine_run.run
+        for stage in self.stages:
+            if stage.pk in self.runs:
+                self.runs[stage.pk].stage = stage
 
     def pipeline(self, current=None):
-        meant = self.job.job_machines.filter(excused_at=None)
-        planned = dict(meant.values_list("planned").annotate(Count("pk")))
         return [
             StageBox(
                 stage,
                 Counter(self._status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
                 stage == current,
                 self.runs.get(stage.pk),
-                planned.get(stage.kind, 0),
+                len(stage.planned_machines),
             )
             for stage in self.stages
         ]

@@ -123,6 +123,11 @@ PAGES = {
     "live": get(lambda world: page("stage_live", world.running)),
     "live, ended": get(lambda world: page("stage_live", world.done)),
     "check": choosing("check"),
+    "check that fails": post(
+        lambda world: page("stage", world.fresh),
+        lambda world: stage_fields(world.fresh, world.user, world.free, step="check", remark="x" * 2001),
+        200,
+    ),
     "start": choosing("start", answer=302),
     "held machines": choosing("start", "second"),
     "start when free": post(lambda world: page("stage", world.fresh), waiting),
@@ -164,3 +169,11 @@ def test_ten_times_the_machines_need_no_more_queries(client, worlds, case):
             few, many = (len(queries(client, world, ask)) for world in worlds)
             assert many == few
             assert few <= 50
+
+
+def test_a_stage_page_asks_nothing_twice(client, worlds, case):
+    ReleaseStage.objects.of(worlds[0].fresh)  # made when they are first looked at
+    for name in ("stage to choose", "stage that failed", "stage that runs", "check", "check that fails"):
+        with case(name):
+            asked = queries(client, worlds[0], PAGES[name])
+            assert not [sql for sql in set(asked) if asked.count(sql) > 1]

@@ -111,7 +111,8 @@ class Business(models.Model):
             # The reason is kept in sync_error and shown beside the age of the list.
             with contextlib.suppress(config_service.SourceError):
                 self.sync_machines()
-        self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "refused_rows"])
+        if asking or max_age is not None:  # before a start, what another request was told meanwhile counts too
+            self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "refused_rows"])
 
     def listed_places(self):
         """{hostname: (address, port, user, site)} of the machines that are live here."""

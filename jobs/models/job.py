@@ -142,8 +142,11 @@ class Job(models.Model):
         return rights
 
     def require(self, user, right):
-        if right not in self.rights_of(user):
+        """The rights of `user`, `right` among them."""
+        rights = self.rights_of(user)
+        if right not in rights:
             raise PermissionDenied(_("You lack the right to %(right)s.") % {"right": Right(right).label})
+        return rights
 
     def plan(self, machines):
         """{machine id: stage} of what the requester wrote, for these machines; ValidationError when it cannot be."""

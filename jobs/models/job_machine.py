@@ -1,12 +1,16 @@
+import json
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from jobs.columns import JsonList
 from jobs.plan import PLANNED
 
 # What a job remembers of a machine, to tell when it has moved since.
 PLACE = ("address", "port", "user", "site")
+SAME_PLACE = Q(**{name: F(f"machine__{name}") for name in PLACE})
 STAGES = list(zip(PLANNED, (_("Pre-release"), _("Gray release"), _("Release")), strict=True))
 
 
@@ -27,10 +31,17 @@ class JobMachineQuerySet(models.QuerySet):
             batch_size=2000,
         )
 
+    def by_plan(self):
+        """{stage, empty for none: the ids of the machines that are planned for it}; those that are excused left out."""
+        planned = self.filter(excused_at=None).values_list("planned").annotate(ids=JsonList("machine"))
+        return {stage: set(json.loads(ids)) for stage, ids in planned}
+
     def moved(self):
         """Those whose machine is no longer where it was when it was chosen."""
-        same = Q(**{name: F(f"machine__{name}") for name in PLACE})
-        return self.exclude(same).select_related("machine")
+        return self.filter(~SAME_PLACE).select_related("machine")
+
+    def excused_or_moved(self):
+        return self.filter(~SAME_PLACE | Q(excused_at__isnull=False)).select_related("machine", "excused_by")
 
     def moved_of(self, machines):
         """Those of them that are of these machines."""

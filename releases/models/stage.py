@@ -39,7 +39,7 @@ class ReleaseStageQuerySet(models.QuerySet):
             return self.of(job)
         stages.sort(key=lambda stage: stage.order)
         for before, stage in zip([None, *stages], stages, strict=False):
-            stage.job, stage.previous = job, before
+            stage.job, stage.previous, stage.siblings = job, before, stages
         return stages
 
     def next_of(self, job):
@@ -332,7 +332,8 @@ class ReleaseStage(StageMachines, models.Model):
         planned = self.planned_machines
         if not planned:
             return [], []
-        left_out = planned - {machine.pk for machine in machines} - set(self.machines_released())
+        if left_out := planned - {machine.pk for machine in machines}:
+            left_out -= set(self.machines_released())
         added = sorted((machine for machine in machines if machine.pk not in planned), key=attrgetter("hostname"))
         of_stage = Machine.objects.filter(job_machines__job=self.job, job_machines__planned=self.kind)
         in_order = of_stage.order_by("hostname") if left_out else ()

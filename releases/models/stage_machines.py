@@ -3,7 +3,6 @@
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils.functional import cached_property
 
-from jobs.columns import Columns
 from jobs.models import Listing, Machine
 from jobs.models.job_machine import PLACE
 from releases.models.machine_run import FAILURES, MachineRun
@@ -36,10 +35,17 @@ class StageMachines:
         return released.values_list("machine", flat=True)
 
     @cached_property
+    def siblings(self):
+        """The stages of its job in order, itself among them."""
+        return type(self).objects.of(self.job)
+
+    @cached_property
     def planned_machines(self):
         """The ids of the machines that the requester planned for this stage."""
-        planned = self.job.job_machines.filter(planned=self.kind, excused_at=None)
-        return set(Columns.of(planned, "machine")["machine"])
+        planned = self.job.job_machines.by_plan()
+        for stage in self.siblings:
+            stage.planned_machines = planned.get(stage.kind, set())
+        return planned.get(self.kind, set())
 
     def to_try_again(self, what):
         """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run").

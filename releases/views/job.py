@@ -26,7 +26,7 @@ def job_page(request, job_id):
     counts = Counter(tile.status for site in sites for tile in site.tiles)
     context = {
         "job": job,
-        "rights": job.rights_of(request.user),
+        "rights": job.rights,
         "next_stage": ReleaseStage.objects.next_of(job),
         "running_stage": next((stage for stage in picture.stages if stage.is_running), None),
         "pipeline": picture.pipeline(),

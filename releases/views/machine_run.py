@@ -87,7 +87,7 @@ def _show(request, machine_run, form, template="releases/machine_run.html"):
     others = MachineRun.objects.filter(machine=machine_run.machine, run__stage__job__business=job.business)
     context = {
         "job": job,
-        "rights": job.rights_of(request.user),
+        "rights": job.rights,
         "form": form,
         "others": others.exclude(pk=machine_run.pk).select_related("run__stage__job__business").order_by("-pk")[:5],
     }

@@ -1,3 +1,4 @@
+from collections import defaultdict
 from datetime import timedelta
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
 from releases.ledger import tidy_if_alone
-from releases.models import MachinesHeld, ReleaseStage, StageMoved, Worker
+from releases.models import MachinesHeld, ReleaseStage, StageMoved
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.pictures import JobPicture, RunPicture
 
@@ -82,7 +83,7 @@ def _submit(request, stage, form):
 
 
 def _show(request, stage, form, conflict="", status=200):
-    context = _told_of(request, stage) | {"conflict": conflict, "leaves": stage.job.leaves.live()}
+    context = _told_of(stage) | {"conflict": conflict, "leaves": stage.job.leaves.live()}
     context["freezes"] = Freeze.objects.windows().of(stage.job.business).ahead()
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     if Right.PUBLISH in context["rights"] and (stage.is_open or form.breaks_glass or conflict):
@@ -115,16 +116,16 @@ def _listed(stage, form, seen, page):
     )
 
 
-def _told_of(request, stage):
+def _told_of(stage):
     """What the page of a stage and its live part tell alike: its newest run, and how one can go on from there."""
-    run = stage.runs.last()
-    rights = stage.job.rights_of(request.user)
-    may_turn = run and run.is_active and not run.cancelled_at and Right.PUBLISH in rights
+    picture = JobPicture(stage.job, stage.siblings)
+    run = picture.runs.get(stage.pk)
+    may_turn = run and run.is_active and not run.cancelled_at and Right.PUBLISH in stage.job.rights
     return {
         "job": stage.job,
         "stage": stage,
-        "rights": rights,
-        "pipeline": JobPicture(stage.job).pipeline(stage),
+        "rights": stage.job.rights,
+        "pipeline": picture.pipeline(stage),
         "run": run and RunPicture(run),
         "controls": run.status if may_turn else "",
         "changed": stage.count_rollback_candidates() if run else 0,
@@ -144,7 +145,7 @@ def _show_check(request, stage, form, counted):
     context = {
         "job": stage.job,
         "stage": stage,
-        "pipeline": JobPicture(stage.job).pipeline(stage),
+        "pipeline": JobPicture(stage.job, stage.siblings).pipeline(stage),
         "form": form,
         "tasks": [(stage.release_task, _("Release task")), (stage.rollback_task, _("Rollback task"))],
         "counted": counted,
@@ -158,7 +159,6 @@ def _show_check(request, stage, form, counted):
         "waiting": form.cleaned_data["when_free"],
         "moved": stage.job.job_machines.moved_of(form.cleaned_data["moved"]),
         "departures": stage.departures(machines),
-        "workers": Worker.objects.alive().count(),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
     }
     return render(request, "releases/stage_check.html", context)
@@ -166,9 +166,9 @@ def _show_check(request, stage, form, counted):
 
 def _by_site(machines):
     """(site, number, names in one text): a template that joined them would look at each."""
-    sites = {}
-    for one in machines:
-        sites.setdefault(one.site, []).append(one.hostname)
+    sites = defaultdict(list)
+    for _pk, hostname, site in machines:
+        sites[site].append(hostname)
     return [(site, len(names), ", ".join(sorted(names))) for site, names in sorted(sites.items())]
 
 
@@ -178,7 +178,7 @@ def stage_live(request, job_id, kind):
     """What a stage page swaps in while its run goes on."""
     tidy_if_alone()
     stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
-    context = _told_of(request, stage)
+    context = _told_of(stage)
     if context["run"] is None:
         raise Http404
     return render(request, "releases/_run_live.html", context)

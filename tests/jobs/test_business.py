@@ -195,6 +195,12 @@ def test_the_source_is_asked_again_when_the_list_is_old(payment, counting_source
     assert len(ASKED) == 2
 
 
+def test_a_list_that_is_not_old_costs_one_query(payment, counting_source, django_assert_num_queries):
+    payment.refresh_machines()
+    with django_assert_num_queries(1):
+        payment.refresh_machines()
+
+
 def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source):
     CountingSource.fails = True
     for _ in range(3):

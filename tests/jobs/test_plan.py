@@ -2,10 +2,11 @@
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db.models.functions import Now
 
 from jobs.models import JobMachine, Machine
 from jobs.plan import MOST_NAMES, PLANNED, expanded, folded, plan, spread
-from releases.models import Kind
+from releases.models import Kind, ReleaseStage
 from tests.pages import page
 
 
@@ -158,3 +159,12 @@ class TestForm:
 def test_names_are_folded_into_what_unfolds_to_them_again(names, words):
     assert folded(names.split()) == words.split()
     assert expanded(words) == names.split()
+
+
+def test_what_is_planned_for_the_stages_is_read_once(make_job, machines, publisher, django_assert_num_queries):
+    job = make_job(plan_pre_release="pay-1", plan_gray_release="pay-2 pay-3")
+    JobMachine.objects.filter(job=job, machine=machines[2]).update(excused_at=Now(), excused_by=publisher, excuse="x")
+    stages = ReleaseStage.objects.of(job)
+    with django_assert_num_queries(1):
+        planned = [stage.planned_machines for stage in reversed(stages)]
+    assert planned[1:] == [{machines[1].pk}, {machines[0].pk}]

@@ -3,6 +3,7 @@
 import pytest
 from django.urls import reverse
 
+from jobs.access import get_job
 from jobs.models import Business, Job, Membership
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
 from tests.conftest import make_user
@@ -108,6 +109,12 @@ def test_not_even_ops_delete_or_change_what_happened(client, ops, world, what, h
     pk = row.get(what, world["machine_run"]).pk
     assert client.post(f"/admin/{what}/{pk}/{how}/", {"post": "yes"}).status_code in (403, 404)
     assert Job.objects.filter(pk=world["job"].pk).exists()
+
+
+@pytest.mark.parametrize("person", ["requester", "approver", "publisher", "ops"])
+def test_a_job_that_was_looked_up_tells_what_its_reader_may_do(request, job, person):
+    user = request.getfixturevalue(person)
+    assert get_job(user, job.pk).rights == job.rights_of(user)
 
 
 def test_a_requester_edits_only_their_own_job(job, payment):
