@@ -39,7 +39,9 @@ class World:
 
 
 @pytest.fixture
-def worlds(publisher, approver, start, finish):
+def worlds(settings, publisher, approver, start, finish):
+    # However long it takes to ask for all pages, to each of them the lists are fresh and the worker is alive.
+    settings.CONFIG_SERVICE_MAX_AGE = settings.CONFIG_SERVICE_MAX_AGE_AT_START = settings.WORKER_DEAD_AFTER = 3600
     worlds = [World(size, publisher, approver) for size in (FEW, MANY)]
     for world in worlds:
         run = start(world.done, world.first)
