@@ -214,7 +214,7 @@ def as_user(client):
 def case(subtests, client):
     """`with case(name=name):` tests one of many cases on one world, and tells by its name the one that fails.
 
-    The next one begins from the same rows, with nobody logged in.
+    The next one begins from the same rows, with nobody logged in: what a fixture makes within a case is gone after it.
     """
 
     @contextmanager
