@@ -87,10 +87,6 @@ class ReleaseStageForm(forms.ModelForm):
         rights = job.business.rights_by_role(user) if user.is_ops else job.rights
         self.fields["remark"].required = self.breaks_glass or Right.PUBLISH not in rights
 
-    def _get_validation_exclusions(self):
-        # The tasks were just read: the model need not look them up again.
-        return super()._get_validation_exclusions() | {"release_task", "rollback_task"}
-
     def clean_batch_pause(self):
         return self.cleaned_data["batch_pause"] or 0
 

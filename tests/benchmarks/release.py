@@ -162,14 +162,15 @@ class Publisher:
         return self.demo.parts.pids()["worker"]
 
 
-def bare(demo, machines):
+def bare(demo, machines, again=False):
+    """The same by asyncssh alone; `again`: then once more on the same connections."""
     from django.conf import settings
 
     from jobs.models import Machine
 
     ports = Machine.objects.filter(businesses__slug="payment").values_list("port", flat=True)[:machines]
     command = [sys.executable, "-m", "tests.benchmarks.bare_asyncssh"]
-    facts = [demo.facts["known_hosts"], demo.facts["client_key"], settings.SSH_USER, AT_ONCE, *ports]
+    facts = [demo.facts["known_hosts"], demo.facts["client_key"], settings.SSH_USER, AT_ONCE, int(again), *ports]
     done = subprocess.run([*command, *map(str, facts)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

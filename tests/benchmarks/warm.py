@@ -44,7 +44,7 @@ def _measure(demo, machines, rounds):
             measured["cold"].append(publisher.release(f"1.{number}.0", machines))
             measured["warm"].append(publisher.release(f"1.{number}.1", machines))
             measured["rollback"].append(publisher.roll_back())
-            measured["bare asyncssh"].append(release.bare(demo, machines))
+            measured["bare asyncssh"].append(release.bare(demo, machines, again=True))
             if ANSIBLE.exists() and shutil.which("ssh"):
                 measured["ansible"].append(_ansible(demo, machines))
     return {name: rounds for name, rounds in measured.items() if rounds}
@@ -82,11 +82,14 @@ def _tell(machines, measured):
     for name, rounds in measured.items():
         print(f"{name:>14}: {release.median(rounds, 'wall'):.2f} s, {sum(one['failed'] for one in rounds)} failed")
     bare = release.median(measured["bare asyncssh"], "wall")
+    bare_warm = release.median(measured["bare asyncssh"], "warm")
     print(f"cold / bare asyncssh: {release.median(measured['cold'], 'wall') / bare:.2f}")
+    print(f"rollback / bare, connections kept: {release.median(measured['rollback'], 'wall') / bare_warm:.2f}")
     if "ansible" in measured:
         ansible = release.median(measured["ansible"], "wall")
         for name in ("cold", "warm", "rollback"):
             print(f"ansible / {name}: {ansible / release.median(measured[name], 'wall'):.1f}")
+        print(f"ansible / bare asyncssh: {ansible / bare:.1f}, connections kept: {ansible / bare_warm:.1f}")
     print(f"the worker's peak: {measured['cold'][-1]['peak']:.0f} MB")
 
 
