@@ -49,7 +49,7 @@ class ReleaseWorker:
         if not await self._enlisted():
             self.ledger.close()
             return True
-        parts = (self.ledger.write_for_ever, self._look_for_ever, self._tidy_for_ever, self._beat, self._drained)
+        parts = (self.ledger.write_for_ever, self._look_for_ever, self._live, self._drained)
         parts = [asyncio.create_task(part()) for part in parts]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -190,17 +190,18 @@ class ReleaseWorker:
             await pause(self.room_made, POLL)
             self.room_made.clear()
 
-    async def _tidy_for_ever(self):
-        while True:
-            await self.ledger.ask(tidy)
-            await asyncio.sleep(settings.WORKER_DEAD_AFTER / 5)
-
-    async def _beat(self):
+    async def _live(self):
         """Ends only when this worker was given up."""
-        while await self.ledger.ask(self.worker.beat):
+        while await self.ledger.ask(self._beat_and_tidy):
             await asyncio.sleep(settings.WORKER_DEAD_AFTER / 5)
         log.error("Worker %s was given up; it ends itself", self.worker)
         self.given_up = True
+
+    def _beat_and_tidy(self):
+        """Whether it was not given up. It beats first: begun anew, for its connection went, it could take itself for dead."""
+        if is_alive := self.worker.beat():
+            tidy()
+        return is_alive
 
     async def _drained(self):
         """Ends when draining was asked for and nothing runs any more, or the grace is over."""

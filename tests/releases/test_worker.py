@@ -7,6 +7,7 @@ from django.db import OperationalError, transaction
 
 from jobs.models import Business, Event, Machine
 from releases.executors.base import Ending, ExecutorError, Outcome
+from releases.ledger import tidy
 from releases.models import LogBlock, MachineRun, Run, Worker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
 from tests.waiting import PATIENCE, wait_until
@@ -401,6 +402,24 @@ def test_what_was_claimed_but_not_heard_of_is_executed_before_more_is_claimed(
     assert ended(run).status == Run.Status.SUCCEEDED
     assert working.executor.sent == ["pay-1", "pay-2"]
     assert claimed[0] == 1
+
+
+def test_it_never_takes_itself_for_dead(at_work, start, job, machines, monkeypatch):
+    """It has been silent, as all are while connections are lost, and looks for the dead once more."""
+    lost = []
+
+    def lose_the_first_answer():
+        tidy()
+        if not lost:
+            lost.append(fall_silent(Worker.objects.get()))
+            raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)
+    monkeypatch.setattr("releases.worker.tidy", lose_the_first_answer)
+    at_work()
+    wait_until(lambda: lost)
+    assert ended(start(job, machines[:1])).status == Run.Status.SUCCEEDED
+    assert Worker.objects.get().stopped_at is None
 
 
 def test_an_end_that_was_written_but_not_heard_of_is_not_noted_as_late(at_work, start, job, machines, monkeypatch):
