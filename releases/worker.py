@@ -198,7 +198,7 @@ class ReleaseWorker:
         self.given_up = True
 
     def _beat_and_tidy(self):
-        """Whether it was not given up. It beats first: begun anew, for its connection went, it could take itself for dead."""
+        """Whether it was not given up. It beats first: called again, for its connection went, it would bury itself."""
         if is_alive := self.worker.beat():
             tidy()
         return is_alive
