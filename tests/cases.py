@@ -1,4 +1,4 @@
-"""Many cases on one world: each is a subtest, told by its name, and leaves the world as it found it."""
+"""Many cases on one world: each leaves it as it found it."""
 
 from contextlib import contextmanager
 

@@ -7,7 +7,6 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from django.contrib import admin
 from django.core.management import CommandError, get_commands, load_command_class
-from django.db import transaction
 from django.test import Client
 from django.urls import Resolver404, resolve
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,6 +17,7 @@ from jobs.models import Job, JobMachine, Notice
 from releases.management.commands.demo import Command as DemoCommand
 from releases.models import MachineRun, Run
 from releases.worker import ReleaseWorker
+from tests.cases import undone
 from tests.commands import say
 from tests.conftest import PASSWORD, list_machines
 from tests.deploy_portal.test_second_factor import code_of
@@ -144,12 +144,11 @@ def posted(crawled):
 def post(client, form, values):
     """Posts the form with these values in it, then takes everything back that this changed."""
     cookies = client.cookies.copy()
-    with transaction.atomic():
+    with undone():
         data = urlencode(form.filled(values))
         response = client.post(form.action, data, content_type="application/x-www-form-urlencoded")
         assert response.status_code < 500, (form.action, values)
         assert_nothing_crossed()
-        transaction.set_rollback(True)
     client.cookies = cookies
 
 
@@ -244,11 +243,10 @@ def commands(world, monkeypatch):
 
 def run_command(options, values):
     """Runs it, then takes back what it changed. A CommandError is the answer of a command that refuses."""
-    with transaction.atomic():
+    with undone():
         with contextlib.suppress(CommandError):
             say(options.name, *options.line(values))
         assert_nothing_crossed()
-        transaction.set_rollback(True)
 
 
 def test_no_option_of_any_command_breaks_it(commands):
@@ -257,9 +255,8 @@ def test_no_option_of_any_command_breaks_it(commands):
     values = itertools.cycle(value for value in CANARIES if isinstance(value, str) and "\0" not in value)
     for options in commands:
         if options.name not in REFUSED_HERE:
-            with transaction.atomic():
+            with undone():
                 say(options.name, *options.line({}))
-                transaction.set_rollback(True)
         for name in options.actions:
             for _ in range(4):
                 run_command(options, {name: next(values)})

@@ -7,7 +7,6 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from jobs.models import Job, Notice
-from tests.cases import undone
 from tests.pages import page
 
 pytestmark = pytest.mark.one_database
@@ -112,22 +111,21 @@ def answer(request, world, name, method, person):
     if person != "anonymous":
         client.force_login(request.getfixturevalue(person))
     data = {} if name == "resolve_machine_run" else {"revision": Job.objects.first().revision, "reason": "why not"}
-    with undone():
-        response = getattr(client, method)(world[name], data if method == "post" else None)
+    response = getattr(client, method)(world[name], data if method == "post" else None)
     is_sent = getattr(response, "url", "").startswith(reverse("login"))
     return LOGIN if is_sent and name != "logout" else response.status_code
 
 
-def test_who_gets_which_answer(request, world, subtests):
+def test_who_gets_which_answer(request, world, case):
     for (name, method), answers in TABLE.items():
-        with subtests.test(f"{method} {name}"):
+        with case(f"{method} {name}"):
             assert [answer(request, world, name, method, person) for person in PEOPLE] == answers
 
 
-def test_no_other_method_is_taken(request, world, subtests):
+def test_no_other_method_is_taken(request, world, case):
     for name, method in itertools.product(NAMES, METHODS):
         if (name, method) not in TABLE:
-            with subtests.test(f"{method} {name}"):
+            with case(f"{method} {name}"):
                 assert answer(request, world, name, method, "anonymous" if name == "login" else "ops") == 405
 
 
