@@ -25,8 +25,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
 # First, so that its flush is the one that empties the database after a test.
 INSTALLED_APPS = ["tests.flushing", *INSTALLED_APPS]  # noqa: F405
 
-# The lists of most tests have no source behind them that could be asked again.
-CONFIG_SERVICE_MAX_AGE_AT_START = 60
+# The lists of most tests have no source behind them that could be asked again, however slow the host.
+CONFIG_SERVICE_MAX_AGE = CONFIG_SERVICE_MAX_AGE_AT_START = 3600
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
 WHITENOISE_USE_FINDERS = True

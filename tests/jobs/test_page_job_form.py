@@ -6,6 +6,7 @@ import pytest
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from deploy_portal.settings import CONFIG_SERVICE_MAX_AGE
 from jobs.models import Business, Event, Job, Machine, Membership
 from jobs.rights import Role
 from tests.conftest import list_machines, make_user, mark_fresh
@@ -25,6 +26,11 @@ def fields(business, machines, /, **changed):
         }
         | changed
     )
+
+
+@pytest.fixture(autouse=True)
+def _lists_are_old_after_a_minute(settings):
+    settings.CONFIG_SERVICE_MAX_AGE = CONFIG_SERVICE_MAX_AGE
 
 
 def list_is(settings, business, *hostnames):
