@@ -18,9 +18,6 @@ from deploy_portal.settings import *  # noqa: E402, F403
 folder = tempfile.mkdtemp(prefix="portal-tests-")
 atexit.register(shutil.rmtree, folder, ignore_errors=True)
 STATIC_ROOT = folder
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
-    # A file and no shared memory, so that threads and the live server meet the locks that production has.
-    DATABASES["default"]["TEST"] = {"NAME": f"{folder}/test.sqlite3"}  # noqa: F405
 
 # First, so that its flush is the one that empties the database after a test.
 INSTALLED_APPS = ["tests.flushing", *INSTALLED_APPS]  # noqa: F405

@@ -1,0 +1,37 @@
+"""The tables are made by the migrations once for all processes of a run; each of them works on a copy."""
+
+import fcntl
+
+import pytest
+from django.db import connection
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment, django_db_blocker, tmp_path_factory, worker_id):
+    """Instead of pytest-django's, with which each process migrates a database of its own."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    if connection.vendor == "sqlite":
+        # A file and no shared memory, so that threads and the live server meet the locks that production has.
+        connection.settings_dict["TEST"]["NAME"] = str(shared / "test.sqlite3")
+    asked_for = connection.settings_dict["NAME"]
+    with django_db_blocker.unblock():
+        with (shared / "database.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _use_migrated(shared / "migrated")
+            connection.creation.clone_test_db(worker_id, verbosity=0)
+        connection.settings_dict.update(connection.creation.get_test_db_clone_settings(worker_id))
+    yield
+    with django_db_blocker.unblock():
+        connection.creation.destroy_test_db(asked_for, verbosity=0)
+
+
+def _use_migrated(mark):
+    """Connects to the database that is copied, and makes it if this run has none yet. `mark`: the file that says so."""
+    if mark.exists():
+        connection.settings_dict["NAME"] = connection.creation._get_test_db_name()
+    else:
+        connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        mark.touch()
+    connection.close()
