@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-FASTER = ["fsync = off", "synchronous_commit = off", "full_page_writes = off"]
+FASTER = ["fsync = off", "synchronous_commit = off", "full_page_writes = off", "jit = off"]
 
 _server = _folder = None
 
