@@ -38,6 +38,13 @@ def source(response):
     return html.unescape(response.content.decode())
 
 
+def asks_again_for(response, address, typed):
+    """Whether this is the page of the step at `address`, with what was typed as its reason still there."""
+    return response.request["PATH_INFO"] == address and re.search(
+        rf'name="reason"[^>]*?(?:value="|>\s*){re.escape(html.escape(typed))}["<]', response.content.decode()
+    )
+
+
 def offered(response):
     """The ids of the machines that a page offers to choose."""
     boxes = re.findall(r'<input type="checkbox" name="machines" value="(\d+)"', response.content.decode())

@@ -11,7 +11,10 @@ from django.utils.html import format_html, format_html_join, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.ways_back import page_with_button
+
 register = template.Library()
+register.filter(page_with_button)
 
 # A segment is never thinner than this share of its bar, in %: one failed machine of 2,000 must be seen.
 LEAST_SHARE = 0.8

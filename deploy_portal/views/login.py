@@ -3,30 +3,15 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.views import LoginView
 from django.shortcuts import redirect
-from django.urls import Resolver404, resolve, reverse
+from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_POST
 
 from deploy_portal import sessions
 from deploy_portal.forms import UseCodeForm
+from deploy_portal.ways_back import page_with_button, resolved
 
-# Steps that are only posted, and the page that has the button for each; a login leads on to neither of its own pages.
-BUTTON_ON = {
-    "login": "home",
-    "login_code": "home",
-    "approve_job": "job",
-    "withdraw_job": "job",
-    "skip_stage": "stage",
-    "pause_run": "job",
-    "resume_run": "job",
-    "resolve_machine_run": "machine_run",
-    "resume_world": "stop_world",
-    "acknowledge": "home",
-    "logout": "home",
-    "sign_out_elsewhere": "account",
-}
-# What of an address such a page has in its own; the others have all of it.
-NAMED_BY = {"job": ["job_id"], "home": []}
+OWN_PAGES = {"login", "login_code"}
 
 
 class LogIn(LoginView):
@@ -37,13 +22,9 @@ class LogIn(LoginView):
 
     def get_redirect_url(self):
         """Where the person was going; one whose session ended before a step goes to the page that has its button."""
-        path = super().get_redirect_url()
-        found = _resolved(path)
-        if found and found.url_name in BUTTON_ON:
-            page = BUTTON_ON[found.url_name]
-            names = NAMED_BY.get(page, found.kwargs)
-            return reverse(page, kwargs={name: found.kwargs[name] for name in names})
-        return path
+        path = page_with_button(super().get_redirect_url())
+        found = resolved(path)
+        return reverse("home") if found and found.url_name in OWN_PAGES else path
 
     def get_context_data(self, **kwargs):
         return super().get_context_data(
@@ -113,13 +94,6 @@ def log_out(request):
 
 def _name_of(path):
     """What a person knows the page at `path` by: its job, and its stage if it has one."""
-    found = _resolved(path)
+    found = resolved(path)
     where = found.kwargs if found else {}
     return " ".join([f"#{where['job_id']}", where.get("kind", "")]).strip() if "job_id" in where else ""
-
-
-def _resolved(path):
-    try:
-        return resolve(path) if path else None
-    except Resolver404:
-        return None

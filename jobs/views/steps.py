@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
@@ -19,8 +19,7 @@ def withdraw_job(request, job_id):
     job = get_job(request.user, job_id, Right.EDIT)
     form = ReasonForm(request.POST, missing=_("Say why the job is withdrawn."))
     if not form.is_valid():
-        messages.error(request, form.problem)
-        return redirect("job", job.pk)
+        return ask_again(request, job, form, _("Withdraw this job"), _("Withdraw"))
     return take_step(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
 
 
@@ -30,8 +29,7 @@ def approve_job(request, job_id):
     job = get_job(request.user, job_id, Right.APPROVE)
     form = ApprovalForm(request.POST)
     if not form.is_valid():
-        messages.error(request, form.problem)
-        return redirect("job", job.pk)
+        return ask_again(request, job, form, _("Approve this job"), _("Approve"))
     job.revision = form.cleaned_data["revision"]
     left = job.approvals_left - 1
     words = ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
@@ -46,3 +44,11 @@ def take_step(request, job, done, step, *args):
     except JobMoved as moved:
         messages.error(request, str(moved))
     return redirect("job", job.pk)
+
+
+def ask_again(request, job, form, title, button):
+    """Shows the reason that was typed for a step, and what is wrong with it."""
+    if "reason" not in form.errors:
+        messages.error(request, form.problem)
+        return redirect("job", job.pk)
+    return render(request, "jobs/step.html", {"job": job, "form": form, "title": title, "button": button})

@@ -17,6 +17,7 @@ from jobs.machine_list import MachineList, Mark
 from jobs.models import Freeze, JobMoved
 from jobs.rights import Right
 from jobs.shares import share_of
+from jobs.views.steps import ask_again
 from releases import tokens
 from releases.batches import batches
 from releases.candidates import candidates
@@ -187,14 +188,14 @@ def stage_live(request, job_id, kind):
 @login_required
 @require_POST
 def skip_stage(request, job_id, kind):
-    stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id, Right.PUBLISH), kind)
+    job = get_job(request.user, job_id, Right.PUBLISH)
+    stage = ReleaseStage.objects.of_kind(job, kind)
     form = ReasonForm(request.POST, missing=_("Say why the stage is skipped."))
+    if not form.is_valid():
+        return ask_again(request, job, form, _("Skip %(stage)s") % {"stage": stage.get_kind_display()}, _("Skip"))
     try:
-        if form.is_valid():
-            stage.skip(request.user, form.cleaned_data["reason"])
-            messages.success(request, _("Skipped."))
-        else:
-            messages.error(request, form.problem)
+        stage.skip(request.user, form.cleaned_data["reason"])
+        messages.success(request, _("Skipped."))
     except StageMoved as conflict:
         messages.error(request, str(conflict))
     return redirect("job", job_id)

@@ -128,6 +128,7 @@ def test_so_are_the_answers_to_posts(as_user, publisher, ops, world, release_tas
         (page("roll_back_job", world["failed"]), {}, 409),
         (page("resolve_machine_run", world["failed"], machine_run_id=unknown.pk), {}, 200),
         (page("excuse_machines", world["failed"]), {}, 200),
+        (page("skip_stage", fresh), {"reason": "a\u202eb"}, 200),
     ]
     for address, fields, answer in answers:
         response = client.post(address, fields, HTTP_ACCEPT_LANGUAGE=language)
@@ -151,6 +152,11 @@ def test_the_language_that_was_switched_to_stays(as_user, publisher, world):
     response = client.post(reverse("set_language"), {"language": "zh-hans", "next": "/jobs/"})
     assert response.url == "/jobs/"
     assert '<html lang="zh-hans"' in client.get("/jobs/").content.decode()
+
+
+def test_switching_the_language_where_a_step_failed_leads_to_its_button(as_user, requester, job):
+    response = as_user(requester).post(page("withdraw_job", job), {"reason": ""})
+    assert f'name="next" value="{page("job", job)}"' in response.content.decode()
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example/", "https://evil.example/", "javascript:alert(1)", "\\\\evil"])

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.models import Event, Job, Membership
 from jobs.rights import Role
-from tests.pages import is_sent_to_login, page, words
+from tests.pages import asks_again_for, is_sent_to_login, page, words
 
 
 @pytest.fixture
@@ -102,6 +102,8 @@ def test_a_revision_that_was_never_shown_approves_nothing(as_user, approver, job
 def test_a_remark_that_cannot_be_kept_is_told(as_user, approver, job, reason):
     response = approve(as_user(approver), job, reason=reason)
     assert "Remove the control or invisible characters." in words(response)
+    assert asks_again_for(response, page("approve_job", job), reason)
+    assert f'name="revision" value="{job.revision}"' in response.content.decode()
     job.refresh_from_db()
     assert job.status == Job.Status.WAITING
 

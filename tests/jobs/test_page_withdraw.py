@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.models import Event, Job
-from tests.pages import is_sent_to_login, page, words
+from tests.pages import asks_again_for, is_sent_to_login, page, words
 
 
 def withdraw(client, job, reason="not needed"):
@@ -62,6 +62,7 @@ def test_it_needs_a_reason(as_user, requester, job, reason):
 def test_a_reason_that_cannot_be_kept_is_told_from_none(as_user, requester, job, reason, why):
     response = withdraw(as_user(requester), job, reason)
     assert why in words(response)
+    assert asks_again_for(response, page("withdraw_job", job), reason)
     job.refresh_from_db()
     assert job.status == Job.Status.APPROVED
 

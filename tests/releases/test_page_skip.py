@@ -4,7 +4,7 @@ import pytest
 
 from jobs.models import Event
 from releases.models import ReleaseStage
-from tests.pages import is_sent_to_login, page, words
+from tests.pages import asks_again_for, is_sent_to_login, page, words
 
 
 def skip(client, job, kind="pre-release", reason="no canary today"):
@@ -61,7 +61,9 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     ],
 )
 def test_a_bad_reason_skips_nothing_and_is_told(as_user, publisher, job, reason, why):
-    assert why in words(skip(as_user(publisher), job, reason=reason))
+    response = skip(as_user(publisher), job, reason=reason)
+    assert why in words(response)
+    assert asks_again_for(response, page("skip_stage", job, kind="pre-release"), reason)
     assert status(job) == "waiting"
 
 

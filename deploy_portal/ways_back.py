@@ -1,0 +1,36 @@
+"""Where a person goes on from an address that is only posted to."""
+
+from django.urls import Resolver404, resolve, reverse
+
+# Steps that are only posted, and the page that has the button for each
+BUTTON_ON = {
+    "approve_job": "job",
+    "withdraw_job": "job",
+    "skip_stage": "stage",
+    "pause_run": "job",
+    "resume_run": "job",
+    "resolve_machine_run": "machine_run",
+    "resume_world": "stop_world",
+    "acknowledge": "home",
+    "logout": "home",
+    "sign_out_elsewhere": "account",
+}
+# What of an address such a page has in its own; the others have all of it.
+NAMED_BY = {"job": ["job_id"], "home": []}
+
+
+def resolved(path):
+    """What is found at `path`; None where there is nothing."""
+    try:
+        return resolve(path) if path else None
+    except Resolver404:
+        return None
+
+
+def page_with_button(path):
+    """The page that has the button for the step at `path`; `path` itself when it is no such step."""
+    found = resolved(path)
+    if not found or found.url_name not in BUTTON_ON:
+        return path
+    page = BUTTON_ON[found.url_name]
+    return reverse(page, kwargs={name: found.kwargs[name] for name in NAMED_BY.get(page, found.kwargs)})
