@@ -11,6 +11,7 @@ from deploy_portal import sessions
 from deploy_portal.forms import UseCodeForm
 from deploy_portal.ways_back import page_with_button, resolved
 
+# A login leads on to neither of them.
 OWN_PAGES = {"login", "login_code"}
 
 

@@ -28,6 +28,9 @@ def withdraw_job(request, job_id):
 def approve_job(request, job_id):
     job = get_job(request.user, job_id, Right.APPROVE)
     form = ApprovalForm(request.POST)
+    if "revision" in form.errors:
+        messages.error(request, form.problem)
+        return redirect("job", job.pk)
     if not form.is_valid():
         return ask_again(request, job, form, _("Approve this job"), _("Approve"))
     job.revision = form.cleaned_data["revision"]
@@ -48,7 +51,4 @@ def take_step(request, job, done, step, *args):
 
 def ask_again(request, job, form, title, button):
     """Shows the reason that was typed for a step, and what is wrong with it."""
-    if "reason" not in form.errors:
-        messages.error(request, form.problem)
-        return redirect("job", job.pk)
     return render(request, "jobs/step.html", {"job": job, "form": form, "title": title, "button": button})

@@ -145,6 +145,7 @@ def test_connections_dropped_again_and_again(worker, release, fleet, only):
     assert all(text(run, name).endswith("1\n2\n3\n4\n5\n6\n") for name in fleet.hostnames)
     assert [len(fleet.executed(name)) for name in fleet.hostnames] == [1, 1, 1]
     assert dropped > 10
+    assert first.is_alive
     assert not MachineRun.objects.exclude(note="").exists()
 
 

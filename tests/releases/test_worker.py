@@ -232,8 +232,9 @@ def test_the_log_can_be_read_while_the_command_runs(at_work, start, job, machine
     working = at_work(ScriptedExecutor(pay_1=talk))
     wait_until(lambda: LogBlock.objects.filter(machine_run__run=run, text="working\n").exists())
     wait_until(lambda: held.running)
+    assert row(run, "pay-1").status == MachineRun.Status.RUNNING
     working.call(held.let_go.set)
-    ended(run)
+    assert ended(run).status == Run.Status.SUCCEEDED
 
 
 def test_a_flood_of_output_is_cut_and_the_end_is_right(at_work, start, job, machines, settings):
