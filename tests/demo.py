@@ -17,7 +17,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"]}
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 
 
-def run_demo(folder, *arguments, patience=PATIENCE, **environment):
+def run_demo(folder, *arguments, **environment):
     """Runs a demo that ends by itself; the answer has its `returncode`, `stdout` and `stderr`."""
     command = [sys.executable, "manage.py", "demo", "--data", str(folder), "--machines", "6", *map(str, arguments)]
     return subprocess.run(
@@ -26,7 +26,7 @@ def run_demo(folder, *arguments, patience=PATIENCE, **environment):
         env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
-        timeout=patience,
+        timeout=PATIENCE,
         check=False,
     )
 

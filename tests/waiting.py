@@ -2,7 +2,8 @@
 
 import time
 
-PATIENCE = 60
+# Nothing takes this long: it only ends a test that hangs, however slow the machine.
+PATIENCE = 300
 
 
 def wait_until(condition, patience=PATIENCE, every=0.01):

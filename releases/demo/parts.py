@@ -10,7 +10,7 @@ import sys
 
 from django.conf import settings
 
-READY_WITHIN = 30  # seconds
+READY_WITHIN = 120  # seconds, on a busy machine; one that has died is noticed at once
 STOPPED_WITHIN = 12  # seconds: longer than the worker's grace
 WORKER = "worker"  # how the name of each worker begins
 

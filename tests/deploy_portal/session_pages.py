@@ -7,6 +7,8 @@ from django.contrib.auth import views
 from django.http import HttpResponse
 from django.urls import include, path
 
+from tests.waiting import PATIENCE
+
 ENTERED, LEAVE = Event(), Event()
 
 
@@ -18,7 +20,7 @@ def slow(request):
     """Writes the session of its request, as the stage page does, and answers only when it is told to."""
     request.session["job_id"] = 1
     ENTERED.set()
-    return HttpResponse("at last" if LEAVE.wait(20) else "never told")
+    return HttpResponse("at last" if LEAVE.wait(PATIENCE) else "never told")
 
 
 def fill(request):

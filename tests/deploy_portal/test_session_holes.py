@@ -17,6 +17,7 @@ from deploy_portal import models
 from deploy_portal.models import User
 from tests.conftest import PASSWORD, make_user
 from tests.deploy_portal import session_pages
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOUR = 3600
@@ -114,7 +115,7 @@ class Visitor:
             headers=headers,
             cookies=self.cookies,
             allow_redirects=False,
-            timeout=30,
+            timeout=PATIENCE,
         )
         self.cookies |= answer.cookies.get_dict()
         return answer
@@ -165,7 +166,7 @@ def test_an_answer_that_comes_after_the_logout_logs_in_again(attacked):
     slow_tab = victim.stolen()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(slow_tab.get, "/slow/")
-        assert session_pages.ENTERED.wait(20)
+        assert session_pages.ENTERED.wait(PATIENCE)
         victim.log_out()
         session_pages.LEAVE.set()
         assert answer.result().text == "at last"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTION = {
     "DEBUG": "0",
@@ -23,7 +25,7 @@ def portal(*command, **variables):
     """Runs Python with the variables of a production set-up, changed by `variables`."""
     environ = {"PATH": os.environ["PATH"], **PRODUCTION, **variables}
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 

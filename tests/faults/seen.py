@@ -26,12 +26,12 @@ def counts(run):
 def is_so(run, **expected):
     """Waits until the machines named (`pay_1="running"`) are in these states."""
     wanted = {name.replace("_", "-"): status for name, status in expected.items()}
-    return wait_until(lambda: wanted.items() <= statuses(run).items() or None, patience=30)
+    return wait_until(lambda: wanted.items() <= statuses(run).items() or None)
 
 
-def ended(run, patience=30):
+def ended(run):
     """Waits until the run has ended, and gives it."""
-    return wait_until(lambda: Run.objects.exclude(status=Run.Status.RUNNING).filter(pk=run.pk).first(), patience)
+    return wait_until(lambda: Run.objects.exclude(status=Run.Status.RUNNING).filter(pk=run.pk).first())
 
 
 def text(run, hostname):

@@ -57,7 +57,7 @@ UNKNOWN = [hostname for hostname, (status, *_) in ENDS.items() if status == "unk
 def test_the_end_is_what_was_seen(worker, release, fleet, make_job, start, machines):
     """Nothing is left running anywhere, and what is unknown stays held, with all that it said."""
     worker(module="tests.faults.hasty")
-    run = release(SCRIPT, timeout=3, check=CHECK)
+    run = release(SCRIPT, timeout=10, check=CHECK)
     for hostname in UNKNOWN:
         last_words = "checking" if hostname == "cut-while-checked" else "so far"
         wait_until(lambda hostname=hostname, last_words=last_words: last_words in text(run, hostname))

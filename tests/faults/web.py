@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 
 from tests.faults.worker import environment
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CSRF = "c" * 32
 
@@ -40,7 +40,7 @@ class WebProcess:
 
     def post(self, address, session, fields):
         """Posts a form as the user of that session cookie; its status, or None when the answer never came."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         headers = {
             "Cookie": f"{settings.SESSION_COOKIE_NAME}={session}; {settings.CSRF_COOKIE_NAME}={CSRF}",
             "Content-Type": "application/x-www-form-urlencoded",

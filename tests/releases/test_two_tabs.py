@@ -10,6 +10,7 @@ from django.test import Client
 from releases import tokens
 from releases.models import MachineRun, Run
 from tests.pages import ids, offered, page, stage_fields, words
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("release_task", "rollback_task")]
 
@@ -43,7 +44,7 @@ class Browser:
         with self.lock:
             cookies = dict(self.cookies)
         answer = requests.request(
-            method, self.server.url + path, data=data, cookies=cookies, allow_redirects=False, timeout=60
+            method, self.server.url + path, data=data, cookies=cookies, allow_redirects=False, timeout=PATIENCE
         )
         with self.lock:
             self.cookies |= answer.cookies.get_dict()

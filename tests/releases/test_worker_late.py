@@ -10,7 +10,7 @@ from django.db import connection
 
 from releases.models import MachineRun, Run, Worker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, ended, row, succeed
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,7 +47,7 @@ def test_a_command_is_not_sent_when_its_beginning_is_long_ago(
     working = at_work()
     still = StandsStill(working.worker.ledger, monkeypatch)
     run = start(job, machines[:1])
-    assert still.reached.wait(20)
+    assert still.reached.wait(PATIENCE)
     began = time.monotonic()
     if seconds:
         given_up(working.worker.worker)
@@ -103,7 +103,7 @@ def test_what_was_about_to_be_recorded_when_the_worker_ended_is_noted(at_work, s
     wait_until(lambda: first.running)
     still = StandsStill(working.worker.ledger, monkeypatch)
     working.call(may_begin.set)
-    assert still.reached.wait(20)
+    assert still.reached.wait(PATIENCE)
     working.call(first.let_go.set)
     wait_until(lambda: working.worker.ledger.ends)
     working.drain()

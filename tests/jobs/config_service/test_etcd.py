@@ -15,7 +15,7 @@ from jobs.config_service.base import SourceError
 from jobs.config_service.etcd import EtcdSource
 from jobs.config_service.rows import clean_rows
 from tests.config_service import Answer, ConfigServiceDouble
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 HEADER = {"cluster_id": "14841639068965178418", "member_id": "10276657743932975437", "revision": "7", "raft_term": "3"}
 
@@ -50,7 +50,7 @@ class Etcd:
 
     def ask(self, path, token=None, **body):
         headers = {"Authorization": token} if token else {}
-        answer = requests.post(f"{self.url}/v3/{path}", json=body, headers=headers, timeout=10)
+        answer = requests.post(f"{self.url}/v3/{path}", json=body, headers=headers, timeout=PATIENCE)
         answer.raise_for_status()
         return answer.json()
 

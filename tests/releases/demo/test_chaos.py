@@ -18,7 +18,6 @@ pytestmark = pytest.mark.any_database
 SECONDS = 8
 SEED = 5
 OF_THE_FIRST_JOB = re.compile(r" 1 [\w-]+$", re.MULTILINE)
-PATIENCE = 180  # on a busy host what is under way takes its time to end
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def chaos(folder, environment):
 
     def chaos(seconds, *options):
         arguments = ["--chaos", seconds, "--seed", SEED, "--spare-server", *options]
-        return run_demo(folder, *arguments, patience=PATIENCE, **environment)
+        return run_demo(folder, *arguments, **environment)
 
     return chaos
 
@@ -53,7 +52,7 @@ def chaos(folder, environment):
 @pytest.fixture(scope="module")
 def first(chaos, folder, environment):
     """After one job that nothing struck, so that there are successes however slow the host is."""
-    quiet = run_demo(folder, "--once", patience=PATIENCE, **environment)
+    quiet = run_demo(folder, "--once", **environment)
     assert quiet.returncode == 0, quiet.stderr
     ended = chaos(SECONDS, "--json")
     assert ended.stdout, ended.stderr

@@ -26,7 +26,7 @@ from releases.demo.chaos.postmaster import Postmaster
 from releases.demo.chaos.strikes import Strikes
 from releases.models import MachineRun, ReleaseStage, Run
 from tests.demo import is_running
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -91,7 +91,7 @@ def crew(demo):
 
 def ended(demo, name):
     """Waits until that worker has ended."""
-    demo.parts.processes[name].wait(20)
+    demo.parts.processes[name].wait(PATIENCE)
     return name
 
 
@@ -380,7 +380,7 @@ def test_postmaster_is_restarted_as_it_was(server, tmp_path):
     assert is_running(second.pid)
     assert (second.owner, second.command, second.folder) == (first.owner, first.command, first.folder)
     second.stop()
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 # The report

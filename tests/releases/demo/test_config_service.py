@@ -11,6 +11,7 @@ import requests
 from jobs.config_service.base import SourceError
 from jobs.config_service.http_json import HttpJsonSource
 from releases.demo.config_service import ConfigService
+from tests.waiting import PATIENCE
 
 TOKEN = {"Authorization": "Bearer demo"}
 
@@ -54,7 +55,10 @@ def test_file_may_be_edited_meanwhile(service, tmp_path):
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "demo"}])
 def test_token_is_wanted(service, tmp_path, headers):
     write(tmp_path, {"shop": []})
-    assert requests.get(f"{service.address}/businesses/shop/machines", headers=headers, timeout=10).status_code == 401
+    assert (
+        requests.get(f"{service.address}/businesses/shop/machines", headers=headers, timeout=PATIENCE).status_code
+        == 401
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def test_token_is_wanted(service, tmp_path, headers):
 )
 def test_everything_else_is_not_found(service, tmp_path, path):
     write(tmp_path, {"shop": []})
-    assert requests.get(service.address + path, headers=TOKEN, timeout=10).status_code == 404
+    assert requests.get(service.address + path, headers=TOKEN, timeout=PATIENCE).status_code == 404
 
 
 @pytest.fixture
@@ -86,19 +90,19 @@ def process(tmp_path):
 @pytest.mark.parametrize("way", ["stdin", signal.SIGTERM, signal.SIGINT])
 def test_process_tells_its_address_and_ends_quietly(process, way):
     address = json.loads(process.stdout.readline())["address"]
-    answer = requests.get(f"{address}/businesses/shop/machines", headers=TOKEN, timeout=10)
+    answer = requests.get(f"{address}/businesses/shop/machines", headers=TOKEN, timeout=PATIENCE)
     assert answer.json() == {"machines": [{"hostname": "web1"}], "next": None}
     if way == "stdin":
         process.stdin.close()
     else:
         process.send_signal(way)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert process.stdout.read() + process.stderr.read() == ""
 
 
 def test_process_without_a_token(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "CONFIG_TOKEN_DEMO"}
     command = [sys.executable, "-m", "releases.demo.config_service", str(tmp_path)]
-    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 2
     assert "Set CONFIG_TOKEN_DEMO." in ended.stderr

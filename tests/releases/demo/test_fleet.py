@@ -189,7 +189,7 @@ def process(tmp_path):
 def test_as_a_process_it_says_when_it_is_ready_and_ends_with_its_parent(process, number):
     process, ready = process
     assert set(ready["ports"]) == {"web-01", "web-02"}
-    socket.create_connection((ADDRESS, ready["ports"]["web-02"]), timeout=10).close()
+    socket.create_connection((ADDRESS, ready["ports"]["web-02"]), timeout=PATIENCE).close()
     if number:
         process.send_signal(number)
     else:

@@ -10,8 +10,8 @@ import asyncssh
 import pytest
 
 from releases.demo.fleet import ADDRESS, USER
+from tests.waiting import PATIENCE
 
-PATIENCE = 20
 MOMENT = 0.3  # long enough for an answer that comes
 
 

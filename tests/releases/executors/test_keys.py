@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 
 import asyncssh
@@ -59,12 +60,18 @@ def agent(settings, tmp_path):
     path = str(tmp_path / "agent")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: os.path.exists(path))
+            wait_until(lambda: _listens(path))
             asyncio.run(_fill(path, *KeyedFleet.keys.values()))
             settings.SSH_AGENT, settings.SSH_AUTH_SOCK = True, path
             yield path
         finally:
             process.terminate()
+
+
+def _listens(path):
+    """Whether somebody takes calls at that socket, whose file is there before."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(path) == 0
 
 
 async def _fill(path, *keys):
