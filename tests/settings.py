@@ -18,6 +18,8 @@ from deploy_portal.settings import *  # noqa: E402, F403
 folder = tempfile.mkdtemp(prefix="portal-tests-")
 atexit.register(shutil.rmtree, folder, ignore_errors=True)
 STATIC_ROOT = folder
+# Empty: a test that needs files has a folder of its own.
+CONFIG_FILES_DIR = BASE_DIR / "tests" / "no_config_files"  # noqa: F405
 
 # First, so that its flush is the one that empties the database after a test.
 INSTALLED_APPS = ["tests.flushing", *INSTALLED_APPS]  # noqa: F405

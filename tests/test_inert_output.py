@@ -37,9 +37,9 @@ def test_json_keeps_the_value_and_escapes_it(ran, requester):
     assert not (OBEYED - {"\x7f"}) & set(say("job_status", "--as", "requester", ran.pk, "--json"))
 
 
-def test_rows_that_a_config_service_gave(payment, settings):
+def test_rows_that_a_config_service_gave(payment, config_files):
     row = {"hostname": f"web{NASTY}", "address": "10.1.0.1"}
-    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps([row, {"hostname": "a", "address": "10.1.0.2"}]))
+    (config_files / "payment.json").write_text(json.dumps([row, {"hostname": "a", "address": "10.1.0.2"}]))
     said = say("sync_machines", "payment")
     assert "refused" in said
     assert not OBEYED & set(said)

@@ -17,6 +17,8 @@ from tests.conftest import PASSWORD, make_user
 from tests.pages import words
 from tests.parallel import at_once
 
+pytestmark = pytest.mark.usefixtures("contexts")
+
 PAGE = "/account/second-factor/"
 CODE_PAGE = "/login/code/"
 WRONG = "This code is wrong, was used before, or came too soon after a wrong one."

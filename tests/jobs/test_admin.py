@@ -9,7 +9,7 @@ from jobs.models import Business, Job, Machine, Membership
 from jobs.rights import Role
 from tests.conftest import list_machines, make_business
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
 BUSINESSES = "/admin/jobs/business/"
 MACHINES = "/admin/jobs/machine/"
@@ -52,9 +52,9 @@ def ask(page, *businesses):
     return page.post(BUSINESSES, chosen, follow=True).text
 
 
-def write_list(settings, business, *hostnames):
+def write_list(config_files, business, *hostnames):
     rows = [{"hostname": name, "address": f"10.1.0.{number}"} for number, name in enumerate(hostnames, 1)]
-    (settings.CONFIG_FILES_DIR / f"{business.slug}.json").write_text(json.dumps(rows))
+    (config_files / f"{business.slug}.json").write_text(json.dumps(rows))
 
 
 def test_adds_a_business_with_members(page, requester):
@@ -150,8 +150,8 @@ def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machi
     assert set(Business.objects.values_list("slug", flat=True)) == {"payment", "orders"}
 
 
-def test_asks_the_config_service_now(page, settings, payment, orders):
-    write_list(settings, payment, "pay-1", "pay-2", "-oProxyCommand=x")
+def test_asks_the_config_service_now(page, config_files, payment, orders):
+    write_list(config_files, payment, "pay-1", "pay-2", "-oProxyCommand=x")
     text = ask(page, payment, orders)
     assert "Payment: 2 machines; 2 new, 0 gone, 0 moved, refused rows: 1." in text
     assert "Orders: " in text

@@ -12,7 +12,7 @@ from jobs.models import Business, Event
 from tests.chains import faults
 from tests.conftest import make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
 EVENTS = "/admin/jobs/event/"
 

@@ -8,7 +8,7 @@ from jobs.models import Event, Freeze, Leave
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.pages import words
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
 LIST = "/admin/jobs/freeze/"
 BEGINS, ENDS = (str(date.today() + timedelta(days=days)) for days in (30, 33))

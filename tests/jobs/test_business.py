@@ -37,12 +37,12 @@ def counting_source(settings):
 
 
 @pytest.fixture
-def write_list(payment, settings):
+def write_list(payment, config_files):
     """Writes the file that payment's machines are read from."""
 
     def write(*hostnames):
         machines = [{"hostname": name, "address": f"10.0.1.{n}"} for n, name in enumerate(hostnames, 1)]
-        (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(machines))
+        (config_files / "payment.json").write_text(json.dumps(machines))
 
     return write
 
@@ -58,12 +58,12 @@ def test_the_first_list_adds_its_machines(payment, write_list):
     assert live(payment) == ["pay-1", "pay-2"]
 
 
-def test_a_changed_address_is_taken_over_and_the_machine_stays_the_same_row(payment, write_list, settings):
+def test_a_changed_address_is_taken_over_and_the_machine_stays_the_same_row(payment, write_list, config_files):
     write_list("pay-1")
     payment.sync_machines()
     before = Machine.objects.get()
     moved = [{"hostname": "pay-1", "address": "10.9.9.9", "port": 2222, "labels": {"site": "bj-2"}}]
-    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(moved))
+    (config_files / "payment.json").write_text(json.dumps(moved))
     payment.sync_machines()
     after = Machine.objects.get()
     assert (after.pk, after.address, after.port, after.site) == (before.pk, "10.9.9.9", 2222, "bj-2")
@@ -114,12 +114,12 @@ def test_no_business_moves_a_machine_that_another_one_lists(payment, orders, wri
     assert live(payment) == ["pay-1"]
 
 
-def test_a_missing_file_leaves_the_last_good_list_and_keeps_the_reason(payment, write_list, settings):
+def test_a_missing_file_leaves_the_last_good_list_and_keeps_the_reason(payment, write_list, config_files):
     write_list("pay-1", "pay-2")
     payment.sync_machines()
     payment.refresh_from_db()
     answered = payment.synced_at
-    (settings.CONFIG_FILES_DIR / "payment.json").unlink()
+    (config_files / "payment.json").unlink()
     with pytest.raises(SourceError):
         payment.sync_machines()
     payment.refresh_from_db()
@@ -156,11 +156,11 @@ def test_the_only_machine_is_not_lost_to_an_empty_list(payment, write_list):
     assert live(payment) == ["pay-1"]
 
 
-def test_a_row_that_is_refused_counts_as_missing(payment, write_list, settings):
+def test_a_row_that_is_refused_counts_as_missing(payment, write_list, config_files):
     write_list("pay-1", "pay-2", "pay-3", "pay-4")
     payment.sync_machines()
     bad = [{"hostname": f"pay-{n}", "address": "a;b" if n > 1 else "10.0.1.1"} for n in range(1, 5)]
-    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(bad))
+    (config_files / "payment.json").write_text(json.dumps(bad))
     with pytest.raises(SourceError, match="suddenly missing"):
         payment.sync_machines()
 
@@ -173,9 +173,9 @@ def test_a_sudden_loss_is_taken_when_ops_accept_it(payment, write_list):
     assert live(payment) == ["pay-1"]
 
 
-def test_refused_rows_are_counted_and_the_others_kept(payment, settings):
+def test_refused_rows_are_counted_and_the_others_kept(payment, config_files):
     answer = [{"hostname": "pay-1", "address": "10.0.0.1"}, {"hostname": "-oProxyCommand=id", "address": "10.0.0.2"}]
-    (settings.CONFIG_FILES_DIR / "payment.json").write_text(json.dumps(answer))
+    (config_files / "payment.json").write_text(json.dumps(answer))
     assert len(payment.sync_machines().refused) == 1
     payment.refresh_from_db()
     assert (live(payment), payment.refused_rows) == (["pay-1"], 1)

@@ -33,10 +33,10 @@ def _lists_are_old_after_a_minute(settings):
     settings.CONFIG_SERVICE_MAX_AGE = CONFIG_SERVICE_MAX_AGE
 
 
-def list_is(settings, business, *hostnames):
+def list_is(config_files, business, *hostnames):
     """Makes the business's config file list these, and its list in the portal older than a minute."""
     rows = [{"hostname": name, "address": f"10.9.0.{n}"} for n, name in enumerate(hostnames, 1)]
-    (settings.CONFIG_FILES_DIR / f"{business.slug}.json").write_text(json.dumps({"machines": rows}))
+    (config_files / f"{business.slug}.json").write_text(json.dumps({"machines": rows}))
     make_old(business)
 
 
@@ -224,18 +224,18 @@ class TestGoodInput:
 
 
 class TestConfigService:
-    def test_a_list_older_than_a_minute_is_asked_for_again(self, as_user, requester, settings, payment, machines):
-        list_is(settings, payment, *(f"pay-{n}" for n in range(1, 8)))
+    def test_a_list_older_than_a_minute_is_asked_for_again(self, as_user, requester, config_files, payment, machines):
+        list_is(config_files, payment, *(f"pay-{n}" for n in range(1, 8)))
         response = as_user(requester).get(NEW)
         assert Machine.objects.get(hostname="pay-7").pk in offered(response)
 
-    def test_a_fresh_list_is_not_asked_for_again(self, as_user, requester, settings, payment, machines):
-        list_is(settings, payment, *(f"pay-{n}" for n in range(1, 8)))
+    def test_a_fresh_list_is_not_asked_for_again(self, as_user, requester, config_files, payment, machines):
+        list_is(config_files, payment, *(f"pay-{n}" for n in range(1, 8)))
         mark_fresh(payment)
         assert offered(as_user(requester).get(NEW)) == set(ids(machines))
 
-    def test_the_machines_of_a_post_are_asked_for_as_well(self, as_user, requester, settings, payment, machines):
-        list_is(settings, payment, *(f"pay-{n}" for n in range(1, 6)))
+    def test_the_machines_of_a_post_are_asked_for_as_well(self, as_user, requester, config_files, payment, machines):
+        list_is(config_files, payment, *(f"pay-{n}" for n in range(1, 6)))
         response = as_user(requester).post(NEW, fields(payment, machines))
         assert "pay-6 is no longer a live machine of this business." in words(response)
 
@@ -248,8 +248,8 @@ class TestConfigService:
         assert "This list is 3\xa0hours old" in response.content.decode()
         assert "There is no file payment.json in CONFIG_FILES_DIR." in words(response)
 
-    def test_a_list_that_was_not_taken_is_not_called_silence(self, as_user, requester, settings, payment, machines):
-        list_is(settings, payment, "pay-1")
+    def test_a_list_that_was_not_taken_is_not_called_silence(self, as_user, requester, config_files, payment, machines):
+        list_is(config_files, payment, "pay-1")
         response = as_user(requester).get(NEW)
         assert offered(response) == set(ids(machines))
         assert "5 of 6 machines are suddenly missing from the answer; it was not taken." in words(response)

@@ -126,7 +126,7 @@ class TestForm:
         ]
 
     @pytest.mark.parametrize("wish", ["pay-9", "0", "a\0b", "x" * 20_001])
-    def test_an_impossible_plan_is_told_and_kept(self, ask, wish):
+    def test_an_impossible_plan_is_told_and_kept(self, ask, wish, contexts):
         response = ask(plan_gray_release=wish)
         assert response.status_code == 200
         assert response.context["form"].errors.keys() == {"plan_gray_release"}

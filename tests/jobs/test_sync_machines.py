@@ -9,13 +9,13 @@ from tests.commands import MISTAKE, fail, help_of, say, say_json
 
 
 @pytest.fixture
-def write_list(payment, orders, settings):
+def write_list(payment, orders, config_files):
     """Writes the file that a business's machines are read from."""
 
     def write(business, *hostnames):
         number = 1 if business == "payment" else 2
         machines = [{"hostname": name, "address": f"10.0.{number}.{n}"} for n, name in enumerate(hostnames, 1)]
-        (settings.CONFIG_FILES_DIR / f"{business}.json").write_text(json.dumps(machines))
+        (config_files / f"{business}.json").write_text(json.dumps(machines))
 
     return write
 

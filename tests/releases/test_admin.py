@@ -8,7 +8,7 @@ from releases.admin import MACHINE_RUNS_SHOWN
 from releases.models import MachineRun, Run, Task, Worker
 from tests.conftest import list_machines, make_task
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
 TASKS = "/admin/releases/task/"
 RUNS = "/admin/releases/run/"

@@ -149,12 +149,12 @@ class TestTimeline:
 
 class TestAskedAtTheStart:
     @pytest.fixture
-    def asked(self, settings, payment, machines):
+    def asked(self, settings, config_files, payment, machines):
         """The config service is asked before each start, and gives `names`; None: it is down."""
         settings.CONFIG_SERVICE_MAX_AGE_AT_START = 0
 
         def gives(names):
-            file = settings.CONFIG_FILES_DIR / "payment.json"
+            file = config_files / "payment.json"
             given = [
                 {"hostname": f"pay-{n}", "address": f"10.0.0.{n}", "labels": {"site": "sh-1"}} for n in names or ()
             ]

@@ -10,7 +10,7 @@ from jobs.models import Freeze, Leave
 from releases.models import Run
 from tests.commands import CONFLICT, fail
 from tests.freezes import HOUR, freeze_now, occurrence_of
-from tests.pages import page, source, stage_fields, words
+from tests.pages import page, source, stage_fields, token_in, words
 
 pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
@@ -129,6 +129,6 @@ def test_rollback_pages_work_while_everything_is_stopped(as_user, publisher, sta
     Freeze.objects.stop_world(ops, "smoke")
     client = as_user(publisher)
     response = client.get(page("roll_back_job", job))
-    fields = {"token": response.context["token"], "machines": [machines[0].pk], "reason": "broken"}
+    fields = {"token": token_in(response), "machines": [machines[0].pk], "reason": "broken"}
     assert client.post(page("roll_back_job", job), fields).status_code == 302
     assert Run.objects.get(action="rollback").machine_runs.count() == 1
