@@ -60,16 +60,12 @@ class StageMachines:
 
         Such a machine is not yet rolled back, free, and still in this business: another's is not touched.
         """
-        return self._changed_here().filter(self._is_live(), ~self._is_held())
-
-    def unknown_machines(self):
-        """Those that this stage left unknown: they can go back once a person says that nothing runs there any more."""
-        return self._changed_here().filter(self._is_live(), status=MachineRun.Status.UNKNOWN)
+        return self._changed_in_reach().exclude(status=MachineRun.Status.UNKNOWN)
 
     def rollback_candidates(self):
         """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
-        candidates = [*self.changed_machines(), *self.unknown_machines()]
-        later = {machine_run.machine_id: machine_run for machine_run in self._changed_by_others()}
+        candidates = list(self._changed_in_reach())
+        later = {machine_run.machine_id: machine_run for machine_run in self._changed_by_others()} if candidates else {}
         for machine_run in candidates:
             other = later.get(machine_run.machine_id)
             if other and other.started_at > machine_run.started_at:
@@ -77,7 +73,7 @@ class StageMachines:
         return candidates
 
     def count_rollback_candidates(self):
-        return self.changed_machines().count() + self.unknown_machines().count()
+        return self._changed_in_reach().count()
 
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
@@ -108,6 +104,10 @@ class StageMachines:
         runs = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
         touched = runs.exclude(run__stage__job=self.job).latest_touched()
         return touched.not_rolled_back().select_related("run__stage__job")
+
+    def _changed_in_reach(self):
+        """An unknown machine is held by its own run, and can go back once a person says that nothing runs there."""
+        return self._changed_here().filter(self._is_live(), ~Q(self._is_held()) | Q(status=MachineRun.Status.UNKNOWN))
 
     def _changed_here(self):
         # Many machine runs are of few runs: those are fetched once.
