@@ -2,15 +2,16 @@
 
 import asyncio
 import os
-import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from releases.demo.fleet import ADDRESS, running_fleet
+from releases.executors import ssh as ssh_module
 from releases.executors.base import Order, Outcome
 from releases.executors.ssh import SshExecutor
 from tests.fleet import Fault, FaultyFleet
+from tests.waiting import PATIENCE, wait_until
 
 FAULTS = {
     "refusing-01": Fault("refuses"),
@@ -32,14 +33,30 @@ def fleet(tmp_path_factory):
 
 
 @pytest.fixture
-def ssh(fleet, settings):
-    """An executor whose settings are those of the fleet."""
+def ssh(fleet, settings, monkeypatch):
+    """An executor whose settings are those of the fleet, and which no slow host makes impatient."""
+    for limit in ("WARM_SECONDS", "END_GRACE", "TIMEOUT_GRACE"):
+        monkeypatch.setattr(ssh_module, limit, PATIENCE)
     settings.SSH_USER = "deploy"
     settings.SSH_KEY_FILES = [str(fleet.client_key)]
     settings.SSH_KNOWN_HOSTS = str(fleet.known_hosts)
-    settings.SSH_CONNECT_TIMEOUT = 10
+    settings.SSH_CONNECT_TIMEOUT = PATIENCE / 2
     settings.SSH_KEEP_CONNECTIONS = 0  # no connection outlives the event loop that it was made in
     return SshExecutor()
+
+
+async def becomes(condition):
+    """As `wait_until`, while the event loop goes on."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def let_pass(seconds):
+    """Sets the clock of the running event loop forward, instead of waiting."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds
 
 
 @dataclass
@@ -61,14 +78,12 @@ class Execution:
         return b"".join(data for data, stream in self.blocks if stream == "err")
 
     async def by(self, executor):
-        self.outcome = await asyncio.wait_for(executor.execute(self.order, self._start, self._take), 60)
+        self.outcome = await asyncio.wait_for(executor.execute(self.order, self._start, self._take), PATIENCE)
         return self
 
     async def says(self, text):
         """Waits until that text was in the output."""
-        async with asyncio.timeout(20):
-            while text not in self.out:
-                await asyncio.sleep(0.01)
+        await becomes(lambda: text in self.out)
 
     async def _start(self):
         self.started = True
@@ -110,13 +125,7 @@ def running(fleet):
 def gone(running):
     """Waits until nothing runs on a machine any more."""
 
-    def gone(hostname="web-01"):
-        deadline = time.monotonic() + 20
-        while running(hostname):
-            assert time.monotonic() < deadline, f"still running: {running(hostname)}"
-            time.sleep(0.02)
-
-    return gone
+    return lambda hostname="web-01": wait_until(lambda: not running(hostname))
 
 
 def _cwd(pid):

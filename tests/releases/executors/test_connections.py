@@ -10,7 +10,8 @@ import pytest
 
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError
-from tests.waiting import wait_until
+from tests.releases.executors.conftest import becomes, let_pass
+from tests.waiting import PATIENCE, wait_until
 
 ESTABLISHED, CLOSED_BY_THE_MACHINE = "01", "08"
 
@@ -30,7 +31,7 @@ def during(warm):
     def during(coroutine_function):
         async def to_the_end():
             try:
-                return await asyncio.wait_for(coroutine_function(), 40)
+                return await asyncio.wait_for(coroutine_function(), PATIENCE)
             finally:
                 await warm.close()
                 await becomes(lambda: asyncio.all_tasks() == {asyncio.current_task()})
@@ -72,12 +73,6 @@ async def turns(number):
     """Lets so many turns of the event loop pass: enough to begin on something, not to log in to a machine."""
     for _ in range(number):
         await asyncio.sleep(0)
-
-
-async def becomes(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def public(key):
@@ -170,23 +165,26 @@ def test_the_least_recently_used_is_closed_when_there_are_too_many(during, warm,
 
 
 def test_one_that_is_not_used_is_closed_by_itself(during, warm, ordered, sockets, settings):
-    settings.SSH_KEEP_SECONDS = 0.2
-
     async def once():
         await ordered("echo").by(warm)
         assert sockets() == 1
+        let_pass(settings.SSH_KEEP_SECONDS)
         await becomes(lambda: not sockets())
 
     during(once)
 
 
-def test_the_time_counts_from_the_last_use(during, warm, ordered, logins, settings):
+def test_the_time_counts_from_the_last_use(during, warm, ordered, logins, settings, fleet):
     """It does not run out while a command runs."""
-    settings.SSH_KEEP_SECONDS = 0.4
 
     async def longer():
         await ordered("echo").by(warm)
-        await ordered("sleep 1").by(warm)
+        execution = ordered("echo ready; while [ ! -e go ]; do sleep 0.05; done; rm go")
+        task = asyncio.create_task(execution.by(warm))
+        await execution.says(b"ready")
+        let_pass(settings.SSH_KEEP_SECONDS)
+        (fleet.home("web-01") / "go").touch()
+        await task
         await ordered("echo").by(warm)
 
     during(longer)
@@ -409,9 +407,9 @@ def test_a_session_that_waited_in_vain_has_run_nothing(during, warm, ordered, fl
 def test_a_session_waits_for_its_script_longer_than_the_script_may_take(during, warm, ordered):
     async def slowly():
         await ordered("echo").by(warm)
-        waiting = Waiting(warm, ordered("echo done", timeout=1))
+        waiting = Waiting(warm, ordered("echo done", timeout=5))
         await waiting.asked.wait()
-        await asyncio.sleep(1.2)  # the timeout of a script begins when it is sent
+        await asyncio.sleep(5.2)  # the timeout of a script begins when it is sent
         waiting.go_on.set()
         assert (await waiting.task).ending == Ending.SUCCEEDED
 

@@ -10,6 +10,8 @@ import pytest
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
+from tests.releases.executors.conftest import let_pass
+from tests.waiting import PATIENCE
 
 TEXT = "中文 ü 😀"
 HOSTILE = f"a'b\"c\n$(touch pwned) `touch pwned` ; touch pwned # {TEXT} \\ !x"
@@ -176,17 +178,18 @@ def test_without_a_remote_timeout_the_lifeline_ends_the_command(run, gone, monke
 def test_a_machine_that_freezes_past_the_timeout_is_unknown(ssh, ordered, fleet, monkeypatch):
     monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", 0)
     monkeypatch.setattr(ssh_module, "END_GRACE", 0.3)
-    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=1), fleet))
+    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=100), fleet, 100))
     assert execution.outcome.ending == Ending.UNKNOWN
     assert "may still be running" in execution.outcome.reason
     assert execution.out == b"so far\n"
 
 
-async def _struck(ssh, execution, fleet):
-    """An execution on a machine that is cut or freezes once it has said something."""
+async def _struck(ssh, execution, fleet, seconds=0):
+    """An execution on a machine that is cut or freezes once it has said something; then so much time passes."""
     task = asyncio.create_task(execution.by(ssh))
     await execution.says(b"so far\n")
     fleet.strike(execution.order.hostname)
+    let_pass(seconds)
     return await task
 
 
@@ -235,7 +238,7 @@ def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, run
     async def cancelled_late():
         execution = ordered("sleep 300 & echo ready; exit 3")
         task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
-        await asyncio.wait_for(arrived.wait(), 20)  # its exit status; the daemon still holds the output open
+        await asyncio.wait_for(arrived.wait(), PATIENCE)  # its exit status; the daemon still holds the output open
         task.cancel()
         return await task
 
@@ -318,7 +321,7 @@ def test_a_machine_that_falls_silent_costs_no_more_than_the_connect_timeout(orde
     settings.SSH_CONNECT_TIMEOUT = 1
     execution = ordered("echo", hostname)
     with pytest.raises(ExecutorError, match="did not answer in time"):
-        asyncio.run(asyncio.wait_for(execution.by(ssh), 5))
+        asyncio.run(asyncio.wait_for(execution.by(ssh), 60))  # asyncssh's own patience is twice that
     assert not execution.started
 
 
@@ -371,11 +374,13 @@ def test_a_machine_that_freezes_is_found_out(ordered, ssh, fleet, monkeypatch):
 
 
 def test_the_other_machines_go_on(ssh, ordered, settings):
-    settings.SSH_CONNECT_TIMEOUT = 2
-
     async def all_at_once():
-        executions = [ordered("echo fine", name) for name in ("silent-01", "refusing-01", "web-01", "web-02")]
-        return await asyncio.gather(*(each.by(ssh) for each in executions), return_exceptions=True)
+        names = ("silent-01", "refusing-01", "web-01", "web-02")
+        silent, *others = [asyncio.create_task(ordered("echo fine", name).by(ssh)) for name in names]
+        ended = await asyncio.gather(*others, return_exceptions=True)
+        assert not silent.done()
+        let_pass(settings.SSH_CONNECT_TIMEOUT)
+        return await asyncio.gather(silent, return_exceptions=True) + ended
 
     silent, refusing, *fine = asyncio.run(all_at_once())
     assert [type(silent), type(refusing)] == [ExecutorError, ExecutorError]
@@ -470,8 +475,8 @@ def test_much_output_keeps_memory_flat(ssh, ordered):
 
 def test_a_caller_who_does_not_take_output_stops_the_command(ssh, ordered, fleet, monkeypatch):
     """The machine counts what it could write; no more than the buffers between here and there hold."""
-    monkeypatch.setattr(ssh_module, "END_GRACE", 4)
-    execution = ordered("i=0; while printf %100000s; do i=$((i+1)); echo $i > count; done")
+    monkeypatch.setattr(ssh_module, "END_GRACE", 10)
+    execution = ordered("echo 0 > count; i=0; while printf %100000s; do i=$((i+1)); echo $i > count; done")
 
     async def stuck():
         blocked = asyncio.Event()
