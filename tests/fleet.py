@@ -1,11 +1,12 @@
 """A fleet with faulty machines in it, for the tests."""
 
 import asyncio
+import socket
 from dataclasses import dataclass
 
 import asyncssh
 
-from releases.demo.fleet import Fleet, listening_socket
+from releases.demo.fleet import ADDRESS, Fleet, listening_socket
 from releases.demo.relay import Relay, set_event
 
 
@@ -15,10 +16,11 @@ class Fault:
 
     refuses    its port is closed                      silent     it accepts, and says nothing
     banner     it says who it is, then nothing more    stranger   its host key is not the one in known_hosts
-    denies     it does not accept the portal's key     slow       it begins to answer after `seconds`
+    denies     it does not accept the portal's key     slow       it begins to answer late
     cuts       it drops its connections                freezes    it keeps them open, and moves no byte any more
 
-    The last two happen `seconds` after a command began or, when that is None, when the test says so.
+    The last three happen `seconds` after a connection was made or a command began or, when that is None, when the test
+    says so.
     """
 
     kind: str
@@ -32,6 +34,7 @@ class FaultyFleet(Fleet):
         super().__init__(folder, hostnames)
         self.faults = faults or {}
         self._relays = {}
+        self._closed_doors = []
 
     def fault(self, hostname):
         return self.faults.get(hostname, Fault(""))
@@ -45,6 +48,7 @@ class FaultyFleet(Fleet):
         port = sock.getsockname()[1]
         if fault.kind == "refuses":
             sock.close()
+            port = self._closed_door()
         elif fault.kind in ("silent", "banner", "slow", "cuts", "freezes"):
             inner = await super().open(hostname, listening_socket())
             self._relays[hostname] = relay = _Faulty(fault, inner)
@@ -53,7 +57,16 @@ class FaultyFleet(Fleet):
             await super().open(hostname, sock)
         return port
 
+    def _closed_door(self):
+        """A port on which nobody listens, and which nobody else can take meanwhile."""
+        sock = socket.socket()
+        sock.bind((ADDRESS, 0))
+        self._closed_doors.append(sock)
+        return sock.getsockname()[1]
+
     async def stop(self):
+        for sock in self._closed_doors:
+            sock.close()
         for relay in self._relays.values():
             relay.cut()
         await super().stop()
@@ -76,7 +89,7 @@ class FaultyFleet(Fleet):
             self.loop.call_later(fault.seconds, self._relays[hostname].strike)
 
     def strike(self, hostname):
-        """Cuts or freezes a machine now, from any thread."""
+        """Cuts or freezes a machine, or lets a slow one answer, now, from any thread."""
         self.loop.call_soon_threadsafe(self._relays[hostname].strike)
 
 
@@ -87,6 +100,7 @@ class _Faulty(Relay):
         super().__init__(port)
         self._fault = fault
         self._frozen = []
+        self._answers = asyncio.Event()
 
     async def join(self, reader, writer):
         if self._fault.kind == "banner":
@@ -95,12 +109,14 @@ class _Faulty(Relay):
             await reader.read()
             return
         if self._fault.kind == "slow":
-            await asyncio.sleep(self._fault.seconds)
+            await (self._answers.wait() if self._fault.seconds is None else asyncio.sleep(self._fault.seconds))
         await super().join(reader, writer)
 
     def strike(self):
         """Does to the connections that are open now what the fault says; later ones are in order."""
-        if self._fault.kind == "cuts":
+        if self._fault.kind == "slow":
+            self._answers.set()
+        elif self._fault.kind == "cuts":
             self.cut()
         else:
             self.freeze()
@@ -109,5 +125,6 @@ class _Faulty(Relay):
 
     def cut(self):
         super().cut()
+        self._answers.set()
         for flows in self._frozen:
             flows.set()

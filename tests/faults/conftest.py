@@ -24,9 +24,9 @@ def pytest_configure(config):
     )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def dead_soon(settings):
-    """For the workers and for whoever looks after them alike."""
+    """For the workers and for whoever looks after them alike, where a test is about one that is given up in time."""
     settings.WORKER_DEAD_AFTER = 3
 
 
@@ -95,7 +95,7 @@ def release(make_job, start, machines):
     """Starts the pre-release of a new job with this script, on all machines unless told; returns the run."""
     made = []
 
-    def release(script=TELL, on=None, timeout=60, version="2.0", check="", **fields):
+    def release(script=TELL, on=None, timeout=3600, version="2.0", check="", **fields):
         chosen = machines if on is None else [machine for machine in machines if machine.hostname in on]
         task = make_task(f"script-{len(made)}", script=script, timeout=timeout)
         task.revise(script, None, check)
@@ -108,12 +108,17 @@ def release(make_job, start, machines):
 
 @pytest.fixture
 def worker(fleet, tmp_path, transactional_db):
-    """Starts worker processes: `worker("--grace", 1, SSH_CONNECT_TIMEOUT=2)`. What is left of them is killed."""
+    """Starts worker processes: `worker("--grace", 1, SSH_CONNECT_TIMEOUT=2)`. What is left of them is killed.
+
+    Further limits that can be set so are in tests/faults/limits.py.
+    """
     with ExitStack() as stack:
         started = []
 
         def worker(*arguments, **env):
-            process = WorkerProcess(tmp_path / f"worker-{len(started)}.log", fleet, arguments, **env)
+            process = WorkerProcess(
+                tmp_path / f"worker-{len(started)}.log", fleet, arguments, "tests.faults.limits", **env
+            )
             started.append(process)
             stack.callback(_put_down, process)
             return process

@@ -16,6 +16,7 @@ from tests.faults.seen import ended, events, is_so, row, statuses, text
 from tests.fleet import Fault
 from tests.pages import page, stage_fields, words
 from tests.waiting import wait_until
+from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,6 +72,7 @@ def test_away_while_commands_end(worker, release, fleet, away):
 @pytest.mark.parametrize("number", [1, 2])
 def test_away_for_longer_than_a_worker_may_be_silent(worker, release, fleet, away, settings, number):
     """Nobody could beat, so nobody is dead: neither its own worker nor another may say so afterwards."""
+    settings.WORKER_DEAD_AFTER = 12  # a third of it is the time that each has to beat again
     first, *others = [worker() for _ in range(number)]
     assert all(other.row for other in others)
     run = release(ENDS)
@@ -86,13 +88,14 @@ def test_away_for_longer_than_a_worker_may_be_silent(worker, release, fleet, awa
     assert run.machine_runs.exclude(worker=None).count() == 3
 
 
-@pytest.mark.fleet(pay_1=Fault("slow", 2))
+@pytest.mark.fleet(pay_1=Fault("slow"))
 def test_away_before_the_command_could_start(worker, release, fleet, away):
     """What is not in the ledger as running is not sent."""
     first = worker()
     run = release(TELL)
     is_so(run, pay_1="claimed")
     with away():
+        fleet.strike("pay-1")
         wait_until(lambda: fleet.logins == 1)
         let_pass(0.5)
         assert fleet.commands == 0
@@ -104,7 +107,7 @@ def test_away_before_the_command_could_start(worker, release, fleet, away):
 @pytest.mark.fleet("pay-1")
 def test_away_and_told_to_end(worker, release, fleet, away):
     """It does not wait for a database that may never come back; others recover what it held."""
-    first = worker("--grace", 1)
+    first = worker("--grace", 1, LEAVE_WITHIN=1)
     run = release(TELL + UNTIL_GO)
     is_so(run, pay_1="running")
     wait_until(lambda: fleet.executed("pay-1"))
@@ -112,6 +115,7 @@ def test_away_and_told_to_end(worker, release, fleet, away):
         first.terminate()
         first.terminate()
         first.end()
+    fall_silent(row(run, "pay-1").worker)
     fleet.is_quiet("pay-1")
     worker()
     assert ended(run).status == Run.Status.FAILED

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.fleet("pay-1", "pay-2")
-def test_a_page_finds_what_a_dead_worker_left(worker, release, fleet, publisher, as_user):
+def test_a_page_finds_what_a_dead_worker_left(worker, release, fleet, publisher, as_user, settings):
     """Once the worker has been silent for longer than it may; what it never began waits for the next one."""
     client = as_user(publisher)
     assert "No worker has ever been alive" in words(client.get(reverse("home")))
@@ -26,6 +26,7 @@ def test_a_page_finds_what_a_dead_worker_left(worker, release, fleet, publisher,
     wait_until(lambda: fleet.executed("pay-1"))
     assert "1 worker alive" in words(client.get(address))
     first.kill()
+    usual, settings.WORKER_DEAD_AFTER = settings.WORKER_DEAD_AFTER, 3
     wait_until(lambda: client.get(address) and statuses(run)["pay-1"] == "unknown", every=0.1)
     assert statuses(run) == {"pay-1": "unknown", "pay-2": "queued"}
     assert Run.objects.get().status == Run.Status.RUNNING
@@ -33,6 +34,7 @@ def test_a_page_finds_what_a_dead_worker_left(worker, release, fleet, publisher,
     since = Worker.objects.get().heartbeat_at
     assert f"No worker is alive since {since:%Y-%m-%d %H:%M:%S}" in words(client.get(address))
 
+    settings.WORKER_DEAD_AFTER = usual
     fleet.let_go()
     worker()
     assert ended(run).status == Run.Status.FAILED

@@ -9,12 +9,12 @@ from tests.faults.seen import ended, events, is_so, row, statuses
 from tests.fleet import Fault
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("dead_soon")]
 
 GIVEN_UP = 3
 
 
-@pytest.mark.fleet("pay-1", pay_2=Fault("slow", 2))
+@pytest.mark.fleet("pay-1", pay_2=Fault("slow"))
 def test_it_changes_nothing_any_more_and_ends_itself(worker, release, fleet):
     """One machine's command ended meanwhile, the other's was not begun: that one is for another worker."""
     first = worker()
@@ -22,6 +22,7 @@ def test_it_changes_nothing_any_more_and_ends_itself(worker, release, fleet):
     is_so(run, pay_1="running", pay_2="claimed")
     wait_until(lambda: fleet.executed("pay-1"))
     first.freeze()
+    fleet.strike("pay-2")
     second = worker()
     is_so(run, pay_1="unknown", pay_2="running")
     fleet.let_go()

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from jobs.models import Event
 from releases.models import MachineRun, MachinesHeld, Run, Worker
 from tests.faults.conftest import TELL, UNTIL_GO
-from tests.faults.seen import ended, events, is_so, row, statuses, text
+from tests.faults.seen import counts, ended, events, is_so, row, statuses, text
 from tests.fleet import Fault
 from tests.pages import page, words
 from tests.waiting import wait_until
@@ -17,7 +17,7 @@ from tests.workers import fall_silent
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.fleet(pay_1=Fault("slow", 2))
+@pytest.mark.fleet(pay_1=Fault("slow"))
 def test_killed_before_the_command_could_start(worker, release, fleet):
     """Back in the queue, and run once by another."""
     first = worker()
@@ -28,6 +28,7 @@ def test_killed_before_the_command_could_start(worker, release, fleet):
         assert Worker.objects.bury_dead() == []
         back = row(run, "pay-1")
         assert (back.status, back.worker, back.claimed_at) == ("queued", None, None)
+    fleet.strike("pay-1")
     second = worker()
     assert ended(run).status == Run.Status.SUCCEEDED
     machine_run = row(run, "pay-1")
@@ -90,6 +91,7 @@ def test_killed_between_the_end_of_the_command_and_its_record(worker, release, f
     assert len(fleet.executed("pay-1")) == 1
 
 
+@pytest.mark.usefixtures("dead_soon")
 def test_two_who_find_the_same_dead_worker(worker, release, fleet):
     """One transition, one event."""
     first = worker()
@@ -148,7 +150,9 @@ def test_two_workers_share_thirty_machines(worker, release, fleet):
     """Each is executed exactly once."""
     both = [worker("--at-once", 4), worker("--at-once", 4)]
     assert len({one.row.pk for one in both}) == 2
-    run = release(TELL + "sleep 0.1")
+    run = release(TELL + UNTIL_GO)
+    wait_until(lambda: counts(run).get("running") == 8)
+    fleet.let_go()
     assert ended(run).status == Run.Status.SUCCEEDED
     executed = {name: fleet.executed(name) for name in fleet.hostnames}
     assert executed == {name: [pk] for name, pk in run.machine_runs.values_list("machine__hostname", "pk")}

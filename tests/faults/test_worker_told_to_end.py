@@ -6,12 +6,9 @@ from jobs.models import Event
 from releases.models import Worker
 from tests.faults.conftest import TELL, UNTIL_GO
 from tests.faults.seen import ended, events, is_so, row, statuses
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-# Nothing that ends sooner counts as "at once"; nothing that ends later does either.
-AT_ONCE = 10
 
 
 def draining(first):
@@ -22,6 +19,7 @@ def draining(first):
         wait_until(lambda seen=seen: Worker.objects.filter(pk=first.row.pk, heartbeat_at__gt=seen).exists())
 
 
+@pytest.mark.usefixtures("dead_soon")
 @pytest.mark.fleet("pay-1", "pay-2")
 def test_what_runs_is_ended_and_nothing_else_begun(worker, release, fleet):
     first = worker("--at-once", 1)
@@ -53,21 +51,22 @@ def test_what_outlasts_the_grace_is_unknown(worker, release, fleet):
     assert len(fleet.executed("pay-1")) == 1
 
 
+@pytest.mark.usefixtures("dead_soon")
 @pytest.mark.fleet("pay-1")
 def test_the_second_time_it_ends_at_once(worker, release, fleet):
-    first = worker("--grace", 600)
+    first = worker("--grace", 2 * PATIENCE)
     run = release(TELL + UNTIL_GO)
     is_so(run, pay_1="running")
     draining(first)
     first.terminate()
-    assert first.end(AT_ONCE) == 0
+    assert first.end() == 0
     assert statuses(run) == {"pay-1": "unknown"}
     fleet.is_quiet("pay-1")
 
 
 def test_an_idle_worker_ends(worker):
-    first = worker()
+    first = worker("--grace", 2 * PATIENCE)
     assert first.row
     first.terminate()
-    assert first.end(AT_ONCE) == 0
+    assert first.end() == 0
     assert Worker.objects.get(name__endswith=f"-{first.process.pid}").stopped_at

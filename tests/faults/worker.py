@@ -30,7 +30,7 @@ def environment(fleet=None, **more):
     ours = {
         "DJANGO_SETTINGS_MODULE": "deploy_portal.settings",
         "DATABASE_URL": database_url(),
-        "SSH_CONNECT_TIMEOUT": 5,
+        "SSH_CONNECT_TIMEOUT": 300,
         "WORKER_DEAD_AFTER": settings.WORKER_DEAD_AFTER,
         "LOG_HEAD_BYTES": 20_000,
         "LOG_TAIL_BYTES": 4_000,
