@@ -12,6 +12,7 @@ from deploy_portal.models import User
 from tests.conftest import PASSWORD, make_user
 from tests.oidc_provider import CLIENT, OTHER_KEY, Provider
 from tests.pages import words
+from tests.waiting import PATIENCE
 
 CALLBACK = "/login/oidc/callback/"
 REFUSED = "/login/?refused=1"
@@ -34,6 +35,7 @@ def portal(provider, settings, monkeypatch, db):
     """The portal as it is with the provider's variables set."""
     for name, value in provider.variables().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(other_logins, "SECONDS", PATIENCE)
     settings.OTHER_LOGINS = other_logins.oidc(allow_http=True)
     for name, value in settings.OTHER_LOGINS.items():
         setattr(settings, name, value)
