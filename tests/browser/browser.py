@@ -4,7 +4,7 @@ import contextlib
 import shutil
 
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -118,22 +118,31 @@ class Browser:
         return self.ask("document.querySelector(arguments[0])?.innerText ?? ''", css)
 
     def wait_for(self, words, css="body"):
-        wait_until(lambda: words in self.words(css))
+        self._soon(lambda: words in self.words(css))
 
     def all(self, css):
         return self.driver.find_elements("css selector", css)
 
     def one(self, css):
-        return wait_until(lambda: [element for element in self.all(css) if element.is_displayed()])[0]
+        return self._soon(lambda: [element for element in self.all(css) if element.is_displayed()])[0]
+
+    def _soon(self, look):
+        """Waits until `look` finds something, whatever is swapped or loaded anew while it looks."""
+
+        def tried():
+            with contextlib.suppress(StaleElementReferenceException, JavascriptException):
+                return look()
+
+        return wait_until(tried)
 
     # ---- What is done with it ----
     def click(self, css, shift=False):
         """Clicks on the first that is shown; tries again when the page has just swapped it."""
-        wait_until(lambda: self._click(css, shift) is None)
+        wait_until(lambda: self._click(lambda: self.one(css), shift) is None)
 
-    def _click(self, css, shift):
+    def _click(self, find, shift=False):
         try:
-            element = self.one(css)
+            element = find()
             if shift:
                 ActionChains(self.driver).key_down(Keys.SHIFT).click(element).key_up(Keys.SHIFT).perform()
             else:
@@ -145,7 +154,7 @@ class Browser:
     def press(self, words):
         """Clicks on the button or link that says `words`."""
         find = "[...document.querySelectorAll('a, button')].find((it) => it.innerText.startsWith(arguments[0]))"
-        wait_until(lambda: self.ask(find, words)).click()
+        wait_until(lambda: self._click(lambda: self._soon(lambda: self.ask(find, words))) is None)
 
     def type(self, css, words):
         field = self.one(css)

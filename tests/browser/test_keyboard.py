@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 def test_from_login_to_a_running_machines_log(browser, worker, job, publisher, task_that):
-    task_that("say hello", "sleep 30")
+    task_that("say hello", "sleep 500")
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
     browser.one("#id_username")
     browser.keys(publisher.username, Keys.TAB, PASSWORD, Keys.ENTER)

@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
-    task_that("sleep 60")
+    task_that("sleep 500")
     start(job, machines)
     browser.expected = ["ERR_BLOCKED_BY_CLIENT", "htmx:"]
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
@@ -26,7 +26,7 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
 
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):
     browser = publisher_at
-    task_that("sleep 60")
+    task_that("sleep 500")
     start(job, machines)
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
     browser.wait_for("Live", "#live")

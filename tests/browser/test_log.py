@@ -26,23 +26,24 @@ def at_end(browser):
 
 def test_it_grows_and_follows(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
-    task_that(*TALK, "sleep 2.5", "say the end", "sleep 30")
-    start(job, machines[:2])
+    task_that(*TALK, "sleep 500")
+    machine_run = start(job, machines[:2]).machine_runs.get(machine=machines[0])
     open_run(browser, job)
     browser.ask("window.notReloaded = true")
     wait_until(lambda: lines(browser)[-1:] == ["line 59"])
     wait_until(lambda: at_end(browser))
+    write(machine_run, 100, "out", "the end\n")
     wait_until(lambda: lines(browser)[-1] == "the end")
     wait_until(lambda: at_end(browser))
     assert len(lines(browser)) == 61
     browser.ask("document.querySelector('.lines').scrollTop = 0")
-    wait_until(lambda: not browser.one("[data-log-follow]").is_selected())
+    wait_until(lambda: not browser.ask("document.querySelector('[data-log-follow]').checked"))
     assert browser.ask("window.notReloaded")
 
 
 def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
-    task_that("say hello", "sleep 30")
+    task_that("say hello", "sleep 500")
     start(job, machines[:2])
     open_run(browser, job)
     assert browser.words("#log-pane h2") == "pay-1"

@@ -69,7 +69,7 @@ def test_what_was_chosen_outlives_a_check_an_error_and_the_way_back(stage):
     stage.type("#id_batch_size", "many")
     stage.press("Check 501 machines")
     wait_until(lambda: stage.all("#id_batch_size ~ .errorlist"))
-    assert selected(stage) == "501 selected"
+    wait_until(lambda: selected(stage) == "501 selected")
     stage.type("#id_batch_size", "100")
     stage.press("Check 501 machines")
     stage.wait_for("payment 2.0 goes to 501 machines")

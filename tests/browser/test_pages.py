@@ -6,6 +6,7 @@ from jobs.models import Listing
 from releases.models import ReleaseStage
 from tests.browser.browser import NARROW
 from tests.conftest import mark_fresh, rows
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -96,7 +97,9 @@ def test_nor_are_the_pages_before_one_is_in(browser, client, publisher, job, ord
         if browser.all("#id_username"):
             browser.type("#id_username", "who." + "x" * 100)
             browser.type("#id_password", "wrong")
+            browser.ask("window.tried = true")
             browser.one("button.main").click()
+            wait_until(lambda: browser.ask("!window.tried && document.readyState === 'complete'"))
         found += too_wide(browser)
     assert not browser.all("#id_username")  # locked out
     assert found == []

@@ -100,7 +100,7 @@ def test_a_pasted_name_that_several_machines_have_is_ambiguous(browser, client, 
 def test_the_blocked_can_be_looked_at_alone(picker):
     picker.press("Blocked 1")
     assert hostnames(picker, "row.offsetParent") == ["web-05"]
-    assert "payment 1.9, publisher, since " in picker.words("tr[data-hostname=web-05]")
+    picker.wait_for("payment 1.9, publisher, since ", "tr[data-hostname=web-05]")  # once it is drawn
     assert not picker.one("tr[data-hostname=web-05] input").is_enabled()
 
 

@@ -23,7 +23,7 @@ def is_swapped(browser):
 
 def test_pause_resume_and_cancel_by_click(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
-    task_that("sleep 60")
+    task_that("sleep 500")
     run = start(job, machines, batch_size="1")
     open_stage(browser, job)
     browser.wait_for("1 running", "#live .counts")
@@ -45,7 +45,7 @@ def test_pause_resume_and_cancel_by_click(publisher_at, worker, job, machines, s
 
 def test_the_steps_outlive_what_is_swapped_every_second(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
-    task_that("sleep 60")
+    task_that("sleep 500")
     run = start(job, machines[:2])
     open_stage(browser, job)
     browser.wait_for("2 running", "#live .counts")
@@ -89,7 +89,7 @@ def test_what_failed_is_tried_again(publisher_at, worker, job, machines, start, 
 
 def test_a_held_machine_starts_when_it_is_free(publisher_at, worker, make_job, machines, start, task_that):
     browser = publisher_at
-    task_that("sleep 60 on pay-1")
+    task_that("sleep 500 on pay-1")
     holder = start(make_job("1.0"), machines[:1])
     wait_until(holder.machine_runs.filter(status="running").exists)
     task_that()

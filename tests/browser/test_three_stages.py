@@ -8,16 +8,19 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-def release(browser, *hostnames):
-    """Chooses, checks and starts on the stage page that is open, and watches it end."""
+def release(browser, worker, *hostnames):
+    """Chooses, checks and starts on the stage page that is open, and watches it begin and end."""
+    worker.at_once = 0
     for hostname in hostnames:
         browser.click(f"tr[data-hostname={hostname}] input")
     browser.press(f"Check {len(hostnames)} machine")
+    browser.wait_for(f"payment 2.0 goes to {len(hostnames)} machine")
     for hostname in hostnames:
         assert hostname in browser.text
     browser.press("Start ")
     browser.wait_for("Live", "#live")
     browser.ask("window.notReloaded = true")
+    worker.at_once = 300
     browser.wait_for("Succeeded", "#live > .card")
     assert browser.ask("window.notReloaded"), "The page was loaded again instead of being kept up to date."
     assert f"{len(hostnames)} succeeded" in browser.words("#live .counts")
@@ -33,7 +36,7 @@ def test_all_three_stages_and_one_machine_back(publisher_at, worker, job, task_t
         ("release", ["pay-4", "pay-5", "pay-6"]),
     ):
         browser.press(f"Open {stage} stage")
-        release(browser, *hostnames)
+        release(browser, worker, *hostnames)
         browser.press("Job page" if stage == "release" else "Go on")
     browser.wait_for("2.0 is out")
     assert "6 succeeded" in browser.words(".counts")

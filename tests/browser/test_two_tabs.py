@@ -14,7 +14,7 @@ def stage_of(job):
 
 def test_the_job_that_a_tab_shows_is_the_one_that_runs(publisher_at, worker, make_job, machines, task_that):
     browser = publisher_at
-    task_that("sleep 60")
+    task_that("sleep 500")
     one, other = make_job("2.0", on=machines[:4]), make_job("3.0", on=machines[2:])
     first = browser.driver.current_window_handle
     browser.open(stage_of(one))
