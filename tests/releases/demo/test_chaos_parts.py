@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ from releases.models import MachineRun, ReleaseStage, Run
 from tests.demo import is_running
 from tests.waiting import PATIENCE, wait_until
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(3600)"]
 
 
 class FakeParts:
@@ -219,6 +220,7 @@ def test_machine_is_quiet_when_nothing_runs_there_and_one_can_look(demo, monkeyp
     assert machines.is_quiet("pay-1")
     machines.freeze(["pay-1"])
     assert not machines.is_quiet("pay-1")
+    monkeypatch.setattr("releases.demo.chaos.machines.THAWED", 3600)
     machines.thaw(["pay-1"])
     assert not machines.is_quiet("pay-1")
     monkeypatch.setattr("releases.demo.chaos.machines.THAWED", 0)
@@ -261,7 +263,8 @@ def test_unknown_is_resolved_by_what_the_machine_says(people, demo, unknown, lin
     assert people.steps == {"resolve": 1}
 
 
-def test_unknown_is_left_alone_while_something_runs_there_or_it_is_too_early(people, demo, unknown):
+def test_unknown_is_left_alone_while_something_runs_there_or_it_is_too_early(people, demo, unknown, monkeypatch):
+    monkeypatch.setattr("releases.demo.chaos.people.LOOK_AFTER", timedelta(hours=1))
     with subprocess.Popen(SLEEP, cwd=demo.home("pay-1")) as process:
         wait_until(lambda: not people.machines.is_quiet("pay-1"))
         assert not people.finish()

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
@@ -12,7 +13,7 @@ from releases.demo.chaos import people as module
 from releases.demo.chaos.people import STEPS, People
 from releases.models import Action, Kind, MachineRun, ReleaseStage, Run
 from tests.conftest import make_task
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CHANCE = 20  # tries, for steps that chance may lead to a stage with nothing to do
 
@@ -42,6 +43,7 @@ class Portal:
 @pytest.fixture
 def people(payment, machines, requester, approver, publisher, monkeypatch):
     monkeypatch.setattr(module, "BUSINESSES", {"payment": "Payment"})
+    monkeypatch.setattr(module, "LOOK_AFTER", timedelta(hours=1))  # what has ended just now stays so for the test
     make_task("deploy-payment", business=payment)
     make_task("rollback-payment", Action.ROLLBACK, business=payment)
     return People(Portal(), Quiet(), 1)
@@ -192,6 +194,6 @@ def test_work_goes_on_until_it_is_stopped(monkeypatch):
     thread.start()
     wait_until(lambda: set(taken) == set(STEPS))
     stop.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert (group.steps.total(), group.errors) == (len(taken), [])

@@ -19,7 +19,7 @@ MOMENT = 0.3  # long enough for an answer that comes
 def fleet(tmp_path_factory):
     """The process, and what it said when it was ready."""
     folder = tmp_path_factory.mktemp("relayed")
-    (folder / "machines").write_text("web-01\nweb-02\n")
+    (folder / "machines").write_text("web-01\nweb-02\nweb-03\n")
     command = ["releases.demo.relay", folder / "fleet", "--machines-file", folder / "machines"]
     with subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield process, json.loads(process.stdout.readline())
@@ -30,6 +30,14 @@ def fleet(tmp_path_factory):
 def tell(fleet, **words):
     fleet[0].stdin.write(json.dumps(words).encode() + b"\n")
     fleet[0].stdin.flush()
+
+
+async def done(fleet, **words):
+    """Tells it, and waits until that was done: what is told is done in turn, and the end of a connection is seen."""
+    async with connected(fleet, "web-03") as seen:
+        tell(fleet, **words)
+        tell(fleet, cut=["web-03"])
+        await asyncio.wait_for(seen.wait_closed(), PATIENCE)
 
 
 @contextlib.asynccontextmanager
@@ -74,7 +82,7 @@ def test_what_is_frozen_goes_on_where_it_stood(fleet):
     async def freeze():
         async with connected(fleet) as struck, connected(fleet, "web-02") as other:
             assert await says(struck)
-            tell(fleet, freeze=["web-01"])
+            await done(fleet, freeze=["web-01"])
             answer = asyncio.ensure_future(says(struck))
             assert await is_silent(answer)
             newcomer = asyncio.ensure_future(comes_and_says(fleet))
@@ -104,8 +112,7 @@ def test_the_end_of_a_frozen_connection_is_not_seen_by_the_machine(fleet, tmp_pa
         async with connected(fleet) as struck:
             await struck.create_process(f"cat; touch {gone}")
             assert await says(struck)
-            tell(fleet, freeze=["web-01"])
-            await asyncio.sleep(MOMENT)
+            await done(fleet, freeze=["web-01"])
         await asyncio.sleep(MOMENT)
         assert not gone.exists()
         tell(fleet, thaw=["web-01"])
