@@ -6,7 +6,7 @@ import pytest
 
 from releases.models import Worker
 from tests.at_work import ScriptedExecutor, Working
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -25,8 +25,10 @@ def soaking(payment, job, start, finish, machines):
 
 
 @pytest.fixture
-def at_work():
-    """Starts workers, and ends at the end of the test those that still work."""
+def at_work(monkeypatch):
+    """Starts workers, and ends at the end of the test those that still work. No slow host makes them impatient."""
+    for limit in ("CANCEL_GRACE", "LEAVE_WITHIN"):
+        monkeypatch.setattr(f"releases.worker.{limit}", 2 * PATIENCE)
     working = []
 
     def at_work(executor=None, **options):

@@ -281,7 +281,8 @@ def test_an_idle_worker_ends_at_once_when_drained(at_work):
 
 @pytest.mark.parametrize("dies", [True, False])
 def test_what_outlasts_the_grace_is_unknown_and_the_worker_ends(at_work, start, job, machines, dies, monkeypatch):
-    monkeypatch.setattr("releases.worker.CANCEL_GRACE", 1)
+    if not dies:
+        monkeypatch.setattr("releases.worker.CANCEL_GRACE", 1)
     held = Held(dies)
     run = start(job, machines[:2], batch_size=1)
     working = at_work(ScriptedExecutor(pay_1=held), grace=0)
@@ -306,7 +307,7 @@ def test_a_second_drain_ends_at_once_whatever_runs(at_work, start, job, machines
 
 
 def test_a_worker_that_was_given_up_ends_itself_and_changes_nothing_more(at_work, start, job, machines, settings):
-    settings.WORKER_DEAD_AFTER = 3
+    settings.WORKER_DEAD_AFTER = 15  # a fifth of it until it hears of it
     held = Held()
     run = start(job, machines[:1])
     working = at_work(ScriptedExecutor(pay_1=held))

@@ -8,18 +8,16 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from releases.models import MachineRun, Run, Worker
+from releases.models import MachineRun, Run
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, ended, row, succeed
 from tests.waiting import PATIENCE, wait_until
-from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def given_up(worker):
     """What others do when they have not heard of it for long enough."""
-    fall_silent(worker)
-    Worker.objects.bury_dead()
+    worker.leave()
     connection.close()
 
 
@@ -61,7 +59,10 @@ def test_a_command_is_not_sent_when_its_beginning_is_long_ago(
     assert working.executor.sent == ([] if seconds else ["pay-1"])
 
 
-def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(at_work, release_task, start, job, machines, publisher):
+def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(
+    at_work, release_task, start, job, machines, publisher, settings
+):
+    settings.WORKER_DEAD_AFTER = 15  # a fifth of it until it hears of it
     release_task.revise("echo done", None, "check")
     sent = []
 
