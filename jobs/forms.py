@@ -68,7 +68,9 @@ class StepForm(forms.Form):
 class ReasonForm(StepForm):
     """A step that must be given a reason; `missing` is said instead of the usual words when it has none."""
 
-    reason = forms.CharField(label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea)
+    reason = forms.CharField(
+        label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 3})
+    )
 
     def __init__(self, *args, missing="", **kwargs):
         super().__init__(*args, **kwargs)

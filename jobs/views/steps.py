@@ -19,7 +19,7 @@ def withdraw_job(request, job_id):
     job = get_job(request.user, job_id, Right.EDIT)
     form = ReasonForm(request.POST, missing=_("Say why the job is withdrawn."))
     if not form.is_valid():
-        return ask_again(request, job, form, _("Withdraw this job"), _("Withdraw"))
+        return ask_again(request, job, form, _("Withdraw this job"), _("Withdraw"), danger=True)
     return take_step(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
 
 
@@ -49,6 +49,7 @@ def take_step(request, job, done, step, *args):
     return redirect("job", job.pk)
 
 
-def ask_again(request, job, form, title, button):
+def ask_again(request, job, form, title, button, danger=False):
     """Shows the reason that was typed for a step, and what is wrong with it."""
-    return render(request, "jobs/step.html", {"job": job, "form": form, "title": title, "button": button})
+    context = {"job": job, "form": form, "title": title, "button": button, "danger": danger}
+    return render(request, "jobs/step.html", context)
