@@ -119,10 +119,10 @@ class People:
     def roll_back(self):
         job = self._one(self._recent_jobs())
         stages = ReleaseStage.objects.of(job) if job else []
-        unknown = [machine_run for stage in stages for machine_run in stage.unknown_machines()]
+        candidates = [machine_run for stage in stages for machine_run in stage.rollback_candidates()]
+        unknown = [machine_run for machine_run in candidates if machine_run.status == MachineRun.Status.UNKNOWN]
         looked = ["--looked"] if unknown and all(map(self._can_be_told, unknown)) else []
-        changed = [machine_run for stage in stages for machine_run in stage.changed_machines()]
-        if not changed and not looked:
+        if len(candidates) == len(unknown) and not looked:
             return None
         what = self.random.choice([*Kind.values, "all"])
         options = [*looked, *self.random.choice([[], ["--undo-later"]])]
