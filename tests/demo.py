@@ -12,8 +12,9 @@ from pathlib import Path
 from tests.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parent.parent
-# Nothing of what the tests or the developer have configured
-ENVIRONMENT = {"PATH": os.environ["PATH"]}
+# Nothing of what the tests or the developer have configured, but for limits that no slow host may reach
+LIMITS = {"SSH_CONNECT_TIMEOUT": "60", "CONFIG_SERVICE_TIMEOUT": "60", "WORKER_DEAD_AFTER": "60"}
+ENVIRONMENT = {"PATH": os.environ["PATH"], **LIMITS}
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 
 

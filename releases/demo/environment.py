@@ -57,9 +57,6 @@ def _variables(folder):
         **_database(folder),
         "STATIC_ROOT": str(folder / "static"),
         "EXECUTOR": "ssh",
-        # All of it is on one computer, which may be busy with something else for a moment.
-        "SSH_CONNECT_TIMEOUT": "60",
-        "CONFIG_SERVICE_TIMEOUT": "60",
         "SSH_USER": fleet.USER,
         "SSH_KEY_FILES": str(folder / "fleet" / "client_key"),
         "SSH_KNOWN_HOSTS": str(folder / "fleet" / "known_hosts"),
