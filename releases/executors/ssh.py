@@ -187,10 +187,10 @@ class _Command(asyncssh.SSHClientSession):
         """Hands output on until all of it came, and answers True, or until that time of the loop: False."""
         while self._blocks or not self._closed:
             limit = self._limit(until)
-            if self._loop.time() >= limit:
+            if not self._closed and self._loop.time() >= limit:
                 if self._ended_at is None:
                     return False
-                self._closed = True
+                self._closed = True  # what came until now is handed on, and nothing after it
             elif self._blocks:
                 await self._hand_on()
             else:

@@ -147,6 +147,30 @@ def test_a_daemon_that_goes_on_writing_holds_nobody_up(run, gone, monkeypatch):
     gone()
 
 
+@pytest.fixture
+def alarm():
+    """Ends the whole process when an event loop stands still: no timeout of its own would."""
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+
+
+def test_a_daemon_that_writes_faster_than_it_is_taken_holds_nobody_up(ssh, ordered, gone, monkeypatch, alarm):
+    """There is always more to hand on when its time is over."""
+    monkeypatch.setattr(ssh_module, "LATE_SECONDS", 0.5)
+    execution = ordered("yes noise &\necho begun; exit 3")
+
+    async def take_slowly(data, stream):
+        execution.blocks.append((data, stream))
+        await asyncio.sleep(0.05)
+
+    execution._take = take_slowly
+    outcome = asyncio.run(execution.by(ssh)).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 3)
+    assert len(execution.out) > ssh_module.BUFFERED_BYTES
+    gone()
+
+
 # Time runs out, and cancelling
 
 
