@@ -1,12 +1,13 @@
 from collections import defaultdict
 
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Freeze, Job, Machine
+from jobs.models import Event, Freeze, Job, JobMachine, Listing, Machine
+from jobs.models.job_machine import SAME_PLACE
 from releases.models.task import Action
 from releases.models.worker import Worker
 
@@ -77,10 +78,18 @@ class MachineRunQuerySet(models.QuerySet):
         """Inside a transaction, before several are changed: in one order, so that no two who do wait for each other."""
         list(self.order_by("pk").select_for_update(of=("self",), no_key=True).values_list("pk"))
 
+    def in_turn(self):
+        """Queued machine runs whose batch is open."""
+        queued = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
+        return queued.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
+
+    def in_reach(self):
+        """Leaves out the releases whose machine has gone or moved since its job chose it; a rollback never."""
+        return self.filter(Q(run__action=Action.ROLLBACK) | (_is_listed() & _is_where_chosen()))
+
     def due(self, sites=()):
-        """Queued machine runs whose batch is open, for these sites (none named: all), rollbacks first."""
-        due = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
-        due = due.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
+        """Those whose turn it is and that are in reach, for these sites (none named: all), rollbacks first."""
+        due = self.in_turn().in_reach()
         if sites:
             due = due.filter(machine__site__in=sites)
         return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
@@ -124,6 +133,17 @@ class MachineRunQuerySet(models.QuerySet):
         """What `worker` runs and somebody wants ended."""
         return self.running_on(worker).filter(run__cancelled_at__isnull=False)
 
+    def call_off_astray(self):
+        """Ends the releases whose turn has come while their machine is out of reach; a person may try them again."""
+        releases = self.in_turn().filter(run__action=Action.RELEASE)
+        gone = gettext_noop("It left the business line before its turn came.")
+        moved = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
+        for astray, reason in ((releases.filter(~_is_listed()), gone), (releases.filter(~_is_where_chosen()), moved)):
+            if astray.exists():
+                with transaction.atomic():
+                    astray.lock()
+                    astray.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
+
     def call_off(self, status):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
         not_begun = self.filter(status__in=NOT_BEGUN)
@@ -144,11 +164,12 @@ class MachineRunQuerySet(models.QuerySet):
     def begin(self, worker, ids):
         """Marks these as running before their commands are sent; returns the ids of those that may begin.
 
-        Not those that `worker` no longer holds, nor those that a freeze came before: they are queued again.
+        Not those that `worker` no longer holds. Those that a freeze or a move of their machine came before are queued
+        again.
         """
         mine = self.filter(pk__in=ids, worker=worker)
         claimed = mine.filter(status=Status.CLAIMED)
-        if claimed.not_frozen().update(status=Status.RUNNING, started_at=Now()) == len(ids):
+        if claimed.in_reach().not_frozen().update(status=Status.RUNNING, started_at=Now()) == len(ids):
             return set(ids)
         claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
         return set(mine.filter(status=Status.RUNNING).values_list("pk", flat=True))
@@ -194,6 +215,16 @@ class MachineRunQuerySet(models.QuerySet):
                 facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
                 run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
         return ids
+
+
+def _is_listed():
+    listed = Listing.objects.live().filter(business=OuterRef("run__stage__job__business"), machine=OuterRef("machine"))
+    return Exists(listed)
+
+
+def _is_where_chosen():
+    chosen = JobMachine.objects.filter(job=OuterRef("run__stage__job"), machine=OuterRef("machine"))
+    return Exists(chosen.filter(SAME_PLACE))
 
 
 class NotUnknown(Exception):

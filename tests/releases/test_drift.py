@@ -5,10 +5,11 @@ import json
 import pytest
 
 from jobs.models import Event, JobMachine, Listing, Machine
-from releases.models import MachinesHeld, ReleaseStage, Run
+from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
 from tests.commands import MISTAKE, fail, say
 from tests.conftest import list_machines, mark_fresh, rows
 from tests.pages import checked, ids, offered, page, stage_fields, words
+from tests.workers import begin, claim, end, state
 
 RUN_STAGE = ("run_stage", "--as", "publisher")
 
@@ -145,6 +146,68 @@ class TestTimeline:
             "Started with an old list of machines: It is down.",
         ):
             assert note in said
+
+
+class TestAfterTheStart:
+    """Between a start and a machine's turn there may be days: a pause, a freeze, batches."""
+
+    @pytest.fixture
+    def run(self, start, job, machines):
+        return start(job, machines[:3], batch_size="1", failure_budget=None)
+
+    def ends(self, run):
+        return list(run.machine_runs.values_list("machine__hostname", "status", "reason"))
+
+    def test_what_is_gone_or_moved_when_its_turn_comes_is_not_run(self, run, machines, worker, payment):
+        end(worker, begin(worker))
+        list_machines(payment, "pay-1", "pay-3", "pay-4", "pay-5", "pay-6")
+        assert claim(worker) == []
+        end(worker, [])
+        Machine.objects.filter(hostname="pay-3").update(port=2222)
+        assert claim(worker) == []
+        end(worker, [])
+        assert self.ends(run) == [
+            ("pay-1", "succeeded", ""),
+            ("pay-2", "not_run", "It left the business line before its turn came."),
+            ("pay-3", "not_run", "It moved before its turn came. Look where it is now, then choose it as moved."),
+        ]
+        assert state(run)[0] == "failed"
+
+    def test_only_when_its_turn_has_come(self, run, machines, worker, payment):
+        """A machine that was out of the list for a moment meanwhile is released."""
+        list_machines(payment, "pay-1", "pay-3", "pay-4", "pay-5", "pay-6")
+        end(worker, [])
+        list_machines(payment, *(f"pay-{number}" for number in range(1, 7)))
+        for _ in range(3):
+            end(worker, begin(worker))
+        assert state(run) == ("succeeded", 3, {"succeeded": 3})
+
+    def test_one_that_moved_after_it_was_claimed_is_not_begun(self, run, worker):
+        [pk] = claim(worker)
+        Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+        assert MachineRun.objects.begin(worker, [pk]) == set()
+        assert run.machine_runs.get(pk=pk).status == "queued"
+        end(worker, [])
+        assert run.machine_runs.get(pk=pk).status == "not_run"
+
+    def test_one_that_was_named_as_moved_is_run_there(
+        self, moved, machines, publisher, release_task, rollback_task, worker
+    ):
+        stage = ReleaseStage.objects.of(moved)[0]
+        stage.release_task, stage.rollback_task = release_task, rollback_task
+        run = stage.start(publisher, machines[1:2], "key", moved=machines[1:2])
+        end(worker, begin(worker))
+        assert state(run) == ("succeeded", 1, {"succeeded": 1})
+
+    def test_a_rollback_goes_where_its_machine_is_now(self, job, machines, start, finish, publisher, worker, payment):
+        run = start(job, machines[:1])
+        finish()
+        run.stage.refresh_from_db()
+        back = run.stage.roll_back(publisher, machines[:1], "it hurts", "key")
+        Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+        list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
+        end(worker, begin(worker))
+        assert state(back) == ("succeeded", 1, {"succeeded": 1})
 
 
 class TestAskedAtTheStart:

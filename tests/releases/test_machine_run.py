@@ -57,9 +57,10 @@ def test_what_is_claimed_is_not_claimed_again(start, job, machines, worker, othe
     assert not set(claimed(worker)) & set(claimed(other))
 
 
-def test_a_claim_is_for_the_workers_sites(start, job, machines):
-    start(job, machines)
+def test_a_claim_is_for_the_workers_sites(start, make_job, machines):
     Machine.objects.filter(hostname="pay-3").update(site="bj-2")
+    there = list(Machine.objects.order_by("pk"))
+    start(make_job(on=there), there)
     far = Worker.objects.enlist(["bj-2", "bj-3"])
     assert MachineRun.objects.claim(far, 100) == 1
     assert MachineRun.objects.claimed_by(far).get().machine.hostname == "pay-3"

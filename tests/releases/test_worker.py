@@ -148,9 +148,10 @@ def test_many_machines_run_at_the_same_time(at_work, start, job, machines):
     assert counts(run) == {"succeeded": 6}
 
 
-def test_a_worker_serves_its_own_sites_only(at_work, start, job, machines):
-    run = start(job, machines)
+def test_a_worker_serves_its_own_sites_only(at_work, start, make_job, machines):
     Machine.objects.filter(hostname__in=["pay-1", "pay-2"]).update(site="bj-2")
+    there = list(Machine.objects.order_by("pk"))
+    run = start(make_job(on=there), there)
     near, far = at_work(sites=["sh-1"]), at_work(sites=["bj-2"])
     ended(run)
     assert sorted(far.executor.sent) == ["pay-1", "pay-2"]
