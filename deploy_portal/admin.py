@@ -17,7 +17,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db import DataError, transaction
+from django.db import DataError, NotSupportedError, transaction
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import translation
@@ -101,7 +101,7 @@ class CarefulAdmin(admin.ModelAdmin):
     def get_changelist_instance(self, request):
         try:
             return super().get_changelist_instance(request)
-        except (DataError, OverflowError, ValueError) as error:  # a NUL, the year 99999
+        except (DataError, NotSupportedError, OverflowError, ValueError) as error:  # a NUL, the year 99999, contains
             raise IncorrectLookupParameters from error
 
     def get_search_results(self, request, queryset, search_term):

@@ -1,9 +1,12 @@
 """What the portal's commands share: they act as a named user, by the same rights as the pages."""
 
 import json
+import os
+import sys
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import Http404
 
 from deploy_portal import origin
@@ -25,10 +28,20 @@ class InertCommand(BaseCommand):
             return super().execute(*args, **options)
         except CommandError as error:
             raise CommandError(inert(error), returncode=error.returncode) from error
+        except (OperationalError, ProgrammingError, InterfaceError) as error:  # away, busy, or without our tables
+            raise CommandError(f"The database cannot be used: {inert(error)}", returncode=MISTAKE) from error
+        except UnicodeEncodeError as error:
+            words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."
+            raise CommandError(words, returncode=MISTAKE) from error
 
     def show(self, words, as_json, facts):
         """Prints `words`, or `facts` as JSON."""
-        self.stdout.write(json.dumps(facts) if as_json else inert(words))
+        try:
+            self.stdout.write(json.dumps(facts) if as_json else inert(words))
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Who read this has gone, as `head` does. What was done is done, and the exit code says how it went.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class PortalCommand(InertCommand):

@@ -36,18 +36,28 @@ class RunCommand(PortalCommand):
 
     def finish(self, runs, wait, wait_limit, as_json):
         """Tells what was started; with `wait`, what became of it."""
-        deadline = time.monotonic() + wait_limit
-        while wait and any(self.is_going_on(run) for run in runs):
-            if time.monotonic() > deadline:
-                raise CommandError("Still running; look at the job.", returncode=CONFLICT)
-            time.sleep(POLL)
-            for run in runs:
-                run.refresh_from_db(fields=["status"])
+        given_up = self._wait(runs, wait_limit) if wait else ""
         facts = [{"id": run.pk, "action": run.action, "status": run.status} for run in runs]
         words = "\n".join(f"Run {run.pk} ({run.action}) of {run.stage}: {run.status}" for run in runs)
         self.say(words, as_json, runs=facts)
+        if given_up:
+            raise CommandError(given_up, returncode=CONFLICT)
         if any(run.status in self.unwanted for run in runs):
             raise CommandError("Not every machine succeeded.", returncode=FAILED)
+
+    def _wait(self, runs, limit):
+        """Waits for their end; why no longer, when that has not come."""
+        deadline = time.monotonic() + limit
+        try:
+            while any(self.is_going_on(run) for run in runs):
+                if time.monotonic() > deadline:
+                    return "Still running; look at the job."
+                time.sleep(POLL)
+                for run in runs:
+                    run.refresh_from_db(fields=["status"])
+        except KeyboardInterrupt:
+            return "No longer waiting. What was started goes on; cancel_run ends it."
+        return ""
 
     def is_going_on(self, run):
         """Whether `--wait` has still something to wait for."""

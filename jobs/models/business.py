@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from deploy_portal import origin
 from jobs import config_service
-from jobs.models.machine import Listing, Machine
+from jobs.models.machine import PLACE, Listing, Machine
 from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
 
@@ -155,15 +155,15 @@ class Business(models.Model):
         return sync
 
     def _claimed_elsewhere(self, machines):
-        """Takes out the rows that would move a machine which another business lists."""
+        """Takes out the rows that would move a machine which another business lists, or give it to other workers."""
         others = Machine.objects.filter(listings__in=Listing.objects.live().exclude(business=self))
-        there = {row[0]: row[1:] for row in others.values_list("hostname", "address", "port", "user")}
+        there = {hostname: place for hostname, *place in others.values_list("hostname", *PLACE)}
         kept, refused = [], []
         for number, row in enumerate(machines, 1):
-            if there.get(row.hostname, place := (row.address, row.port, row.user)) == place:
+            if there.get(row.hostname, place := [getattr(row, name) for name in PLACE]) == place:
                 kept.append(row)
             else:
-                reason = _("Another business lists this machine at another address.")
+                reason = _("Another business lists this machine at another address or site.")
                 refused.append(config_service.Refused(number, row.hostname, str(reason)))
         return kept, refused
 

@@ -6,10 +6,9 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from jobs.columns import JsonList
+from jobs.models.machine import PLACE
 from jobs.plan import PLANNED
 
-# What a job remembers of a machine, to tell when it has moved since.
-PLACE = ("address", "port", "user", "site")
 SAME_PLACE = Q(**{name: F(f"machine__{name}") for name in PLACE})
 STAGES = list(zip(PLANNED, (_("Pre-release"), _("Gray release"), _("Release")), strict=True))
 

@@ -5,8 +5,10 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 
+# Where a machine is, and which workers reach it. A job remembers it, to tell when the machine has moved since.
+PLACE = ("address", "port", "user", "site")
 # What a config service says of a machine besides its name.
-FACTS = ["address", "port", "user", "site", "labels"]
+FACTS = [*PLACE, "labels"]
 
 
 class MachineQuerySet(models.QuerySet):

@@ -41,6 +41,7 @@ class Demo:
 
         `slowly` makes its machines take the time that real ones would.
         """
+        os.umask(0o077)  # passwords and second factors are in the database
         with contextlib.ExitStack() as stack:
             stack.enter_context(_lock(self.folder))
             listener = stack.enter_context(_listener(port)) if port is not None else None

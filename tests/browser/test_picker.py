@@ -2,8 +2,10 @@
 
 import pytest
 
-from jobs.models import Listing
-from tests.conftest import mark_fresh, rows
+from jobs.models import Listing, Membership
+from jobs.rights import Role
+from tests.conftest import list_machines, mark_fresh, rows
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -143,3 +145,23 @@ def test_a_job_form_without_machines_has_nothing_to_pick(browser, client, reques
     browser.open("/jobs/new/")
     assert "The config service gives no machines for Payment." in browser.text
     assert not browser.all("[data-picker]")
+
+
+def test_another_business_is_chosen_with_everything_typed_kept(browser, client, requester, payment, orders):
+    """More than an address could carry; its machines are the other's."""
+    Membership.objects.create(user=requester, business=orders, role=Role.REQUESTER)
+    list_machines(payment, "pay-1")
+    list_machines(orders, "orders-1")
+    typed = {"title": "支付", "version": "2.0", "remark": "很长的说明" * 200}
+    typed |= {"plan_pre_release": "1", "plan_gray_release": "10 %"}
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/?business=payment")
+    for name, words in typed.items():
+        browser.ask(f"document.getElementById('id_{name}').value = arguments[0]", words)
+    browser.one("#id_business").send_keys("Orders")
+    wait_until(lambda: hostnames(browser, "true") == ["orders-1"])
+    assert len(browser.path) < 100
+    shown = {name: browser.ask(f"document.getElementById('id_{name}').value") for name in typed}
+    assert shown == typed
+    browser.open("/jobs/new/?business=payment")
+    assert browser.ask("document.getElementById('id_title').value") == ""

@@ -129,6 +129,7 @@ NONSENSE = [{"q": "\0"}, {"id__in": "x"}, {"site": "\0"}]
 YEARS = ["99999", "0", "9" * 30]
 NONSENSE += [{f"{name}__year": year} for name in ("at", "created_at", "started_at") for year in YEARS]
 NONSENSE += [{f"{name}__exact": "\0"} for name in ("verb", "status", "role", "kind", "action")]
+NONSENSE += [{f"{name}__contains": "x"} for name in ("labels", "detail", "source_options")]
 
 
 def test_a_list_that_is_asked_for_nonsense_is_no_error_of_the_server(as_user, ops, everything, case):

@@ -114,6 +114,18 @@ def test_no_business_moves_a_machine_that_another_one_lists(payment, orders, wri
     assert live(payment) == ["pay-1"]
 
 
+def test_no_business_chooses_the_workers_of_a_machine_that_another_one_lists(payment, orders, config_files):
+    list_machines(orders, "shared-1", site="sh-2")
+    row = {"hostname": "shared-1", "address": "10.0.0.1", "labels": {"site": "nowhere"}}
+    (config_files / "payment.json").write_text(json.dumps([row, {"hostname": "pay-1", "address": "10.0.1.1"}]))
+    sync = payment.sync_machines()
+    assert [row["reason"] for row in sync.refused] == [
+        "Another business lists this machine at another address or site."
+    ]
+    assert Machine.objects.get(hostname="shared-1").site == "sh-2"
+    assert live(payment) == ["pay-1"]
+
+
 def test_a_missing_file_leaves_the_last_good_list_and_keeps_the_reason(payment, write_list, config_files):
     write_list("pay-1", "pay-2")
     payment.sync_machines()

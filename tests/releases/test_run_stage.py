@@ -1,4 +1,7 @@
+import json
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from jobs.models import Job, Listing
 from releases.models import Kind, MachineRun, ReleaseStage, Run
@@ -65,6 +68,19 @@ def test_waiting_has_a_limit(job):
     assert Run.objects.get().status == "running"
 
 
+def test_who_no_longer_waits_is_told_what_goes_on(job, capsys, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("releases.commands.time.sleep", interrupt)
+    with pytest.raises(CommandError) as caught:
+        call_command(*map(str, (*RUN, job.pk, "pre-release", "--all", "--wait", "--json")))
+    assert caught.value.returncode == CONFLICT
+    assert str(caught.value) == "No longer waiting. What was started goes on; cancel_run ends it."
+    run = Run.objects.get()
+    assert json.loads(capsys.readouterr().out) == {"runs": [{"id": run.pk, "action": "release", "status": "running"}]}
+
+
 @pytest.mark.parametrize("chosen", [[], ["pay-1", "--all"]])
 def test_machines_are_named_or_all_are_taken(job, chosen):
     assert "--all" in fail(*RUN, job.pk, "pre-release", *chosen, code=MISTAKE)
@@ -98,7 +114,10 @@ def test_a_job_that_is_not_approved_is_a_conflict(make_job):
 
 def test_a_stage_that_runs_is_a_conflict(job, machines, start):
     start(job, machines[:1])
-    assert "not open" in fail(*RUN, job.pk, "pre-release", "--all", code=CONFLICT)
+    for what in ("--all", "pay-1", "pay-2"):
+        said = fail(*RUN, job.pk, "pre-release", what, code=CONFLICT)
+        assert said == "This stage is not open now: a run of it goes on."
+    assert fail(*RUN, job.pk, "release", "--all", code=CONFLICT) == "This stage is not open now."
     assert Run.objects.count() == 1
 
 

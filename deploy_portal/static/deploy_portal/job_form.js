@@ -4,15 +4,15 @@
 (() => {
   const business = document.getElementById("id_business");
   if (!business || business.disabled) return;
-  const kept = ["title", "version", "remark"];
-  const asked = new URLSearchParams(location.search);
-  for (const name of kept) {
-    const field = document.getElementById(`id_${name}`);
-    if (!field.value && asked.has(name)) field.value = asked.get(name);
-  }
+  const fields = ["title", "version", "remark", "plan_pre_release", "plan_gray_release"].map((name) =>
+    document.getElementById(`id_${name}`),
+  );
+  // In this tab and not in the address, which has too little room and is kept in logs.
+  const typed = JSON.parse(sessionStorage.getItem("new-job") || "{}");
+  sessionStorage.removeItem("new-job");
+  for (const field of fields) if (!field.value && typed[field.id]) field.value = typed[field.id];
   business.addEventListener("change", () => {
-    const wanted = new URLSearchParams({ business: business.value });
-    for (const name of kept) wanted.set(name, document.getElementById(`id_${name}`).value);
-    location.search = wanted;
+    sessionStorage.setItem("new-job", JSON.stringify(Object.fromEntries(fields.map((field) => [field.id, field.value]))));
+    location.search = new URLSearchParams({ business: business.value });
   });
 })();

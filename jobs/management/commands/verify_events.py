@@ -2,18 +2,18 @@ import argparse
 import json
 from pathlib import Path
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from deploy_portal import origin
 from jobs import append_only
 from jobs.chain import chains, check
-from jobs.commands import FAILED, MISTAKE
+from jobs.commands import FAILED, MISTAKE, InertCommand
 from jobs.models import Event, Job
 
 
-class Command(BaseCommand):
+class Command(InertCommand):
     help = (
         "Says whether the events are whole: of each job, and of what is of no job, whether one was changed, is missing "
         "or does not follow the one before it; and whether the database still refuses such changes. Prints the head of "
@@ -34,10 +34,9 @@ class Command(BaseCommand):
         kept = {head["job"]: head for head in heads or [] if not jobs or head["job"] in jobs}
         found, wrong = _verify(jobs, kept)
         wrong += [f"the database did not refuse changes: {name} is missing or altered" for name in missing]
-        if options["json"]:
-            self.stdout.write(json.dumps({"intact": not wrong, "wrong": wrong, "heads": found}))
-        else:
-            self.stdout.writelines(f"{_name(head['job'])}: {head['number']} {head['hash']}\n" for head in found)
+        words = "\n".join(f"{_name(head['job'])}: {head['number']} {head['hash']}" for head in found)
+        if words or options["json"]:
+            self.show(words, options["json"], {"intact": not wrong, "wrong": wrong, "heads": found})
         if wrong:
             raise CommandError("\n".join(wrong), returncode=FAILED)
 

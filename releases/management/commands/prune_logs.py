@@ -1,13 +1,12 @@
 import argparse
-import json
 from datetime import UTC, timedelta
 
-from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef
 
 from deploy_portal import origin
 from deploy_portal.clock import database_now
+from jobs.commands import InertCommand
 from jobs.models import Event
 from releases.models import LogBlock, MachineRun
 from releases.models.machine_run import HOLDING
@@ -16,7 +15,7 @@ BATCH = 1000
 PRUNED = "… this log was pruned on {:%Y-%m-%d %H:%M} UTC …"
 
 
-class Command(BaseCommand):
+class Command(InertCommand):
     help = (
         "Deletes what machines said in runs that ended long ago, and leaves a line in each log that says when. The "
         "history stays: who released what, where, when, and how it ended. Logs of machines that still run, or whose "
@@ -37,10 +36,8 @@ class Command(BaseCommand):
         counts = _count(logs) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)))
         if counts[0] and not dry_run:
             _tell(counts, older_than, keep_failed)
-        if options["json"]:
-            self.stdout.write(json.dumps({"logs": counts[0], "blocks": counts[1], "dry_run": dry_run}))
-        else:
-            self.stdout.write(f"{'Would prune' if dry_run else 'Pruned'} {counts[0]} logs, {counts[1]} blocks.")
+        words = f"{'Would prune' if dry_run else 'Pruned'} {counts[0]} logs, {counts[1]} blocks."
+        self.show(words, options["json"], {"logs": counts[0], "blocks": counts[1], "dry_run": dry_run})
 
 
 def _tell(counts, older_than, keep_failed):

@@ -8,7 +8,7 @@ from jobs.commands import CONFLICT, MISTAKE, checked, named_machines
 from jobs.rights import Right
 from releases.commands import Acting, RunCommand
 from releases.forms import ReleaseStageForm, StartForm
-from releases.models import Action, Kind, ReleaseStage, Task
+from releases.models import Action, Kind, ReleaseStage, StageMoved, Task
 
 
 class Command(RunCommand):
@@ -47,6 +47,8 @@ class Command(RunCommand):
         if options["break_glass"] is not None:
             _require_break_glass(user, stage, options["remark"])
             options["remark"] = options["break_glass"]
+        elif not (stage.is_open or stage.needs_break_glass):
+            raise StageMoved(f"This stage is not open now{': a run of it goes on' if stage.is_running else ''}.")
         data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
         data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):

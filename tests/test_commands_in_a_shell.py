@@ -1,0 +1,59 @@
+"""Commands as a shell runs them: what became of their reader, the database and the bytes of their arguments."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.demo import ROOT
+from tests.waiting import PATIENCE
+
+SETTINGS = {"PATH": os.environ["PATH"], "DEBUG": "1"}
+
+
+def shell(line, **environment):
+    """Runs a line of shell, in which $PORTAL is `manage.py`."""
+    portal = f"{sys.executable} manage.py"
+    return subprocess.run(
+        ["bash", "-c", line.replace("$PORTAL", portal)],
+        cwd=ROOT,
+        env=SETTINGS | environment,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database with our tables and nothing in them."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('shell') / 'db.sqlite3'}"
+    migrated = shell("$PORTAL migrate --verbosity 0", DATABASE_URL=url)
+    assert migrated.returncode == 0, migrated.stderr
+    return url
+
+
+@pytest.mark.parametrize("command", ["verify_events --json", "prune_logs --older-than 3"])
+def test_a_reader_that_has_gone_is_no_error(database, command):
+    ended = shell(f"$PORTAL {command} | true; exit ${{PIPESTATUS[0]}}", DATABASE_URL=database)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "where"), [("job_status --as li.wei 1", "nonexistent/db.sqlite3"), ("verify_events", "empty.sqlite3")]
+)
+def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
+    ended = shell(f"$PORTAL {command}", DATABASE_URL=f"sqlite:///{tmp_path / where}")
+    assert ended.returncode == 1
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("CommandError: The database cannot be used: ")
+
+
+@pytest.mark.parametrize("arguments", [r"--as $'\xff' 1", r"--as li.wei payment 2.0.1 $'\xff'"])
+def test_bytes_that_are_no_text_are_one_line(database, arguments):
+    command = "create_job" if "payment" in arguments else "job_status"
+    ended = shell(f"$PORTAL {command} {arguments}", DATABASE_URL=database)
+    assert ended.returncode == 1
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("CommandError: ")
