@@ -11,6 +11,7 @@ from releases.masking import KeyMasker, Masker, masked, rest_of_key
 from releases.models import LogBlock
 
 LONG_LINE = 4096
+BLOCK_LINES = 1000
 LEFT_OUT = gettext_noop("… %(bytes)d bytes left out here …")
 # Control characters become their pictures, so that a terminal escape is read and never obeyed.
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
@@ -105,7 +106,7 @@ class LogKeeper:
 
     def _blocks(self, pieces):
         texts = [(stream, self.streams[stream].lines(data)) for stream, data in _joined(pieces)]
-        return [self._block(stream, text) for stream, text in texts if text]
+        return [self._block(stream, part) for stream, text in texts for part in _parts(text)]
 
     def _flush(self, stream):
         text = self.streams.pop(stream).rest()
@@ -155,6 +156,12 @@ class _Stream:
 
     def _storable(self, text):
         return self.masker(_readable(text))
+
+
+def _parts(text):
+    """A text in pieces of so many lines that a page can show each at once."""
+    lines = text.splitlines(keepends=True)
+    return ["".join(lines[first : first + BLOCK_LINES]) for first in range(0, len(lines), BLOCK_LINES)]
 
 
 def _joined(pieces):

@@ -15,6 +15,8 @@ from jobs.rights import Right
 from releases.forms import ResolveForm
 from releases.models import LogBlock, MachineRun, NotUnknown
 
+LINES_AT_ONCE = 2000  # of a log; a page asks for the rest by and by
+
 
 @login_required
 @require_GET
@@ -95,5 +97,12 @@ def _show(request, machine_run, form, template="releases/machine_run.html"):
 
 
 def _log_of(machine_run, after=0):
-    blocks = list(LogBlock.objects.filter(machine_run=machine_run, number__gt=after))
-    return {"machine_run": machine_run, "blocks": blocks, "after": blocks[-1].number if blocks else after}
+    """The next blocks of a log, and whether there may be more of them already."""
+    blocks, lines = [], 0
+    for block in LogBlock.objects.filter(machine_run=machine_run, number__gt=after)[:LINES_AT_ONCE].iterator():
+        blocks.append(block)
+        lines += max(1, len(block.text.splitlines()))
+        if lines >= LINES_AT_ONCE:
+            break
+    last = blocks[-1].number if blocks else after
+    return {"machine_run": machine_run, "blocks": blocks, "after": last, "is_left": lines >= LINES_AT_ONCE}

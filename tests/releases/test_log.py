@@ -60,6 +60,13 @@ def test_blocks_end_where_lines_end():
     assert [block.text for block in keeper.finish()] == ["th"]
 
 
+def test_many_lines_become_blocks_that_a_page_can_show_at_once():
+    said = b"\n" * 2500 + b"a\nb"
+    blocks = keep(said)
+    assert [block.text.count("\n") for block in blocks] == [1000, 1000, 501, 0]
+    assert text_of(blocks) == said.decode()
+
+
 def test_blocks_are_numbered_from_one_without_a_gap():
     blocks = keep(*[b"line\n"] * 20, b"x" * 9000, take_every=3, head=100, tail=50)
     assert [block.number for block in blocks] == list(range(1, len(blocks) + 1))

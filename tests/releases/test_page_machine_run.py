@@ -125,6 +125,24 @@ class TestLog:
         assert "hx-get" not in response.content.decode()
         assert "Failed, exit 3" in words(response)
 
+    @pytest.mark.parametrize("lines", [1, 900])
+    def test_a_long_one_comes_by_and_by_and_whole(self, as_user, approver, machine_run, finish, lines, monkeypatch):
+        monkeypatch.setattr("releases.views.machine_run.LINES_AT_ONCE", 2000 if lines > 1 else 2)
+        says(machine_run, *("".join(f"line {block}-{n}\n" for n in range(lines)) for block in range(1, 6)))
+        finish()
+        client, where, shown, answers = as_user(approver), address("machine_run_log", machine_run), [], 0
+        text = client.get(address("machine_run", machine_run)).text
+        while True:
+            answers += 1
+            shown += re.findall(r"line \d-\d+", text)
+            following = re.search(r"log/\?after=(\d+)\" hx-trigger=\"load\"", text)
+            if not following:
+                break
+            assert "The rest is in the download." in text
+            text = client.get(where, {"after": following[1]}).text
+        assert shown == [f"line {block}-{n}" for block in range(1, 6) for n in range(lines)]
+        assert answers == (2 if lines > 1 else 3)
+
     def test_a_block_number_that_cannot_be(self, as_user, approver, machine_run, case):
         where = address("machine_run_log", machine_run)
         for after in ["-1", "", "x", "1.5", "1e3", "٣", "9" * 10, "9" * 5000, "1\0", " 1"]:
