@@ -92,7 +92,10 @@ def aged_session(get_response):
         if not sessions.is_over(request.session):
             if not is_poll:  # else a page that is only left open would never be idle
                 sessions.note_activity(request.session)
-            return get_response(request)
+            response = get_response(request)
+            # Who signed out elsewhere meanwhile still has the cookie, and has sent what they typed to nobody.
+            is_unsent = request.method == "POST" and settings.SESSION_COOKIE_NAME in request.COOKIES
+            return _say_that_it_ended(request, response) if is_unsent else response
         if is_poll:
             # The whole page loads again, and is then told why it leads to the login.
             return HttpResponse(status=401, headers={"HX-Refresh": "true"})
@@ -138,7 +141,8 @@ def busy_database(get_response):
 
 def _say_that_it_ended(request, response):
     """Adds to a redirect to the login page why it is one, and whether something that was sent is lost."""
-    if response.get("Location", "").startswith(f"{resolve_url(settings.LOGIN_URL)}?"):
+    location = response.get("Location", "")
+    if location.startswith(f"{resolve_url(settings.LOGIN_URL)}?") and "ended=" not in location:
         response["Location"] += "&ended=" + ("unsent" if request.method == "POST" else "age")
     return response
 

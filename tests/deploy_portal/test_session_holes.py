@@ -300,6 +300,19 @@ class TestEnd:
         assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
         assert "Your last step was not done." in ended.get(answer.headers["Location"]).text
 
+    def test_so_is_what_is_sent_after_signing_out_elsewhere(self, portal):
+        visitor = Visitor(portal).log_in()
+        visitor.stolen().log_out()
+        answer = visitor.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": visitor.cookies["csrf"], "title": "much"})
+        assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
+        assert "Your last step was not done." in visitor.get(answer.headers["Location"]).text
+
+    def test_who_was_never_logged_in_is_not_told_of_an_end(self, portal):
+        visitor = Visitor(portal)
+        visitor.get("/login/")
+        answer = visitor.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": visitor.cookies["csrf"]})
+        assert answer.headers["Location"] == "/login/?next=/jobs/new/"
+
     def test_the_admin_too(self, ended, person):
         User.objects.filter(pk=person.pk).update(is_staff=True, is_superuser=True)
         assert ended.get("/admin/jobs/job/").headers["Location"].startswith("/admin/login/?next=/admin/jobs/job/")
