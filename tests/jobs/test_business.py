@@ -168,6 +168,17 @@ def test_the_only_machine_is_not_lost_to_an_empty_list(payment, write_list):
     assert live(payment) == ["pay-1"]
 
 
+def test_a_list_of_more_rows_than_a_business_may_have_is_not_taken(payment, write_list, settings):
+    write_list("pay-1", "pay-2")
+    payment.sync_machines()
+    settings.CONFIG_SERVICE_MAX_MACHINES = 2
+    payment.sync_machines()
+    write_list("pay-1", "pay-2", "pay-3")
+    with pytest.raises(SourceError, match="more than 2 rows"):
+        payment.sync_machines()
+    assert live(payment) == ["pay-1", "pay-2"]
+
+
 def test_a_row_that_is_refused_counts_as_missing(payment, write_list, config_files):
     write_list("pay-1", "pay-2", "pay-3", "pay-4")
     payment.sync_machines()
