@@ -172,4 +172,4 @@ def _started(event, number):
 
 
 def _counts(counts):
-    return ", ".join(f"{number} {str(status_word(status)).lower()}" for status, number in counts.items())
+    return _(", ").join(f"{number} {str(status_word(status)).lower()}" for status, number in counts.items())
