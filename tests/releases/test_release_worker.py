@@ -41,9 +41,10 @@ def made(monkeypatch, settings):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_its_site_only_and_ends_well_when_told_to(worker, job, machines, start, signum):
-    run = start(job, machines[:2])
+def test_it_serves_its_site_only_and_ends_well_when_told_to(worker, make_job, machines, start, signum):
     Machine.objects.filter(hostname="pay-2").update(site="bj-2")
+    there = list(Machine.objects.filter(hostname__in=["pay-1", "pay-2"]))
+    run = start(make_job(on=there), there)
     started = worker("--site", "sh-1", "--at-once", 1)
     row = started.row
     wait_until(lambda: statuses(run)["pay-1"] == "succeeded")
