@@ -119,10 +119,7 @@ class Ledger:
             Run.objects.due().filter(pk__in=moved).advance()
         if not begins:
             return set(), None
-        with transaction.atomic():
-            MachineRun.objects.filter(pk__in=begins).lock()
-            begun = MachineRun.objects.begin(self.worker, begins)
-        return begun, time.monotonic()
+        return MachineRun.objects.begin(self.worker, begins), time.monotonic()
 
     @transaction.atomic
     def _record_ends(self, ends, blocks):

@@ -161,12 +161,14 @@ class MachineRunQuerySet(models.QuerySet):
         admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")
         return sum(machine_run.take_machine() for machine_run in list(admitted))
 
+    @transaction.atomic
     def begin(self, worker, ids):
         """Marks these as running before their commands are sent; returns the ids of those that may begin.
 
         Not those that `worker` no longer holds. Those that a freeze or a move of their machine came before are queued
         again.
         """
+        self.filter(pk__in=ids).lock()
         mine = self.filter(pk__in=ids, worker=worker)
         claimed = mine.filter(status=Status.CLAIMED)
         if claimed.in_reach().not_frozen().update(status=Status.RUNNING, started_at=Now()) == len(ids):
