@@ -29,6 +29,7 @@ BAR = {
     "excused": "muted",
 }
 DONE = [Status.SUCCEEDED, "rolled_back", "excused"]
+TOLD = [*FAILURES, "rolled_back"]
 # The order in which counts and bars name the states: good news first, what waits last.
 ORDER = [
     *BAR,
@@ -89,8 +90,9 @@ class Site:
     tiles: list[Tile] = field(default_factory=list)
 
     @property
-    def counts(self):
-        return ordered(Counter(tile.status for tile in self.tiles))
+    def told(self):
+        """(status, number) pairs of what its heading names beside how many are done."""
+        return ordered(Counter(tile.status for tile in self.tiles if tile.status in TOLD))
 
     @property
     def done(self):

@@ -6,7 +6,8 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from jobs.models.job_machine import PLACE, place_of
+from jobs.models.job_machine import place_of
+from jobs.models.machine import PLACE
 
 Place = namedtuple("Place", PLACE)
 LISTS = ("added", "gone", "moved", "refused")

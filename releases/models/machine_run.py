@@ -85,7 +85,7 @@ class MachineRunQuerySet(models.QuerySet):
 
     def in_reach(self):
         """Leaves out the releases whose machine has gone or moved since its job chose it; a rollback never."""
-        return self.filter(Q(run__action=Action.ROLLBACK) | (_is_listed() & _is_where_chosen()))
+        return self.filter(Q(run__action=Action.ROLLBACK) | (is_listed() & _is_where_chosen()))
 
     def due(self, sites=()):
         """Those whose turn it is and that are in reach, for these sites (none named: all), rollbacks first."""
@@ -109,10 +109,7 @@ class MachineRunQuerySet(models.QuerySet):
         """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
         due = self.due(worker.sites).exclude(pk__in=but)
         # What a freeze holds may be due for days: freezes are asked for only then, and nothing is locked for it.
-        if not due.exists():
-            return 0
-        claimable = due.not_frozen()
-        if claimable is not due and not claimable.exists():
+        if not due.exists() or not (claimable := due.not_frozen()).exists():
             return 0
         free = claimable.select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
@@ -138,11 +135,13 @@ class MachineRunQuerySet(models.QuerySet):
         releases = self.in_turn().filter(run__action=Action.RELEASE)
         gone = gettext_noop("It left the business line before its turn came.")
         moved = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
-        for astray, reason in ((releases.filter(~_is_listed()), gone), (releases.filter(~_is_where_chosen()), moved)):
+        for astray, reason in ((releases.filter(~is_listed()), gone), (releases.filter(~_is_where_chosen()), moved)):
+            # What a freeze holds is not its turn either; freezes are asked for only where there is something to end.
             if astray.exists():
+                not_frozen = astray.not_frozen()
                 with transaction.atomic():
-                    astray.lock()
-                    astray.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
+                    not_frozen.lock()
+                    not_frozen.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
 
     def call_off(self, status):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
@@ -219,7 +218,9 @@ class MachineRunQuerySet(models.QuerySet):
         return ids
 
 
-def _is_listed():
+def is_listed():
+    """Whether the business of a machine run's job lists its machine now."""
+    # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
     listed = Listing.objects.live().filter(business=OuterRef("run__stage__job__business"), machine=OuterRef("machine"))
     return Exists(listed)
 

@@ -3,9 +3,9 @@
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils.functional import cached_property
 
-from jobs.models import Listing, Machine
-from jobs.models.job_machine import PLACE
-from releases.models.machine_run import FAILURES, MachineRun
+from jobs.models import Machine
+from jobs.models.machine import PLACE
+from releases.models.machine_run import FAILURES, MachineRun, is_listed
 from releases.models.task import Action
 
 TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, MachineRun.Status.CANCELLED]}
@@ -78,14 +78,10 @@ class StageMachines:
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
         held_by_another = Q(self._is_held()) & ~Q(status=MachineRun.Status.UNKNOWN)
-        return self._changed_here().filter(~Q(self._is_live()) | held_by_another)
+        return self._changed_here().filter(~Q(is_listed()) | held_by_another)
 
     def _is_held(self):
         return Exists(MachineRun.objects.holding().filter(machine=OuterRef("machine")))
-
-    def _is_live(self):
-        # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
-        return Exists(Listing.objects.live().filter(business=self.job.business_id, machine=OuterRef("machine")))
 
     def _moved(self):
         return self.job.job_machines.moved()
@@ -107,7 +103,7 @@ class StageMachines:
 
     def _changed_in_reach(self):
         """An unknown machine is held by its own run, and can go back once a person says that nothing runs there."""
-        return self._changed_here().filter(self._is_live(), ~Q(self._is_held()) | Q(status=MachineRun.Status.UNKNOWN))
+        return self._changed_here().filter(is_listed(), ~Q(self._is_held()) | Q(status=MachineRun.Status.UNKNOWN))
 
     def _changed_here(self):
         # Many machine runs are of few runs: those are fetched once.

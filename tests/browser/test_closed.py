@@ -14,6 +14,7 @@ def test_the_admin_s_autocomplete_works(browser, client, ops, payment, requester
     browser.open(f"/admin/jobs/business/{payment.pk}/change/")
     browser.one(".field-user .select2-selection").click()
     browser.wait_for("requester")
+    assert "requester" in [option.text for option in browser.all(".select2-results__option")]
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])

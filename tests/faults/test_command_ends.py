@@ -79,14 +79,16 @@ def test_the_end_is_what_was_seen(worker, release, fleet, make_job, start, machi
 
 
 @pytest.mark.fleet(frozen=Fault("freezes"))
-def test_a_frozen_machine_is_found_out_by_its_silence(worker, release, fleet):
+def test_a_frozen_machine_is_found_out_by_its_silence(worker, release, fleet, make_job, start, machines):
     worker(KEEPALIVE_SECONDS=3)
-    run = release(TELL + "sleep 300", timeout=30)
-    wait_until(lambda: "on frozen" in text(run, "frozen"))
+    run = release(TELL + "echo so far; sleep 300", timeout=30)
+    wait_until(lambda: "so far" in text(run, "frozen"))
     fleet.strike("frozen")
     assert ended(run).status == Run.Status.FAILED
     machine_run = row(run, "frozen")
     assert (machine_run.status, machine_run.exit_status, machine_run.reason) == ("unknown", None, LOST)
     assert fleet.executed("frozen") == [machine_run.pk]
-    assert text(run, "frozen") == "on frozen\n"
+    assert text(run, "frozen") == "on frozen\nso far\n"
     fleet.is_quiet("frozen")
+    with pytest.raises(MachinesHeld):
+        start(make_job("3.0"), machines)

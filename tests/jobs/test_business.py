@@ -222,6 +222,7 @@ def test_a_list_that_is_not_old_costs_one_query(payment, counting_source, django
     payment.refresh_machines()
     with django_assert_num_queries(1):
         payment.refresh_machines()
+    assert len(ASKED) == 1
 
 
 def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source):

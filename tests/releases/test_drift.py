@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobs.models import Event, JobMachine, Listing, Machine
+from jobs.models import Event, Freeze, JobMachine, Listing, Machine
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
 from tests.commands import MISTAKE, fail, say
 from tests.conftest import list_machines, mark_fresh, rows
@@ -181,6 +181,15 @@ class TestAfterTheStart:
         for _ in range(3):
             end(worker, begin(worker))
         assert state(run) == ("succeeded", 3, {"succeeded": 3})
+
+    def test_nor_while_a_freeze_holds_it(self, run, worker, payment, ops):
+        stop = Freeze.objects.stop_world(ops, "smoke")
+        list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
+        end(worker, [])
+        assert state(run) == ("running", 1, {"queued": 3})
+        stop.end(ops, "no fire")
+        end(worker, [])
+        assert state(run)[2] == {"not_run": 1, "queued": 2}
 
     def test_one_that_moved_after_it_was_claimed_is_not_begun(self, run, worker):
         [pk] = claim(worker)

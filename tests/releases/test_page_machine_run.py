@@ -132,13 +132,13 @@ class TestLog:
         finish()
         client, where, shown, answers = as_user(approver), address("machine_run_log", machine_run), [], 0
         text = client.get(address("machine_run", machine_run)).text
+        assert "The rest is in the download." in text
         while True:
             answers += 1
             shown += re.findall(r"line \d-\d+", text)
             following = re.search(r"log/\?after=(\d+)\" hx-trigger=\"load\"", text)
             if not following:
                 break
-            assert "The rest is in the download." in text
             text = client.get(where, {"after": following[1]}).text
         assert shown == [f"line {block}-{n}" for block in range(1, 6) for n in range(lines)]
         assert answers == (2 if lines > 1 else 3)

@@ -6,18 +6,21 @@ import time
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, transaction
 
-from releases.models import MachineRun, Run
+from releases.models import MachineRun, Run, Worker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, ended, row, succeed
 from tests.waiting import PATIENCE, wait_until
+from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def given_up(worker):
     """What others do when they have not heard of it for long enough."""
-    worker.leave()
+    with transaction.atomic():  # no heartbeat comes between
+        fall_silent(worker)
+        Worker.objects.bury_dead()
     connection.close()
 
 

@@ -93,10 +93,11 @@ def test_the_end_of_a_connection_ends_the_input_of_its_command(fleet, tmp_path):
             process = await connection.create_process(f"echo ready; cat; echo over > {tmp_path}/over")
             await process.stdout.readline()
             connection.abort()
-        while not (tmp_path / "over").exists():
+        while not (tmp_path / "over").exists() or not (tmp_path / "over").read_text():
             await asyncio.sleep(0.02)
 
     asyncio.run(asyncio.wait_for(left(), PATIENCE))
+    assert (tmp_path / "over").read_text() == "over\n"
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,8 @@ def test_after_an_end_in_doubt_nothing_is_kept(during, warm, ordered, sockets, r
         await becomes(lambda: not sockets(hostname))
 
     during(once)
+    assert execution.started
+    assert sockets(hostname) == 0
     for pid in running(hostname):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
