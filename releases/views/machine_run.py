@@ -99,9 +99,8 @@ def _show(request, machine_run, form, template="releases/machine_run.html"):
 def _log_of(machine_run, after=0):
     """The next blocks of a log, and whether there may be more of them already."""
     blocks, lines = [], 0
-    for block in LogBlock.objects.filter(machine_run=machine_run, number__gt=after)[:LINES_AT_ONCE].iterator(
-        chunk_size=20
-    ):
+    following = LogBlock.objects.filter(machine_run=machine_run, number__gt=after)[:LINES_AT_ONCE]
+    for block in following.iterator(chunk_size=20):
         blocks.append(block)
         lines += max(1, len(block.text.splitlines()))
         if lines >= LINES_AT_ONCE:

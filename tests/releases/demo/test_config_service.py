@@ -55,10 +55,8 @@ def test_file_may_be_edited_meanwhile(service, tmp_path):
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "demo"}])
 def test_token_is_wanted(service, tmp_path, headers):
     write(tmp_path, {"shop": []})
-    assert (
-        requests.get(f"{service.address}/businesses/shop/machines", headers=headers, timeout=PATIENCE).status_code
-        == 401
-    )
+    answer = requests.get(f"{service.address}/businesses/shop/machines", headers=headers, timeout=PATIENCE)
+    assert answer.status_code == 401
 
 
 @pytest.mark.parametrize(
