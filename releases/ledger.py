@@ -76,10 +76,10 @@ class Ledger:
     async def write_for_ever(self):
         while True:
             await pause(self.due, LOG_TICK)
+            await asyncio.sleep(TICK)
             self.due.clear()
             if self.begins or self.ends or self.keepers:
                 await self._write()
-                await asyncio.sleep(TICK)
 
     async def _promise(self, pending, machine_run_id, what):
         promise = asyncio.get_running_loop().create_future()

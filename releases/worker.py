@@ -186,8 +186,8 @@ class ReleaseWorker:
     async def _look_for_ever(self):
         while True:
             await self.claim()
-            await asyncio.sleep(TICK)  # so that machines which end together make room for one claim
             await pause(self.room_made, POLL)
+            await asyncio.sleep(TICK)  # so that machines which end together make room for one claim
             self.room_made.clear()
 
     async def _live(self):

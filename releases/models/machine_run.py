@@ -109,7 +109,10 @@ class MachineRunQuerySet(models.QuerySet):
         """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
         due = self.due(worker.sites).exclude(pk__in=but)
         # What a freeze holds may be due for days: freezes are asked for only then, and nothing is locked for it.
-        if not due.exists() or not (claimable := due.not_frozen()).exists():
+        if not due.exists():
+            return 0
+        claimable = due.not_frozen()
+        if claimable is not due and not claimable.exists():
             return 0
         free = claimable.select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
