@@ -13,8 +13,7 @@ from jobs.columns import Columns
 from jobs.machine_list import COLUMNS, Lean, Note, lean
 from jobs.models import JobMachine, Listing, Machine
 from releases.models import MachineRun, ReleaseStage, Run
-from releases.models.machine_run import FAILURES
-from releases.models.run import with_versions
+from releases.models.machine_run import FAILURES, with_versions
 
 
 @dataclass(slots=True)
@@ -222,7 +221,7 @@ class Rollback:
         """{machine id: how the job left it, and to what it goes back}; what is told alike is put into words once."""
         told, words = {}, {}
         for one in self.changed:
-            alike = (one.status, one.rollback_versions, one.overtaken_by and one.overtaken_by.run_id)
+            alike = (one.status, one.rollback_versions, *(later.run_id for later in one.overtaken_by))
             if alike not in words:
                 words[alike] = _note_of_change(one)
             told[one.machine_id] = words[alike]
@@ -256,8 +255,9 @@ def _note_of_change(machine_run):
     told = [_("back to %(version)s") % {"version": machine_run.rollback_versions[1] or _("not known")}]
     if machine_run.status == MachineRun.Status.UNKNOWN:
         told.append(_("only if nothing still runs there"))
-    if later := machine_run.overtaken_by:
-        told.append(_("%(job)s ran there since") % {"job": later.run.stage.job})
+    if machine_run.overtaken_by:
+        jobs = _(", ").join(str(later.run.stage.job) for later in machine_run.overtaken_by)
+        told.append(_("%(job)s ran there since") % {"job": jobs})
     return Note(machine_run.status, machine_run.get_status_display(), " · ".join(told))
 
 

@@ -1,3 +1,5 @@
+import hashlib
+
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.models import ModelChoiceIterator
@@ -118,11 +120,15 @@ class StartForm(forms.Form):
     typed_count = forms.IntegerField(label=_("Number of machines"), required=False, min_value=0)
     # Which texts of the tasks were read; a form that never showed any sends none.
     texts = forms.CharField(required=False, widget=forms.HiddenInput)
+    # The same of where the machines that moved were shown to be.
+    places = forms.CharField(required=False, widget=forms.HiddenInput)
     old_list = forms.BooleanField(label=_("Start with the last list all the same"), required=False)
 
-    def __init__(self, *args, machines, stage, **kwargs):
+    def __init__(self, *args, machines, stage, moved=(), **kwargs):
         super().__init__(*args, **kwargs)
         self.count, self.stage = len(machines), stage
+        self.moved = stage.job.job_machines.moved_of(moved)
+        self.places_now = _in_one_word(f"{one.machine_id} {one.is_at}" for one in self.moved)
         self.texts_now = "-".join(str(task.latest_id) for task in (stage.release_task, stage.rollback_task))
         self.fields["typed_count"].required = self.count >= TYPED_FROM
 
@@ -131,6 +137,12 @@ class StartForm(forms.Form):
         if texts and texts != self.texts_now:
             raise forms.ValidationError(_("A task was rewritten since you checked it. Read it again."))
         return texts
+
+    def clean_places(self):
+        places = self.cleaned_data["places"]
+        if places and places != self.places_now:
+            raise forms.ValidationError(_("A machine moved again since you checked it. Look where it is now."))
+        return places
 
     def clean_old_list(self):
         """The config service is asked just before a start; without its answer, a person must answer for the list."""
@@ -154,6 +166,12 @@ class StartForm(forms.Form):
         if self.fields["typed_count"].required and typed != self.count:
             raise forms.ValidationError(_("%(count)s machines are chosen; type that number.") % {"count": self.count})
         return typed
+
+
+def _in_one_word(lines):
+    """The same word for the same lines, however many; none for none."""
+    text = "\n".join(lines)
+    return text and hashlib.sha256(text.encode()).hexdigest()
 
 
 class ChosenForm(ReasonForm):

@@ -11,8 +11,7 @@ from django.utils.functional import cached_property
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run
-from releases.models.machine_run import FAILURES, PENDING
-from releases.models.run import with_versions
+from releases.models.machine_run import FAILURES, PENDING, with_versions
 
 Status = MachineRun.Status
 

@@ -3,10 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from jobs.models import Business, Job, Machine
+from django.db.models import Exists, OuterRef
+
+from jobs.models import Business, Job, JobMachine, Machine
 from jobs.rights import Right
 from releases.models import MachineRun, ReleaseStage, Run
-from releases.models.run import ACTIVE, with_versions
+from releases.models.machine_run import with_versions
+from releases.models.run import ACTIVE
 from releases.pictures import bar, ordered
 
 SHOWN = 20
@@ -41,7 +44,9 @@ def _to_publish(user):
     """Failed stages, then those that are open and have not begun; ops only step in, so nothing waits for them."""
     if user.is_ops:
         return []
-    jobs = Job.objects.under_way().filter(business__in=Business.objects.where(user, Right.PUBLISH))
+    not_excused = JobMachine.objects.filter(job=OuterRef("pk"), excused_at=None)
+    businesses = Business.objects.where(user, Right.PUBLISH)
+    jobs = Job.objects.under_way().filter(Exists(not_excused), business__in=businesses)
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")[:SHOWN]
     stages = [stage for job in jobs if (stage := ReleaseStage.objects.next_of(job))]
     failed = [Waiting("failed", stage.job, stage) for stage in stages if stage.status in _STOPPED]

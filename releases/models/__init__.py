@@ -1,4 +1,5 @@
-from releases.models.machine_run import LogBlock, MachineRun, NotUnknown
+from releases.models.log_block import LogBlock
+from releases.models.machine_run import MachineRun, NotUnknown
 from releases.models.run import MachinesHeld, Run, RunMoved
 from releases.models.stage import Kind, ReleaseStage, StageMoved
 from releases.models.task import Action, Task, TaskVersion

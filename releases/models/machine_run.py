@@ -1,8 +1,8 @@
 from collections import defaultdict
 
 from django.db import IntegrityError, models, transaction
-from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Now
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
@@ -69,6 +69,10 @@ class MachineRunQuerySet(models.QuerySet):
         """What the ledger last saw put on `machine` for `business`; empty when nothing."""
         latest = self.filter(machine=machine, run__stage__job__business=business, status=Status.SUCCEEDED)
         return latest.order_by("-ended_at", "-pk").values_list("version_after", flat=True).first() or ""
+
+    def newest(self, field):
+        """That field of the one of these that ended last, as a subquery."""
+        return Subquery(self.order_by("-ended_at", "-pk").values(field)[:1])
 
     def counts(self):
         """How many are in each status, as {status: number}."""
@@ -146,12 +150,12 @@ class MachineRunQuerySet(models.QuerySet):
                     not_frozen.lock()
                     not_frozen.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
 
-    def call_off(self, status):
+    def call_off(self, status, reason=""):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
         not_begun = self.filter(status__in=NOT_BEGUN)
         with transaction.atomic():
             not_begun.lock()
-            return not_begun.update(status=status, ended_at=Now())
+            return not_begun.update(status=status, reason=reason, ended_at=Now())
 
     def admit(self):
         """Queues machine runs that waited for their machine and now can have it, the oldest of each machine."""
@@ -233,6 +237,19 @@ def _is_where_chosen():
     return Exists(chosen.filter(SAME_PLACE))
 
 
+def with_versions(machines, business):
+    """`machines` with `now_on`: the version that the ledger last saw put there for `business`, or None."""
+    there = MachineRun.objects.filter(machine=OuterRef("pk"), run__stage__job__business=business)
+    return machines.annotate(now_on=there.filter(status=Status.SUCCEEDED).newest("version_after"))
+
+
+def with_version_before(machines, job):
+    """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or None."""
+    own = MachineRun.objects.in_job(job).released().filter(machine=OuterRef("pk")).newest("version_before")
+    own_is_there = models.When(now_on=job.version, then=Coalesce(own, Value(job.version)))
+    return with_versions(machines, job.business).annotate(before=models.Case(own_is_there, default="now_on"))
+
+
 class NotUnknown(Exception):
     """The machine run was resolved meanwhile; nothing was changed."""
 
@@ -257,8 +274,9 @@ class MachineRun(models.Model):
     started_at = models.DateTimeField(_("started"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
 
-    # Another job's machine run that put its own version there since; a stage says so of what it may roll back.
-    overtaken_by = None
+    # Machine runs of other jobs that a rollback of this one would undo, and the one that tells what is there now.
+    overtaken_by = ()
+    newest_there = None
 
     objects = MachineRunQuerySet.as_manager()
 
@@ -315,9 +333,23 @@ class MachineRun(models.Model):
     @property
     def rollback_versions(self):
         """(now, back to) of a rollback of this machine run; now is empty when a failure left it unclear."""
-        newest = self.overtaken_by or self
+        newest = self.newest_there or self
         now = newest.version_after if newest.status == Status.SUCCEEDED else ""
         return now, self.version_after if self.run.action == Action.ROLLBACK else self.version_before
+
+    def look_at_later(self, others):
+        """Sees whether this one is overtaken. `others`: the newest machine run of each other job here, in order."""
+        since = [other for other in others if other.started_at > self.started_at]
+        if since and not since[-1]._put_back(self):
+            self.newest_there = since[-1]
+            self.overtaken_by = [other for other in since if not other._went_back] or since[-1:]
+
+    @property
+    def _went_back(self):
+        return self.run.is_rollback and self.status == Status.SUCCEEDED
+
+    def _put_back(self, other):
+        return self._went_back and self.version_after == other.version_now
 
     def take_machine(self):
         """Queues this one, whose machine has come free, unless it left the business meanwhile; whether it did."""
@@ -327,7 +359,7 @@ class MachineRun(models.Model):
             gone = gettext_noop("It left the business line while it waited for its machine.")
             held.update(status=Status.NOT_RUN, reason=gone, ended_at=Now())
             return False
-        before = MachineRun.objects.exclude(run__stage__job=job).version_on(self.machine, job.business)
+        before = with_version_before(Machine.objects.filter(pk=self.machine_id), job).get().before or ""
         try:
             with transaction.atomic():
                 return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))
@@ -350,27 +382,3 @@ class MachineRun(models.Model):
             raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": hostname})
         facts = {"run": self.run_id, "hostnames": [hostname]}
         self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **facts)
-
-
-class LogBlock(models.Model):
-    """A piece of what a machine said, as inert text, in the order in which it came."""
-
-    class Stream(models.TextChoices):
-        OUT = "out", _("output")
-        ERR = "err", _("error output")
-        MARK = "mark", _("the portal's own word")
-
-    machine_run = models.ForeignKey(MachineRun, models.CASCADE, related_name="log_blocks")
-    number = models.PositiveIntegerField()
-    at = models.DateTimeField(db_default=Now())
-    stream = models.CharField(max_length=4, choices=Stream)
-    text = models.TextField()
-
-    class Meta:
-        verbose_name = _("log block")
-        verbose_name_plural = _("log blocks")
-        ordering = ["number"]
-        constraints = [models.UniqueConstraint(fields=["machine_run", "number"], name="one_log_block_per_number")]
-
-    def __str__(self):
-        return f"{self.machine_run_id}/{self.number}"

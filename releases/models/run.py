@@ -5,6 +5,7 @@ from django.db import models, transaction
 from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from jobs.models import Event, Freeze, Leave
 from releases.batches import batches
@@ -131,9 +132,11 @@ class Run(models.Model):
     def queue(self, versions, held=()):
         """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order.
 
-        Those in `held` wait for their machine, and come last: two runs must not wait for each other.
+        Those in `held` wait for their machine, and come last, in every run in the same order: no two runs must wait for
+        each other.
         """
-        ids = sorted(versions, key=lambda machine_id: machine_id in held)
+        free = [machine_id for machine_id in versions if machine_id not in held]
+        ids = free + sorted(versions.keys() - free)
         sizes = batches(len(ids), self.batch_size, self.canary)
         numbers = [number for number, size in enumerate(sizes, 1) for _ in range(size)]
         MachineRun.objects.bulk_create(
@@ -179,6 +182,8 @@ class Run(models.Model):
                 return
             if self.failure_budget and self.machine_runs.failures().count() >= self.failure_budget:
                 self.machine_runs.call_off(Status.NOT_RUN)
+            elif self.canary and self.open_batch == 1 and self._has_no_canary():
+                self.machine_runs.call_off(Status.NOT_RUN, gettext_noop("The one that was to go first was not run."))
             pending = self.machine_runs.pending()
             if pending.filter(batch=self.open_batch).exists():
                 return
@@ -199,6 +204,10 @@ class Run(models.Model):
         if not changed:
             raise RunMoved(_("This run is no longer in the state this step begins from. Look at what it shows now."))
 
+    def _has_no_canary(self):
+        """Whether the machine that the others follow was called off: it has shown nothing to anybody."""
+        return self.machine_runs.filter(batch=1, status=Status.NOT_RUN).exists()
+
     def _still(self):
         return Run.objects.active().filter(pk=self.pk, open_batch=self.open_batch)
 
@@ -217,15 +226,3 @@ class Run(models.Model):
 
 
 ACTIVE = [Run.Status.RUNNING, Run.Status.PAUSED]
-
-
-def with_versions(machines, business, but=None):
-    """`machines` with `now_on`: the version that the ledger last saw put there for `business`, or None.
-
-    `but` is a job whose own runs do not count.
-    """
-    runs = MachineRun.objects.exclude(run__stage__job=but) if but else MachineRun.objects
-    latest = runs.filter(machine=OuterRef("pk"), run__stage__job__business=business, status=Status.SUCCEEDED).order_by(
-        "-ended_at", "-pk"
-    )
-    return machines.annotate(now_on=Subquery(latest.values("version_after")[:1]))

@@ -14,8 +14,8 @@ from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
 from releases.batches import batches
-from releases.models.machine_run import BAD, MachineRun
-from releases.models.run import MachinesHeld, with_versions
+from releases.models.machine_run import BAD, MachineRun, with_version_before
+from releases.models.run import MachinesHeld
 from releases.models.stage_machines import StageMachines
 from releases.models.task import Action
 
@@ -200,7 +200,7 @@ class ReleaseStage(StageMachines, models.Model):
             held = self._held_now()
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
-            before = dict(with_versions(offered, self.job.business, but=self.job).values_list("pk", "now_on"))
+            before = dict(with_version_before(offered, self.job).values_list("pk", "before"))
             elsewhere = set(self._moved().values_list("machine", flat=True)) - {machine.pk for machine in moved}
             self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
             was = self._move(
@@ -230,7 +230,7 @@ class ReleaseStage(StageMachines, models.Model):
             self._require(not self.is_running, _("A run of this stage is still going on."))
             self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
             self._hold_to(machines, changed)
-            overtaking = [changed[machine.pk].overtaken_by for machine in machines if changed[machine.pk].overtaken_by]
+            overtaking = [later for machine in machines for later in changed[machine.pk].overtaken_by]
             self._require(
                 undo_later or not overtaking, _("A later job ran on some of these machines. Nothing was started.")
             )
@@ -267,14 +267,18 @@ class ReleaseStage(StageMachines, models.Model):
 
     def _outcome(self):
         """What the newest runs of its machines come to, those left aside that were excused."""
-        latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().exclude(machine__in=self._excused())
+        runs = MachineRun.objects.filter(run__stage=self).exclude(machine__in=self._excused())
+        # A rollback that was cancelled before it sent anything has left everything as it was.
+        undone = Q(run__action=Action.ROLLBACK, status=MachineRun.Status.CANCELLED, started_at=None)
+        touched = runs.latest_touched()
+        if touched.exists() and not touched.not_rolled_back().exists():
+            return self.Status.ROLLED_BACK
+        latest = runs.exclude(undone).latest_per_machine()
         if latest.filter(status__in=BAD).exists():
             return self.Status.FAILED
         if latest.filter(status=MachineRun.Status.CANCELLED).exists():
             return self.Status.CANCELLED
-        if latest.released().exists():
-            return self.Status.SUCCEEDED
-        return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
+        return self.Status.SUCCEEDED if latest.released().exists() else self.Status.WAITING
 
     def _job_status(self):
         """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left."""

@@ -1,6 +1,8 @@
 """Which machines a stage offers, and which of them it has changed."""
 
-from django.db.models import Exists, F, OuterRef, Q
+from collections import defaultdict
+
+from django.db.models import Exists, F, Max, OuterRef, Q
 from django.utils.functional import cached_property
 
 from jobs.models import Machine
@@ -65,11 +67,9 @@ class StageMachines:
     def rollback_candidates(self):
         """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
         candidates = list(self._changed_in_reach())
-        later = {machine_run.machine_id: machine_run for machine_run in self._changed_by_others()} if candidates else {}
+        since = self._by_others_since(min(machine_run.started_at for machine_run in candidates)) if candidates else {}
         for machine_run in candidates:
-            other = later.get(machine_run.machine_id)
-            if other and other.started_at > machine_run.started_at:
-                machine_run.overtaken_by = other
+            machine_run.look_at_later(since.get(machine_run.machine_id, []))
         return candidates
 
     def count_rollback_candidates(self):
@@ -95,11 +95,15 @@ class StageMachines:
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         return touched.not_rolled_back()
 
-    def _changed_by_others(self):
-        """The newest machine runs in which other jobs of the business left their own version on this job's machines."""
+    def _by_others_since(self, time):
+        """{machine id: the newest touched machine run of each other job of the business since then, in order}."""
         runs = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
-        touched = runs.exclude(run__stage__job=self.job).latest_touched()
-        return touched.not_rolled_back().select_related("run__stage__job")
+        others = runs.filter(started_at__gt=time).exclude(run__stage__job=self.job)
+        newest = others.order_by().values("machine", "run__stage__job").annotate(newest=Max("pk")).values("newest")
+        since = defaultdict(list)
+        for machine_run in others.filter(pk__in=newest).select_related("run__stage__job").order_by("started_at"):
+            since[machine_run.machine_id].append(machine_run)
+        return since
 
     def _changed_in_reach(self):
         """An unknown machine is held by its own run, and can go back once a person says that nothing runs there."""

@@ -9,7 +9,7 @@ from deploy_portal.templatetags.portal import status_word
 from jobs.columns import Columns
 from jobs.models import Event, Machine
 from releases.models import Kind
-from releases.models.run import with_versions
+from releases.models.machine_run import with_versions
 
 register = template.Library()
 Verb = Event.Verb

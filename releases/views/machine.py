@@ -8,7 +8,7 @@ from jobs.models import Business, Job, Listing, Machine
 from jobs.rights import Right
 from jobs.views.job_list import named_business, page_of
 from releases.models import MachineRun
-from releases.models.run import with_versions
+from releases.models.machine_run import with_versions
 
 PER_PAGE = 100
 RUNS_PER_PAGE = 50

@@ -75,7 +75,8 @@ def _submit(request, stage, form):
         raise StageMoved(_("This stage is not open now."))
     if not is_valid:
         return _show(request, stage, form)
-    counted = StartForm(request.POST if step == "start" else None, machines=form.chosen, stage=stage)
+    answers = request.POST if step == "start" else None
+    counted = StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"])
     if step == "check" or not counted.is_valid():
         return _show_check(request, stage, form, counted)
     named = [form.cleaned_data[name] for name in ("when_free", "moved")]
@@ -158,7 +159,6 @@ def _show_check(request, stage, form, counted):
         "budget": share_of(len(machines), stage.failure_budget),
         "freezes": Freeze.objects.holding(stage.job, request.user, FREEZE_SOON),
         "waiting": form.cleaned_data["when_free"],
-        "moved": stage.job.job_machines.moved_of(form.cleaned_data["moved"]),
         "departures": stage.departures(machines),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
     }

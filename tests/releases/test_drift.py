@@ -1,6 +1,7 @@
 """What changed since a job was asked for: shown before anything starts, and not released without being named."""
 
 import json
+import re
 
 import pytest
 
@@ -129,6 +130,28 @@ class TestPages:
         assert "Departs from the plan + pay-1 − pay-2" in said
 
 
+class TestMovedAgain:
+    """A machine that was named as moved, and is elsewhere once more when the last button is pressed."""
+
+    @pytest.fixture
+    def fields(self, as_user, publisher, moved, machines, release_task, rollback_task):
+        fields = stage_fields(moved, publisher, machines[:1], moved=ids(machines[1:2]))
+        checked = as_user(publisher).post(page("stage", moved), fields | {"step": "check"})
+        assert "pay-2 was 10.0.0.2:22 sh-1, is 10.9.9.9:22 sh-1" in words(checked)
+        return fields | {"places": re.search(r'name="places" value="(\w+)"', checked.content.decode())[1]}
+
+    def test_it_is_looked_at_again(self, as_user, publisher, moved, fields):
+        Machine.objects.filter(hostname="pay-2").update(address="10.66.66.66")
+        response = as_user(publisher).post(page("stage", moved), fields)
+        assert "A machine moved again since you checked it. Look where it is now." in words(response)
+        assert "pay-2 was 10.0.0.2:22 sh-1, is 10.66.66.66:22 sh-1" in words(response)
+        assert not Run.objects.exists()
+
+    def test_where_it_was_shown_it_is_released(self, as_user, publisher, moved, fields):
+        assert as_user(publisher).post(page("stage", moved), fields).status_code == 302
+        assert released(Run.objects.get()) == ["pay-1", "pay-2"]
+
+
 class TestTimeline:
     def test_it_tells_what_was_chosen_against_the_plan_and_the_place(
         self, as_user, publisher, make_job, machines, release_task, rollback_task
@@ -190,6 +213,14 @@ class TestAfterTheStart:
         stop.end(ops, "no fire")
         end(worker, [])
         assert state(run)[2] == {"not_run": 1, "queued": 2}
+
+    def test_without_the_one_that_was_to_go_first_none_follows(self, start, job, machines, worker):
+        run = start(job, machines, canary=True, failure_budget=None)
+        Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+        end(worker, [])
+        assert state(run) == ("failed", 1, {"not_run": 6})
+        reasons = set(run.machine_runs.exclude(machine=machines[0]).values_list("reason", flat=True))
+        assert reasons == {"The one that was to go first was not run."}
 
     def test_one_that_moved_after_it_was_claimed_is_not_begun(self, run, worker):
         [pk] = claim(worker)

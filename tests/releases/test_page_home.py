@@ -77,6 +77,16 @@ def test_a_failed_stage_asks_to_decide(as_user, publisher, job, start, finish, m
     assert "Decide" in said
 
 
+def test_a_job_that_is_done_without_all_its_machines_waits_for_nobody(
+    as_user, publisher, make_job, start, finish, machines
+):
+    job = make_job(on=machines[:1])
+    start(job, machines[:1])
+    finish("failed")
+    ReleaseStage.objects.excuse(job, machines[:1], publisher, "scrapped")
+    assert "Nothing waits for you" in words(as_user(publisher).get("/"))
+
+
 def test_for_ops_nothing_waits_but_what_is_unknown(as_user, ops, make_job, start, finish, machines):
     make_job("3.0", approved=False)
     start(make_job("2.0"), machines[:1])

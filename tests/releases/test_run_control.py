@@ -208,7 +208,7 @@ def test_what_had_begun_before_a_cancel_can_be_rolled_back_and_nothing_else(
     assert [one.machine.hostname for one in stage.rollback_candidates()] == ["pay-1", "pay-2"]
     stage.roll_back(publisher, machines[:2], "both", "back")
     finish()
-    assert stage_of(run).status == "cancelled"
+    assert stage_of(run).status == "rolled_back"
     assert not stage_of(run).rollback_candidates()
 
 

@@ -420,6 +420,25 @@ def test_a_machine_whose_command_was_never_sent_has_nothing_to_roll_back(job, ma
     assert [run.machine.hostname for run in stage_of(job).changed_machines()] == ["pay-1"]
 
 
+def test_a_rollback_that_was_called_off_before_it_began_changes_nothing(
+    job, machines, start, finish, roll_back, publisher
+):
+    start(job, machines[:1])
+    finish()
+    roll_back(job).cancel(publisher, "the wrong job")
+    assert (status_of(job), stage_of(job, Kind.GRAY_RELEASE).is_open) == (Status.SUCCEEDED, True)
+    assert list(stage_of(job).machines_released()) == [machines[0].pk]
+
+
+def test_a_stage_of_which_all_that_was_changed_is_back_is_rolled_back(job, machines, start, finish, roll_back):
+    start(job, machines[:3], batch_size=1, failure_budget="1")
+    finish("failed", on=["pay-2"])
+    assert status_of(job) == Status.FAILED
+    roll_back(job)
+    finish()
+    assert (status_of(job), job_status(job)) == (Status.ROLLED_BACK, Job.Status.ROLLED_BACK)
+
+
 def test_no_rollback_while_the_stage_runs(job, machines, start, finish, publisher):
     start(job, machines[:2])
     finish()

@@ -1,6 +1,10 @@
 """A machine that another job holds may be waited for: its machine run is `held` until the machine is free."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import connection, transaction
 
 from deploy_portal.clock import database_now
 from jobs.models import Job, Listing, Membership
@@ -9,6 +13,7 @@ from releases.ledger import move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from tests.conftest import list_machines, make_member, rows
 from tests.parallel import at_once
+from tests.waiting import PATIENCE
 from tests.workers import begin, end, state
 
 
@@ -292,7 +297,7 @@ def test_two_runs_that_wait_for_each_others_machines_both_end(make_job, machines
     second = start_when_free(make_job("3.0"), [d, b, a, c], batch_size="1")
     assert (list(states(first)), list(states(second))) == (
         ["pay-1", "pay-3", "pay-4"],
-        ["pay-2", "pay-4", "pay-1", "pay-3"],
+        ["pay-2", "pay-1", "pay-3", "pay-4"],
     )
     while ids := begin(worker):
         end(worker, ids)
@@ -365,3 +370,35 @@ def test_what_is_cancelled_while_it_is_admitted_stays_cancelled(
         assert not [one for one in found if isinstance(one, Exception)], found
         assert state(run) == ("cancelled", 1, {"cancelled": 2})
         assert active(machines[0]) == 0
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_a_start_that_is_slow_to_commit_and_a_later_one_do_not_wait_for_each_other(
+    make_job, machines, start, worker, start_when_free
+):
+    """The slow one has the older ids and is seen last: each is given the machine that the other asked for first."""
+    one, two = machines[:2]
+    holders = [start(make_job("1.0"), [one]), start(make_job("1.1"), [two])]
+    slow, quick = make_job("2.0"), make_job("3.0")
+    written, may_commit = threading.Event(), threading.Event()
+
+    def start_slowly():
+        with transaction.atomic():
+            run = start_when_free(slow, [one, two], batch_size="1")
+            written.set()
+            may_commit.wait(PATIENCE)
+        return run
+
+    held = dict(MachineRun.objects.filter(pk__in=begin(worker)).values_list("run", "pk"))
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(at_once, start_slowly)
+        assert written.wait(PATIENCE)
+        later = start_when_free(quick, [two, one], batch_size="1")
+        end(worker, [held[holders[0].pk]])
+        may_commit.set()
+        [earlier] = starting.result(PATIENCE)
+    end(worker, [held[holders[1].pk]])
+    while ids := begin(worker):
+        end(worker, ids)
+    assert [state(run)[2] for run in (earlier, later)] == [{"succeeded": 2}] * 2

@@ -1,0 +1,29 @@
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from releases.models.machine_run import MachineRun
+
+
+class LogBlock(models.Model):
+    """A piece of what a machine said, as inert text, in the order in which it came."""
+
+    class Stream(models.TextChoices):
+        OUT = "out", _("output")
+        ERR = "err", _("error output")
+        MARK = "mark", _("the portal's own word")
+
+    machine_run = models.ForeignKey(MachineRun, models.CASCADE, related_name="log_blocks")
+    number = models.PositiveIntegerField()
+    at = models.DateTimeField(db_default=Now())
+    stream = models.CharField(max_length=4, choices=Stream)
+    text = models.TextField()
+
+    class Meta:
+        verbose_name = _("log block")
+        verbose_name_plural = _("log blocks")
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["machine_run", "number"], name="one_log_block_per_number")]
+
+    def __str__(self):
+        return f"{self.machine_run_id}/{self.number}"
