@@ -1,5 +1,6 @@
 import codecs
 import logging
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -93,8 +94,8 @@ def aged_session(get_response):
             if not is_poll:  # else a page that is only left open would never be idle
                 sessions.note_activity(request.session)
             response = get_response(request)
-            # Who signed out elsewhere meanwhile still has the cookie, and has sent what they typed to nobody.
-            is_unsent = request.method == "POST" and settings.SESSION_COOKIE_NAME in request.COOKIES
+            # Who signed out elsewhere meanwhile has sent what they typed to nobody.
+            is_unsent = request.method == "POST" and _leads_back(response, request)
             return _say_that_it_ended(request, response) if is_unsent else response
         if is_poll:
             # The whole page loads again, and is then told why it leads to the login.
@@ -137,6 +138,11 @@ def busy_database(get_response):
 
     middleware.process_exception = process_exception
     return middleware
+
+
+def _leads_back(response, request):
+    """Whether it is a redirect to a login that then comes back to this address."""
+    return f"?next={quote(request.path)}" in response.get("Location", "")
 
 
 def _say_that_it_ended(request, response):

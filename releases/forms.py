@@ -84,10 +84,10 @@ class ReleaseStageForm(forms.ModelForm):
             self.fields[name].empty_label = None
         if not stage.needs_break_glass or Right.BREAK_GLASS not in stage.job.rights:
             del self.fields["break_glass"]
-        # Ops may step in, but never without saying why.
-        user, job = request.user, stage.job
-        rights = job.business.rights_by_role(user) if user.is_ops else job.rights
-        self.fields["remark"].required = self.breaks_glass or Right.PUBLISH not in rights
+        # Why this run; what was said of the one before it is not said again.
+        self.initial["remark"] = ""
+        self.steps_in = steps_in(request.user, stage.job)
+        self.fields["remark"].required = self.breaks_glass or self.steps_in
 
     def clean_batch_pause(self):
         return self.cleaned_data["batch_pause"] or 0
@@ -122,7 +122,11 @@ class StartForm(forms.Form):
     texts = forms.CharField(required=False, widget=forms.HiddenInput)
     # The same of where the machines that moved were shown to be.
     places = forms.CharField(required=False, widget=forms.HiddenInput)
-    old_list = forms.BooleanField(label=_("Start with the last list all the same"), required=False)
+    old_list = forms.BooleanField(
+        label=_("Start with the last list all the same"),
+        help_text=_("The remark must say why this cannot wait."),
+        required=False,
+    )
 
     def __init__(self, *args, machines, stage, moved=(), **kwargs):
         super().__init__(*args, **kwargs)
@@ -166,6 +170,11 @@ class StartForm(forms.Form):
         if self.fields["typed_count"].required and typed != self.count:
             raise forms.ValidationError(_("%(count)s machines are chosen; type that number.") % {"count": self.count})
         return typed
+
+
+def steps_in(user, job):
+    """Whether only being ops lets `user` publish; they may, but never without saying why."""
+    return Right.PUBLISH not in (job.business.rights_by_role(user) if user.is_ops else job.rights)
 
 
 def _in_one_word(lines):

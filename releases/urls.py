@@ -12,7 +12,7 @@ from releases.views.machine_run import (
     resolve_machine_run,
 )
 from releases.views.rollback import roll_back_job, roll_back_stage
-from releases.views.run import cancel_run, pause_run, resume_run
+from releases.views.run import cancel_run, pause_run, resume_run, run_page
 from releases.views.stage import skip_stage, stage_live, stage_page
 
 register_converter(KindConverter, "kind")
@@ -24,6 +24,7 @@ urlpatterns = [
     path("jobs/<pk:job_id>/", job_page, name="job"),
     path("jobs/<pk:job_id>/rollback/", roll_back_job, name="roll_back_job"),
     path("jobs/<pk:job_id>/excuse/", excuse_machines, name="excuse_machines"),
+    path("jobs/<pk:job_id>/runs/<pk:run_id>/", run_page, name="run"),
     path("jobs/<pk:job_id>/runs/<pk:run_id>/pause/", pause_run, name="pause_run"),
     path("jobs/<pk:job_id>/runs/<pk:run_id>/resume/", resume_run, name="resume_run"),
     path("jobs/<pk:job_id>/runs/<pk:run_id>/cancel/", cancel_run, name="cancel_run"),

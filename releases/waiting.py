@@ -26,8 +26,8 @@ class Waiting:
 
 
 def waiting_for(user):
-    """The most stuck first."""
-    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_own(user)][:SHOWN]
+    """The most stuck first; when there is more than is SHOWN, one more than that."""
+    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_own(user)][: SHOWN + 1]
 
 
 def _unknown(user):
@@ -47,10 +47,14 @@ def _to_publish(user):
     not_excused = JobMachine.objects.filter(job=OuterRef("pk"), excused_at=None)
     businesses = Business.objects.where(user, Right.PUBLISH)
     jobs = Job.objects.under_way().filter(Exists(not_excused), business__in=businesses)
-    jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")[:SHOWN]
-    stages = [stage for job in jobs if (stage := ReleaseStage.objects.next_of(job))]
-    failed = [Waiting("failed", stage.job, stage) for stage in stages if stage.status in _STOPPED]
-    return failed + [Waiting("to_publish", stage.job, stage) for stage in stages if stage.status in _NOT_BEGUN]
+    jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
+    stopped = Exists(ReleaseStage.objects.filter(job=OuterRef("pk"), status__in=_STOPPED))
+    return _stages("failed", jobs.filter(stopped), _STOPPED) + _stages("to_publish", jobs, _NOT_BEGUN)
+
+
+def _stages(what, jobs, statuses):
+    stages = [ReleaseStage.objects.next_of(job) for job in jobs[: SHOWN + 1]]
+    return [Waiting(what, stage.job, stage) for stage in stages if stage and stage.status in statuses]
 
 
 _STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
@@ -66,7 +70,7 @@ def _own(user):
 
 
 def _with_people(jobs):
-    return jobs.select_related("business", "requester")[:SHOWN]
+    return jobs.select_related("business", "requester")[: SHOWN + 1]
 
 
 def running_now(user):

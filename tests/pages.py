@@ -87,4 +87,7 @@ def without_nones(fields):
 
 
 def is_sent_to_login(response, address):
-    return response.status_code == 302 and response.url == f"{reverse('login')}?next={address}"
+    return (
+        response.status_code == 302
+        and response.url.removesuffix("&ended=unsent") == f"{reverse('login')}?next={address}"
+    )

@@ -45,6 +45,7 @@ TABLE = {
     ("roll_back_job", "post"):          [LOGIN, 403, 409, 403, 409, 404],
     ("excuse_machines", "get"):         [LOGIN, 403, 200, 403, 200, 404],
     ("excuse_machines", "post"):        [LOGIN, 403, 200, 403, 200, 404],
+    ("run", "get"):                     [LOGIN, 302, 302, 302, 302, 404],
     ("pause_run", "post"):              [LOGIN, 403, 302, 403, 302, 404],
     ("resume_run", "post"):             [LOGIN, 403, 302, 403, 302, 404],
     ("cancel_run", "get"):              [LOGIN, 403, 200, 403, 200, 404],
@@ -99,6 +100,7 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
         addresses[name] = page(name, run, run_id=machine_run.run_id)
     for name in ("machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"):
         addresses[name] = page(name, run, machine_run_id=machine_run.pk)
+    addresses["run"] = page("run", run, run_id=machine_run.run_id)
     notice = Notice.objects.create(job=run, to=approver, by=ops, reason="shop is down")
     addresses["acknowledge"] = reverse("acknowledge", args=[notice.pk])
     addresses["machine"] = reverse("machine", args=[machines[0].pk])

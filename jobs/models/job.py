@@ -1,6 +1,8 @@
 import contextlib
+from datetime import timedelta
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q
@@ -17,6 +19,9 @@ from jobs.rights import Right
 from jobs.validators import printable_line, printable_text, release_version
 
 MOVED = _("This job was changed meanwhile: it is no longer in the state this step begins from.")
+WRITTEN = ["title", "version", "plan_pre_release", "plan_gray_release", "remark"]
+# Who asks for the very same again within this time has pressed the button twice.
+SENT_TWICE_WITHIN = timedelta(minutes=1)
 PLAN_HELP = _("A number such as 1, a share such as 10 %, or host names; spread over the sites. Empty: no plan.")
 
 
@@ -162,11 +167,24 @@ class Job(models.Model):
             self._approve_if_enough()
             self.record(Event.Verb.ASKED, by, became=self.status, **self._written(machines))
 
+    def ask_once(self, by, machines):
+        """Like `ask`, unless `by` has asked for just the same a moment ago; returns the job that there is then."""
+        with transaction.atomic():
+            get_user_model().objects.select_for_update(no_key=True).get(pk=by.pk)
+            same = {name: getattr(self, name) for name in ("business", *WRITTEN)}
+            just_now = Job.objects.filter(requester=by, created_at__gt=Now() - SENT_TWICE_WITHIN, **same)
+            ids = {machine.pk for machine in machines}
+            for job in just_now.filter(status__in=self.BEFORE_FIRST_STAGE):
+                if ids == set(job.machines.values_list("pk", flat=True)):
+                    return job
+            self.ask(by, machines)
+        return self
+
     def edit(self, by, machines):
         """Saves the changed fields and machines; the approvals given before were for something else and are void."""
         with transaction.atomic():
             was = self._reopen()
-            self.save(update_fields=["title", "version", "plan_pre_release", "plan_gray_release", "remark"])
+            self.save(update_fields=WRITTEN)
             JobMachine.objects.choose(self, machines, self.plan(machines))
             self._approve_if_enough()
             self.record(Event.Verb.EDITED, by, "", was, self.status, **self._written(machines))

@@ -27,8 +27,8 @@ def new_job(request):
     business.refresh_machines()
     form = JobForm(_posted(request), user=request.user, business=business)
     if _is_sent(request) and form.is_valid():
-        form.instance.ask(request.user, form.cleaned_data["machines"])
-        return redirect("job", form.instance.pk)
+        job = form.instance.ask_once(request.user, form.cleaned_data["machines"])
+        return redirect("job", job.pk)
     return _job_form(request, form, business)
 
 

@@ -1,6 +1,7 @@
 """What templates ask of the ledger, and the words of its events."""
 
 from django import template
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -76,6 +77,7 @@ def event_words(event):
         version=event.detail.get("version", ""),
         names=", ".join(event.detail.get("hostnames", [])),
         state=str(status_word(event.became)).lower(),
+        run=_run(event),
         given=event.detail.get("given", 1),
         needed=event.detail.get("needed", 1),
         approvers=", ".join(event.detail.get("approvers", [])),
@@ -103,9 +105,9 @@ def _sentence(event, number):
             "{who} started to roll back {n} machines of {stage}",
             number,
         ),
-        Verb.ENDED: _("Rollback of {stage} {state}: {counts}")
+        Verb.ENDED: _("Rollback of {stage}, {run} {state}: {counts}")
         if event.detail.get("action") == "rollback"
-        else _("{stage} {state}: {counts}"),
+        else _("{stage}, {run} {state}: {counts}"),
         Verb.LOST: _("{stage}: a worker was lost while {names} ran; how that ended is unknown"),
         Verb.RESOLVED: _("{who} resolved {names} as {state}"),
         Verb.PAUSED: _("{who} paused {stage}"),
@@ -139,6 +141,13 @@ def event_notes(event):
         (detail.get("why_old"), _("Started with an old list of machines: %s")),
     ]
     return [words % what if "%" in words else words for what, words in notes if what]
+
+
+def _run(event):
+    """A link to what became of the event's run."""
+    number = event.detail.get("run")
+    address = number and reverse("run", args=[event.job_id, number])
+    return format_html('<a href="{}">{}</a>', address, _("run %(id)s") % {"id": number}) if number else ""
 
 
 def _edited(event, number):

@@ -5,18 +5,20 @@ from django.views.decorators.http import require_GET
 from jobs.models import Business, Freeze, Notice
 from jobs.rights import Right
 from releases.ledger import tidy_if_alone
-from releases.waiting import ended_lately, out_yet, running_now, waiting_for
+from releases.waiting import SHOWN, ended_lately, out_yet, running_now, waiting_for
 
 
 @login_required
 @require_GET
 def home(request):
     tidy_if_alone()
+    waiting = waiting_for(request.user)
     context = {
         "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
         "freezes": Freeze.objects.windows().seen_by(request.user).select_related("business").ahead(),
         "notices": Notice.objects.open_for(request.user).select_related("job__business", "by"),
-        "waiting": waiting_for(request.user),
+        "waiting": waiting[:SHOWN],
+        "more_waits": len(waiting) > SHOWN,
         "running": running_now(request.user),
         "ended": ended_lately(request.user),
         "out_yet": out_yet(request.user),

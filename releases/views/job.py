@@ -29,6 +29,7 @@ def job_page(request, job_id):
         "rights": job.rights,
         "next_stage": ReleaseStage.objects.next_of(job),
         "running_stage": next((stage for stage in picture.stages if stage.is_running), None),
+        "paused_run": next((run for run in picture.runs.values() if run.status == run.Status.PAUSED), None),
         "pipeline": picture.pipeline(),
         "sites": sites,
         "tile_size": tile_size(counts.total()),

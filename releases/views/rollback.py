@@ -10,7 +10,7 @@ from jobs.models import JobMoved
 from jobs.rights import Right
 from releases import tokens
 from releases.candidates import Rollback
-from releases.forms import RollbackForm
+from releases.forms import RollbackForm, steps_in
 from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.pictures import JobPicture
 
@@ -79,6 +79,7 @@ def _show(request, rollback, form, conflict="", status=200):
         "out_of_reach": rollback.out_of_reach.values(),
         "tasks": {stage.rollback_task for stage in rollback.stages if stage.rollback_task},
         "form": form,
+        "steps_in": steps_in(request.user, job),
         "token": tokens.issue(request.user, job, what, rollback.version),
         "conflict": conflict,
     }

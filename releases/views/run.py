@@ -4,12 +4,27 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from jobs.rights import Right
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved
-from releases.pictures import JobPicture, ordered
+from releases.pictures import JobPicture, RunPicture, ordered
+
+
+@gzip_page
+@login_required
+@require_GET
+def run_page(request, job_id, run_id):
+    """What became of a run. The newest of a stage is on the stage's own page, which goes on from there."""
+    run = get_run(request.user, run_id, job_id, Right.VIEW)
+    job, stage = run.stage.job, run.stage
+    if not stage.runs.filter(pk__gt=run.pk).exists():
+        return redirect("stage", job.pk, stage.kind)
+    context = {"job": job, "stage": stage, "run": RunPicture(run), "pipeline": JobPicture(job).pipeline(stage)}
+    return render(request, "releases/run.html", context)
 
 
 @login_required

@@ -121,10 +121,13 @@ def test_it_works_without_scripts(picker):
 def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.type("[data-picker-search]", "sh-1")
     picker.press("Select the 19 found")
+    picker.type("[name=remark]", "before the weekend")
     picker.press("Check 19 machines")
     picker.wait_for("payment 2.0 goes to 19 machines")
     assert not picker.all("#id_typed_count")
     picker.press("← Back to choosing")
+    picker.wait_for("Check 19 machines")
+    assert picker.one("[name=remark]").get_property("value") == "before the weekend"
     picker.type("[data-picker-search]", "web")
     picker.press("Select the 29 found")
     picker.press("Check 29 machines")

@@ -307,11 +307,22 @@ class TestEnd:
         assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
         assert "Your last step was not done." in visitor.get(answer.headers["Location"]).text
 
+    def test_and_where_that_took_the_cookie_away(self, portal):
+        visitor = Visitor(portal).log_in()
+        visitor.log_out()
+        answer = visitor.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": visitor.cookies["csrf"], "title": "much"})
+        assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
+
     def test_who_was_never_logged_in_is_not_told_of_an_end(self, portal):
         visitor = Visitor(portal)
-        visitor.get("/login/")
-        answer = visitor.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": visitor.cookies["csrf"]})
-        assert answer.headers["Location"] == "/login/?next=/jobs/new/"
+        assert visitor.get("/jobs/new/").headers["Location"] == "/login/?next=/jobs/new/"
+        visitor.get("/login/?next=/jobs/new/")
+        switch = {
+            "csrfmiddlewaretoken": visitor.cookies["csrf"],
+            "language": "en",
+            "next": "/login/?next=/jobs/new/",
+        }
+        assert visitor.send("POST", "/i18n/setlang/", switch).headers["Location"] == "/login/?next=/jobs/new/"
 
     def test_the_admin_too(self, ended, person):
         User.objects.filter(pk=person.pk).update(is_staff=True, is_superuser=True)

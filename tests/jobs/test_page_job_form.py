@@ -1,9 +1,12 @@
 """The form of a job: asking for one, and changing one that has not begun."""
 
 import json
+from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db.models.functions import Now
+from django.test import Client
 from django.urls import reverse
 
 from deploy_portal.settings import CONFIG_SERVICE_MAX_AGE
@@ -11,6 +14,7 @@ from jobs.models import Business, Event, Job, Machine, Membership
 from jobs.rights import Role
 from tests.conftest import list_machines, make_user, mark_fresh
 from tests.pages import checked, ids, is_sent_to_login, offered, page, source, without_nones, words
+from tests.parallel import at_once
 
 NEW = reverse("new_job")
 
@@ -41,14 +45,44 @@ def list_is(config_files, business, *hostnames):
 
 
 def make_old(business):
-    from datetime import timedelta
-
     Business.objects.filter(pk=business.pk).update(
         asked_at=Now() - timedelta(seconds=61), synced_at=Now() - timedelta(hours=3)
     )
 
 
+@pytest.mark.django_db(transaction=True)
+def test_one_button_pressed_many_times_at_once_asks_for_one_job(requester, payment, machines):
+    clients = [Client() for _ in range(5)]
+    for client in clients:
+        client.force_login(requester)
+    answers = at_once(*[partial(client.post, NEW, fields(payment, machines[:2])) for client in clients])
+    assert {answer.url for answer in answers} == {page("job", Job.objects.get())}
+
+
 class TestNew:
+    @pytest.mark.parametrize(
+        "changed", [{"version": "2.14.4"}, {"remark": "because of #78"}, {"machines": []}, {"plan_pre_release": "1"}]
+    )
+    def test_what_differs_is_another_job(self, as_user, requester, payment, machines, changed):
+        if "machines" in changed:
+            changed = {"machines": ids(machines[1:3])}
+        client = as_user(requester)
+        for more in ({}, {}, changed):
+            client.post(NEW, fields(payment, machines[:2], **more))
+        assert Job.objects.count() == 2
+
+    def test_the_same_later_or_by_somebody_else_or_after_it_was_withdrawn_is_another_one(
+        self, as_user, requester, ops, payment, machines
+    ):
+        data = fields(payment, machines[:2])
+        as_user(requester).post(NEW, data)
+        Job.objects.update(created_at=Now() - timedelta(seconds=61))
+        as_user(requester).post(NEW, data)
+        as_user(ops).post(NEW, data)
+        Job.objects.get(requester=ops).withdraw(ops, "not now")
+        as_user(ops).post(NEW, data)
+        assert Job.objects.count() == 4
+
     def test_a_requester_asks_for_a_job(self, as_user, requester, payment, machines):
         response = as_user(requester).post(NEW, fields(payment, machines[:2]))
         job = Job.objects.get()

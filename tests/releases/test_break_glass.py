@@ -162,6 +162,25 @@ def test_ops_who_step_in_for_a_publisher_are_marked_and_told_too(make_job, publi
     assert Notice.objects.get().to == approver
 
 
+STEPS_IN = "you step in for a publisher; every approver is told"
+
+
+def test_ops_who_step_in_are_told_before_and_give_a_reason_of_their_own(
+    as_user, publish, ops, publisher, machines, make_job, start, finish
+):
+    job = make_job()
+    start(job, machines[:1], remark="Careful: refunds")
+    finish("failed")
+    client = as_user(ops)
+    choosing = client.get(page("stage", job))
+    assert STEPS_IN in words(choosing)
+    assert "Careful: refunds" not in choosing.content.decode().split('name="remark"')[1]
+    assert STEPS_IN in words(publish(ops, job, machines[1:2], step="check", break_glass=None))
+    assert STEPS_IN in words(client.get(page("roll_back_stage", job)))
+    for name in ("stage", "roll_back_stage"):
+        assert STEPS_IN not in words(as_user(publisher).get(page(name, job)))
+
+
 def test_a_publisher_breaks_nothing(make_job, start, machines):
     job = make_job()
     assert not start(job, machines[:1]).break_glass

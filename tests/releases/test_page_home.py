@@ -74,7 +74,23 @@ def test_a_failed_stage_asks_to_decide(as_user, publisher, job, start, finish, m
     finish("failed", on=["pay-1"])
     said = waiting(as_user(publisher).get(URL))
     assert "Stopped" in said
+    assert "try again, roll back, excuse or skip." in said
     assert "Decide" in said
+
+
+def test_the_last_stage_is_not_offered_to_be_skipped(as_user, publisher, job, start, finish, machines):
+    for kind in ("pre-release", "gray-release"):
+        ReleaseStage.objects.of_kind(job, kind).skip(publisher, "small")
+    start(job, machines[:2], "release").cancel(publisher)
+    assert "Look at them, then try again, roll back or excuse." in waiting(as_user(publisher).get(URL))
+
+
+def test_a_paused_run_is_told_as_such(as_user, publisher, job, start, machines):
+    run = start(job, machines[:2])
+    run.pause(publisher)
+    assert "payment 2.0 Paused Pre-release" in words(as_user(publisher).get(URL))
+    said = words(as_user(publisher).get(page("job", job)))
+    assert "Pre-release is paused Paused: nothing more begins until it is resumed" in said
 
 
 def test_a_job_that_is_done_without_all_its_machines_waits_for_nobody(
@@ -85,6 +101,24 @@ def test_a_job_that_is_done_without_all_its_machines_waits_for_nobody(
     finish("failed")
     ReleaseStage.objects.excuse(job, machines[:1], publisher, "scrapped")
     assert "Nothing waits for you" in words(as_user(publisher).get("/"))
+
+
+def test_what_is_not_shown_is_not_hidden(as_user, approver, make_job, machines):
+    for number in range(21):
+        make_job(f"2.{number}", approved=False)
+    said = waiting(as_user(approver).get(URL))
+    assert said.startswith(" 20+ ")
+    assert said.count("To approve") == 20
+
+
+def test_a_failed_stage_is_not_hidden_by_newer_jobs(as_user, publisher, make_job, start, finish, machines):
+    start(make_job("1.0"), machines[:1])
+    finish("failed")
+    for number in range(21):
+        make_job(f"2.{number}")
+    said = waiting(as_user(publisher).get(URL))
+    assert "payment 1.0 · Pre-release" in said
+    assert said.count("To publish") == 19
 
 
 def test_for_ops_nothing_waits_but_what_is_unknown(as_user, ops, make_job, start, finish, machines):

@@ -114,7 +114,7 @@ def test_its_timeline_tells_who_did_what_and_why(as_user, publisher, job, start,
         "approver approved",
         "publisher skipped Pre-release no canary today",
         "publisher started Gray release on 2 machines slowly",
-        "Gray release failed: 1 failed, 1 succeeded",
+        "run 1 failed: 1 failed, 1 succeeded",
     ):
         assert sentence in said
 

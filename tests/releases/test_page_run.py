@@ -248,3 +248,45 @@ class TestTheSteps:
         finish()
         assert steps("running") == set()
         assert steps("") is None
+
+
+class TestAnEarlierRun:
+    """Of pay-1 and pay-2, which failed; a second run released pay-2 again."""
+
+    @pytest.fixture
+    def earlier(self, job, start, finish, machines):
+        run = start(job, machines[:2], remark="by hand")
+        finish("failed", on=["pay-2"])
+        start(job, machines[1:2], key="again")
+        finish()
+        return run
+
+    def test_is_shown_as_it_ended(self, as_user, approver, earlier):
+        response = as_user(approver).get(address(earlier, "run"))
+        said = words(response)
+        assert "This is an earlier run of Pre-release, as it ended. Look at the newest one" in said
+        assert f"run {earlier.pk} Failed" in said
+        assert "1 succeeded 1 failed" in said
+        assert "by hand" in said
+        assert page("machine_run", earlier.stage.job, machine_run_id=earlier.machine_runs.last().pk) in source(response)
+
+    def test_offers_nothing_to_do(self, as_user, publisher, earlier):
+        shown = as_user(publisher).get(address(earlier, "run")).content.decode()
+        for name in (*NAMES, "roll_back_stage", "stage_live"):
+            where = {} if "stage" in name else {"run_id": earlier.pk}
+            assert page(name, earlier.stage.job, **where) not in shown
+
+    def test_is_found_from_the_timeline_and_from_home(self, as_user, publisher, earlier):
+        client = as_user(publisher)
+        for shown in (client.get(page("job", earlier.stage.job)), client.get("/")):
+            assert f'href="{address(earlier, "run")}"' in shown.content.decode()
+
+    def test_the_newest_one_is_on_the_page_of_its_stage(self, as_user, publisher, earlier):
+        newest = earlier.stage.runs.last()
+        assert as_user(publisher).get(address(newest, "run")).url == page("stage", earlier.stage.job)
+
+    def test_it_asks_who_you_are_and_is_no_strangers_business(self, client, as_user, outsider, earlier, make_job):
+        assert is_sent_to_login(client.get(address(earlier, "run")), address(earlier, "run"))
+        assert as_user(outsider).get(address(earlier, "run")).status_code == 404
+        assert client.post(address(earlier, "run")).status_code == 405
+        assert client.get(page("run", make_job(), run_id=earlier.pk)).status_code == 404
