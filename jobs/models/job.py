@@ -33,6 +33,13 @@ class JobQuerySet(models.QuerySet):
     def seen_by(self, user):
         return self.filter(business__in=Business.objects.where(user, Right.VIEW))
 
+    def found_by(self, search):
+        """Those with this number, or with this text in their title, version or requester's name."""
+        number = search.removeprefix("#")
+        found = Q(title__icontains=search) | Q(version__icontains=search) | Q(requester__username__icontains=search)
+        # Eighteen digits are less than any database's largest number.
+        return self.filter(found | Q(pk=number) if number.isdecimal() and len(number) <= 18 else found)
+
     def waiting(self):
         return self.filter(status=Job.Status.WAITING)
 

@@ -20,11 +20,14 @@ def job_list(request):
         jobs = jobs.filter(business=business)
     if (status := request.GET.get("status", "")) in Job.Status:
         jobs = jobs.filter(status=status)
+    if search := request.GET.get("q", "").replace("\0", "").strip()[:100]:
+        jobs = jobs.found_by(search)
     context = {
         "businesses": businesses,
         "business": business,
         "status": status,
-        "statuses": Job.Status,
+        "statuses": Job.Status.choices,
+        "search": search,
         "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
         "page": page_of(request, jobs, JOBS_PER_PAGE),
     }

@@ -4,6 +4,8 @@ import pytest
 from django.urls import reverse
 
 from jobs.models import Job
+from jobs.rights import Role
+from tests.conftest import make_member
 from tests.pages import is_sent_to_login, source, words
 
 URL = reverse("jobs")
@@ -56,8 +58,28 @@ def test_it_can_be_narrowed_to_a_status(as_user, approver, make_job):
     assert "Payment 2.0" not in said
 
 
-@pytest.mark.parametrize("name", ["business", "status"])
-@pytest.mark.parametrize("value", ["\0", "'; --", "中", "x" * 5000, "1"])
+@pytest.mark.parametrize("search", ["3.0", "ment 3", "#{pk}", "someone", "  PAYMENT 3 "])
+def test_it_can_be_searched(as_user, approver, payment, make_job, search):
+    make_job("2.0")
+    wanted = Job(business=payment, title="Payment 3.0", version="3.0")
+    wanted.ask(make_member("someone else", payment, Role.REQUESTER), [])
+    said = words(as_user(approver).get(URL, {"q": search.format(pk=wanted.pk)}))
+    assert "Payment 3.0" in said
+    assert "Payment 2.0" not in said
+    assert "1 job" in said
+
+
+@pytest.mark.parametrize("asked", [{"q": "nowhere"}, {"status": "withdrawn"}, {"q": "#" + "9" * 18}])
+def test_what_is_not_found_is_said(as_user, approver, job, asked):
+    assert "No job matches." in words(as_user(approver).get(URL, asked))
+
+
+def test_a_search_finds_nothing_of_others(as_user, approver, foreign_job):
+    assert foreign_job.title not in words(as_user(approver).get(URL, {"q": "Orders"}))
+
+
+@pytest.mark.parametrize("name", ["business", "status", "q"])
+@pytest.mark.parametrize("value", ["\0", "'; --", "中", "x" * 5000, "1", "9" * 40, "٣"])
 def test_a_filter_of_nonsense_is_no_error(as_user, approver, job, name, value):
     assert as_user(approver).get(URL, {name: value}).status_code == 200
 
