@@ -347,7 +347,8 @@ class ReleaseStage(StageMachines, models.Model):
         """What the event keeps of it."""
         added, left_out = self.departures(machines)
         told = {"beyond_plan": added, "left_out": left_out}
-        return {name: [machine.hostname for machine in some[:20]] for name, some in told.items() if some}
+        names = {name: [machine.hostname for machine in some[:20]] for name, some in told.items() if some}
+        return names | {f"{name}_in_all": len(some) for name, some in told.items() if len(some) > 20}
 
     def _accept_moves(self, machines):
         """Takes where these are now as where they are meant to be; what the event keeps of that."""

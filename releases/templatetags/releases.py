@@ -78,6 +78,7 @@ def event_words(event):
         names=", ".join(event.detail.get("hostnames", [])),
         state=str(status_word(event.became)).lower(),
         run=_run(event),
+        running=event.detail.get("running", 0),
         given=event.detail.get("given", 1),
         needed=event.detail.get("needed", 1),
         approvers=", ".join(event.detail.get("approvers", [])),
@@ -113,8 +114,8 @@ def _sentence(event, number):
         Verb.PAUSED: _("{who} paused {stage}"),
         Verb.RESUMED: _("{who} resumed {stage}"),
         Verb.CANCELLED: ngettext(
-            "{who} cancelled {stage}: {n} machine had not begun",
-            "{who} cancelled {stage}: {n} machines had not begun",
+            "{who} cancelled {stage}: {n} machine had not begun, {running} were running",
+            "{who} cancelled {stage}: {n} machines had not begun, {running} were running",
             number,
         ),
         Verb.LEAVE: _("{who} gave leave from a freeze"),
@@ -128,7 +129,7 @@ def _sentence(event, number):
 def event_notes(event):
     """What was chosen against the plan, the config service or the list, a sentence each."""
     detail = event.detail
-    beyond, left_out = (", ".join(detail.get(name, [])) for name in ("beyond_plan", "left_out"))
+    beyond, left_out = (_names(detail, name) for name in ("beyond_plan", "left_out"))
     undone = ", ".join(f"#{job}" for job in detail.get("undone_jobs", []))
     moved = [f"{one['hostname']} ({one['was']} → {one['now']})" for one in detail.get("moved", [])]
     notes = [
@@ -141,6 +142,13 @@ def event_notes(event):
         (detail.get("why_old"), _("Started with an old list of machines: %s")),
     ]
     return [words % what if "%" in words else words for what, words in notes if what]
+
+
+def _names(detail, what):
+    """The host names that an event keeps under `what`, which are the first of so many."""
+    names = detail.get(what, [])
+    more = detail.get(f"{what}_in_all", len(names)) - len(names)
+    return ", ".join(names) + (_(" and %(n)s more") % {"n": more} if more > 0 else "")
 
 
 def _run(event):

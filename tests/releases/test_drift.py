@@ -170,6 +170,13 @@ class TestTimeline:
         ):
             assert note in said
 
+    def test_of_many_it_names_some_and_counts_the_others(self, as_user, publisher, payment, make_job, start):
+        many = list_machines(payment, *(f"pay-{number}" for number in range(1, 31)))
+        job = make_job(on=many, plan_pre_release="pay-1")
+        start(job, many)
+        names = sorted(machine.hostname for machine in many[1:])[:20]
+        assert f"Beyond the plan: {', '.join(names)} and 9 more" in words(as_user(publisher).get(page("job", job)))
+
 
 class TestAfterTheStart:
     """Between a start and a machine's turn there may be days: a pause, a freeze, batches."""
