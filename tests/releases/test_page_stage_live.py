@@ -6,7 +6,8 @@ import pytest
 
 from releases.models import LogBlock
 from releases.pictures import RunPicture
-from tests.pages import is_sent_to_login, page, words
+from tests.pages import is_sent_to_login, page, source, words
+from tests.workers import fall_silent
 
 
 def live(client, job, kind="pre-release"):
@@ -41,7 +42,7 @@ def test_it_is_a_part_of_a_page(as_user, publisher, job, start, machines):
 def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publisher, job, start, finish, machines):
     start(job, machines[:2])
     client = as_user(publisher)
-    assert f'hx-get="{page("stage_live", job)}?controls=running"' in live(client, job).content.decode()
+    assert f'hx-get="{page("stage_live", job)}?controls=running&workers=0"' in live(client, job).content.decode()
     finish()
     response = live(client, job)
     assert page("stage_live", job) not in response.content.decode()
@@ -69,6 +70,21 @@ def test_the_head_of_the_page_tells_the_job_anew(as_user, publisher, job, start,
     whole = client.get(page("stage", job)).content.decode()
     assert whole.count('id="job-status"') == 1
     assert "hx-swap-oob" not in whole
+
+
+def test_the_page_tells_when_a_worker_has_died_or_come(as_user, publisher, job, start, machines, worker):
+    start(job, machines)
+    client = as_user(publisher)
+    whole = client.get(page("stage", job))
+    asked = re.search(r'hx-get="([^"]+/live/[^"]+)"', source(whole))[1]
+    assert "1 worker alive" in words(whole)
+    assert "alive" not in words(client.get(asked, headers={"HX-Request": "true"}))
+    fall_silent(worker)
+    told = client.get(asked, headers={"HX-Request": "true"})
+    assert "No worker is alive since 2020-01-01" in words(told)
+    assert words(told).endswith("No worker alive")
+    for swapped in re.findall(r'id="([^"]+)" [^>]*hx-swap-oob', source(told)):
+        assert source(whole).count(f'id="{swapped}"') == 1
 
 
 def test_it_counts(as_user, publisher, job, start, finish, machines):
