@@ -30,13 +30,13 @@ def machine_run_page(request, job_id, machine_run_id):
 @login_required
 @require_GET
 def machine_run_log(request, job_id, machine_run_id):
-    """The log blocks after the number `?after=`."""
+    """The log blocks after the number `?after=`, and what the page shows of a status other than `?seen=`."""
     machine_run = _get_machine_run(request.user, job_id, machine_run_id)
     after = request.GET.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) < 10):
         raise BadRequest(_("A log is read from a block number on."))
-    context = _log_of(machine_run, int(after)) | {"job": machine_run.run.stage.job, "is_more": True}
-    return render(request, "releases/_log_lines.html", context)
+    context = {"is_more": True, "seen": request.GET.get("seen")}
+    return _show(request, machine_run, ResolveForm(), "releases/_log_lines.html", int(after), **context)
 
 
 @login_required
@@ -84,7 +84,7 @@ def _file_name(machine_run):
     return f"{what[:200]}-run-{machine_run.run_id}.log"
 
 
-def _show(request, machine_run, form, template="releases/machine_run.html"):
+def _show(request, machine_run, form, template="releases/machine_run.html", after=0, **more):
     job = machine_run.run.stage.job
     others = MachineRun.objects.filter(machine=machine_run.machine, run__stage__job__business=job.business)
     context = {
@@ -93,10 +93,10 @@ def _show(request, machine_run, form, template="releases/machine_run.html"):
         "form": form,
         "others": others.exclude(pk=machine_run.pk).select_related("run__stage__job__business").order_by("-pk")[:5],
     }
-    return render(request, template, context | _log_of(machine_run))
+    return render(request, template, context | _log_of(machine_run, after) | more)
 
 
-def _log_of(machine_run, after=0):
+def _log_of(machine_run, after):
     """The next blocks of a log, and whether there may be more of them already."""
     blocks, lines = [], 0
     following = LogBlock.objects.filter(machine_run=machine_run, number__gt=after)[:LINES_AT_ONCE]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from releases.models import LogBlock
+from releases.models import LogBlock, Worker
 from tests.waiting import wait_until
+from tests.workers import begin, end
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -88,6 +89,22 @@ def test_search_goes_on_behind_a_mark_and_in_what_comes_later(publisher_at, job,
     wait_until(lambda: browser.words("[data-log-count]") == "1 of 3")
     browser.click("[data-log-up]")
     assert browser.ask("document.querySelector('mark.here').parentElement.textContent") == "line 51"
+
+
+def test_its_own_page_asks_how_it_ended_once_that_is_unknown(publisher_at, job, machines, start):
+    browser = publisher_at
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    worker = Worker.objects.enlist([])
+    begin(worker)
+    browser.open(f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
+    browser.wait_for("running", "#side")
+    end(worker, [machine_run.pk], "unknown")
+    browser.wait_for("How did it end?", "#side")
+    browser.wait_for("Unknown", "h1 .pill")
+    browser.click("#id_status_1")
+    browser.type("#id_reason", "its disk is full")
+    browser.press("Resolve")
+    browser.wait_for("Resolved; the machine is free again.")
 
 
 def write(machine_run, number, stream, text):

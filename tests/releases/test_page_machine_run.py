@@ -125,6 +125,34 @@ class TestLog:
         assert "hx-get" not in response.content.decode()
         assert "Failed, exit 3" in words(response)
 
+    def test_the_page_shows_what_has_become_of_it(self, as_user, publisher, machine_run, finish):
+        client = as_user(publisher)
+        page_source = source(client.get(address("machine_run", machine_run)))
+        asked = re.search(r'hx-get="([^"]+seen=queued)"', page_source)[1]
+        assert 'id="side"' not in source(client.get(asked))
+        finish("unknown")
+        told = client.get(asked)
+        assert '<div class="stack" id="side" hx-swap-oob="true">' in source(told)
+        assert page_source.count('id="side"') == 1
+        assert "How did it end?" in words(told)
+        assert 'class="status unknown pill"' in source(told)
+
+    def test_beside_a_stage_only_its_lines_and_its_status_are_swapped(self, as_user, publisher, machine_run, finish):
+        client = as_user(publisher)
+        pane = source(client.get(address("machine_run", machine_run), HTTP_HX_REQUEST="true"))
+        asked = re.search(r'hx-get="([^"]+)"', pane)[1]
+        finish("unknown")
+        told = source(client.get(asked))
+        assert re.findall(r'id="([^"]+)"', told) == ["log-status"]
+        assert "pill" not in told
+
+    def test_a_form_is_not_swapped_while_the_rest_of_a_log_comes(self, as_user, publisher, unknown, monkeypatch):
+        monkeypatch.setattr("releases.views.machine_run.LINES_AT_ONCE", 1)
+        says(unknown, "one\n", "two\n")
+        client = as_user(publisher)
+        asked = re.search(r'hx-get="([^"]+)"', source(client.get(address("machine_run", unknown))))[1]
+        assert 'id="side"' not in source(client.get(asked))
+
     @pytest.mark.parametrize("lines", [1, 900])
     def test_a_long_one_comes_by_and_by_and_whole(self, as_user, approver, machine_run, finish, lines, monkeypatch):
         monkeypatch.setattr("releases.views.machine_run.LINES_AT_ONCE", 2000 if lines > 1 else 2)
@@ -136,7 +164,7 @@ class TestLog:
         while True:
             answers += 1
             shown += re.findall(r"line \d-\d+", text)
-            following = re.search(r"log/\?after=(\d+)\" hx-trigger=\"load\"", text)
+            following = re.search(r"log/\?after=(\d+)[^\"]*\" hx-trigger=\"load\"", text)
             if not following:
                 break
             text = client.get(where, {"after": following[1]}).text
