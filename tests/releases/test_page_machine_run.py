@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from itertools import product
 
 import pytest
+from django.urls import reverse
 
 from jobs.models import Event, Job, Machine
 from releases.log import LogKeeper
@@ -266,6 +267,37 @@ class TestFacts:
         machine_run.refresh_from_db()
         said = words(as_user(approver).get(address("machine_run", machine_run)))
         assert machine_run.get_status_display() in said
+
+    @pytest.mark.parametrize(
+        ("status", "told"),
+        [("succeeded", "1.9 → 2.0"), ("failed", "1.9 (2.0 was to come)"), (None, "(2.0 is to come)")],
+    )
+    def test_only_a_version_that_came_is_shown_as_come(self, as_user, approver, machine_run, finish, status, told):
+        MachineRun.objects.filter(pk=machine_run.pk).update(version_before="1.9")
+        if status:
+            finish(status)
+        client = as_user(approver)
+        for where in (address("machine_run", machine_run), reverse("machine", args=[machine_run.machine_id])):
+            said = words(client.get(where))
+            assert told in said
+            assert ("→ 2.0" in said) == (status == "succeeded")
+
+    @pytest.mark.parametrize(
+        ("status", "told"),
+        [
+            ("not_run", "Its run had stopped before its turn came."),
+            ("cancelled", "Its run was cancelled before its turn came."),
+        ],
+    )
+    def test_one_whose_turn_never_came_says_why(self, as_user, approver, machine_run, status, told):
+        MachineRun.objects.filter(pk=machine_run.pk).call_off(status)
+        client = as_user(approver)
+        assert words(client.get(address("machine_run", machine_run))).count(told) == 2
+        assert told in words(client.get(address("machine_run", machine_run), HTTP_HX_REQUEST="true"))
+        MachineRun.objects.filter(pk=machine_run.pk).update(reason="It moved.")
+        said = words(client.get(address("machine_run", machine_run)))
+        assert "It moved." in said
+        assert told not in said
 
     def test_a_reason_and_a_note_are_text_and_no_markup(self, as_user, approver, unknown):
         MachineRun.objects.filter(pk=unknown.pk).update(reason=EVIL + " 100%", note=EVIL)
