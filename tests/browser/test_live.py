@@ -24,6 +24,19 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     wait_until(lambda: not browser.all(".stale"))
 
 
+@pytest.mark.parametrize("link", ["#stage-release", "#live td a"])
+def test_a_poll_leaves_the_focus_on_a_link(publisher_at, worker, job, machines, start, task_that, link):
+    browser = publisher_at
+    task_that("fail 3 on pay-2", "sleep 500")
+    start(job, machines[:2])
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Failed", "#live td")
+    browser.ask("document.querySelector(arguments[0]).focus()", link)
+    browser.ask("document.querySelector('#live').swapped = false")
+    wait_until(lambda: browser.ask("document.querySelector('#live').swapped === undefined"))
+    assert browser.ask("document.activeElement.matches(arguments[0])", link)
+
+
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):
     browser = publisher_at
     task_that("sleep 500")
