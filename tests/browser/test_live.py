@@ -24,6 +24,20 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     wait_until(lambda: not browser.all(".stale"))
 
 
+def test_how_a_run_goes_on_is_said_to_who_cannot_see_it(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that("sleep 500")
+    run = start(job, machines)
+    spoken = "document.querySelector('body > [role=status]').textContent"
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("6 running", "#live .counts")
+    assert browser.ask(spoken) == ""
+    run.pause(run.started_by)
+    wait_until(lambda: browser.ask(spoken).startswith("Paused: "))
+    run.cancel(run.started_by)
+    wait_until(lambda: browser.ask(spoken) == "Cancelled. Pre-release was cancelled")
+
+
 @pytest.mark.parametrize("link", ["#stage-release", "#live td a"])
 def test_a_poll_leaves_the_focus_on_a_link(publisher_at, worker, job, machines, start, task_that, link):
     browser = publisher_at

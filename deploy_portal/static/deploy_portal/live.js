@@ -45,6 +45,17 @@
     }
   }
 
+  // ---- [data-live-ended] and the note among the figures: said once more when they are other ones ----
+  let told = null;
+
+  function tell() {
+    const parts = [...document.querySelectorAll("[data-live-ended], [data-live-figures] > .note > .status")];
+    const text = parts.map((part) => part.textContent.trim()).join(". ");
+    const what = text.replace(/\d+/g, ""); // a number that counts on is not said each second
+    if (told !== null && what !== told) spoken.textContent = text;
+    told = what;
+  }
+
   // ---- [data-tiles]: one tab stop per grid, arrows move inside ----
   const lastTile = new Map(); // grid id -> tile id, so that a swap does not lose the place
 
@@ -213,6 +224,7 @@
       prepareTiles();
       prepareLogs();
       showLive();
+      tell();
     });
   }
 
