@@ -4,6 +4,7 @@ import pytest
 
 from jobs.models import Listing, Membership
 from jobs.rights import Role
+from tests.browser.browser import NARROW
 from tests.conftest import list_machines, mark_fresh, rows
 from tests.waiting import wait_until
 
@@ -104,6 +105,14 @@ def test_the_blocked_can_be_looked_at_alone(picker):
     assert hostnames(picker, "row.offsetParent") == ["web-05"]
     picker.wait_for("payment 1.9, publisher, since ", "tr[data-hostname=web-05]")  # once it is drawn
     assert not picker.one("tr[data-hostname=web-05] input").is_enabled()
+
+
+def test_a_long_version_leaves_a_phone_room_for_the_host_name(publisher_at, make_job, start, finish, machines, payment):
+    start(make_job("1." + "0" * 60, on=machines), machines[:1])
+    finish()
+    publisher_at.width(NARROW)
+    publisher_at.open(f"/jobs/{make_job('2.0').pk}/stages/pre-release/")
+    assert publisher_at.one("tr[data-hostname=pay-1] label code").size["height"] < 30
 
 
 def test_it_works_without_scripts(picker):
