@@ -107,6 +107,11 @@ def test_the_blocked_can_be_looked_at_alone(picker):
     assert not picker.one("tr[data-hostname=web-05] input").is_enabled()
 
 
+def test_the_site_is_offered_once_though_it_is_a_label_too(picker):
+    groups = picker.ask("[...document.querySelector('[data-picker-group]').options].map((it) => it.text)")
+    assert groups == ["Group by site", "No groups"]
+
+
 def test_a_long_version_leaves_a_phone_room_for_the_host_name(publisher_at, make_job, start, finish, machines, payment):
     start(make_job("1." + "0" * 60, on=machines), machines[:1])
     finish()

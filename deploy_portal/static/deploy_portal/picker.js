@@ -255,7 +255,9 @@
     }
 
     // ---- Start ----
-    for (const key of [...new Set(machines.flatMap((machine) => Object.keys(machine.labels)))].sort(natural.compare)) {
+    const labels = new Set(machines.flatMap((machine) => Object.keys(machine.labels)));
+    labels.delete("site"); // which is offered already
+    for (const key of [...labels].sort(natural.compare)) {
       const option = new Option(part("group").dataset.label.replace("%s", key), `label:${key}`);
       part("group").append(option);
     }
