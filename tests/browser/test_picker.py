@@ -180,5 +180,6 @@ def test_another_business_is_chosen_with_everything_typed_kept(browser, client, 
     assert len(browser.path) < 100
     shown = {name: browser.ask(f"document.getElementById('id_{name}').value") for name in typed}
     assert shown == typed
+    assert browser.ask("document.activeElement.id") == "id_business"
     browser.open("/jobs/new/?business=payment")
     assert browser.ask("document.getElementById('id_title').value") == ""

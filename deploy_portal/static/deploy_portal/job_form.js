@@ -9,6 +9,7 @@
   );
   // In this tab and not in the address, which has too little room and is kept in logs.
   const typed = JSON.parse(sessionStorage.getItem("new-job") || "{}");
+  if (sessionStorage.getItem("new-job")) business.focus(); // arrow keys go on among the businesses
   sessionStorage.removeItem("new-job");
   for (const field of fields) if (!field.value && typed[field.id]) field.value = typed[field.id];
   business.addEventListener("change", () => {
