@@ -2,7 +2,9 @@
 
 import pytest
 
+from releases.models import Worker
 from tests.waiting import wait_until
+from tests.workers import fall_silent
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -22,6 +24,19 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     browser.block()
     browser.wait_for("Live, ", "[data-live]")
     wait_until(lambda: not browser.all(".stale"))
+
+
+def test_a_worker_that_comes_and_dies_is_told(publisher_at, job, machines, start):
+    browser = publisher_at
+    start(job, machines)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("No worker has ever been alive", "#content > [role=status]")
+    worker = Worker.objects.enlist([])
+    browser.wait_for("1 worker alive", ".foot")
+    assert browser.words("#content > [role=status]") == ""
+    fall_silent(worker)
+    browser.wait_for("No worker is alive since 2020", "#content > [role=status]")
+    browser.wait_for("No worker alive", ".foot")
 
 
 def test_how_a_run_goes_on_is_said_to_who_cannot_see_it(publisher_at, worker, job, machines, start, task_that):
