@@ -1,4 +1,5 @@
 from collections import defaultdict
+from functools import cache
 
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
@@ -225,6 +226,8 @@ class MachineRunQuerySet(models.QuerySet):
         return ids
 
 
+# Each is put together once: a worker asks for them all the time, and that takes longer than the answer.
+@cache
 def is_listed():
     """Whether the business of a machine run's job lists its machine now."""
     # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
@@ -232,6 +235,7 @@ def is_listed():
     return Exists(listed)
 
 
+@cache
 def _is_where_chosen():
     chosen = JobMachine.objects.filter(job=OuterRef("run__stage__job"), machine=OuterRef("machine"))
     return Exists(chosen.filter(SAME_PLACE))
