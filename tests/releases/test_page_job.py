@@ -106,7 +106,7 @@ def test_without_an_approver_it_says_so(as_user, requester, payment, make_job):
 
 def test_its_timeline_tells_who_did_what_and_why(as_user, publisher, job, start, finish, machines):
     ReleaseStage.objects.of_kind(job, "pre-release").skip(publisher, "no canary today")
-    start(job, machines[:2], "gray-release", remark="slowly")
+    run = start(job, machines[:2], "gray-release", remark="slowly")
     finish("failed", on=["pay-2"])
     said = words(as_user(publisher).get(page("job", job)))
     for sentence in (
@@ -114,7 +114,7 @@ def test_its_timeline_tells_who_did_what_and_why(as_user, publisher, job, start,
         "approver approved",
         "publisher skipped Pre-release no canary today",
         "publisher started Gray release on 2 machines slowly",
-        "run 1 failed: 1 failed, 1 succeeded",
+        f"run {run.pk} failed: 1 failed, 1 succeeded",
     ):
         assert sentence in said
 
