@@ -97,11 +97,13 @@ class StageMachines:
 
     def _by_others_since(self, time):
         """{machine id: the newest touched machine run of each other job of the business since then, in order}."""
-        runs = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
-        others = runs.filter(started_at__gt=time).exclude(run__stage__job=self.job)
+        in_business = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
+        others = in_business.filter(started_at__gt=time).exclude(run__stage__job=self.job)
         newest = others.order_by().values("machine", "run__stage__job").annotate(newest=Max("pk")).values("newest")
         since = defaultdict(list)
-        for machine_run in others.filter(pk__in=newest).select_related("run__stage__job").order_by("started_at"):
+        # Many machine runs are of few runs: those are fetched once.
+        runs = others.filter(pk__in=newest).prefetch_related("run__stage__job__business")
+        for machine_run in runs.order_by("started_at"):
             since[machine_run.machine_id].append(machine_run)
         return since
 
