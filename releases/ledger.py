@@ -76,7 +76,7 @@ class Ledger:
     async def write_for_ever(self):
         while True:
             await pause(self.due, LOG_TICK)
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(TICK)  # so that machines which begin or end together are written together
             self.due.clear()
             if self.begins or self.ends or self.keepers:
                 await self._write()

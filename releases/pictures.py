@@ -113,10 +113,7 @@ def bar(counts):
 
 
 def shown_status(machine_run):
-    """A rollback that succeeded is shown as such, not as a success of the release."""
-    return (
-        "rolled_back" if machine_run.run.is_rollback and machine_run.status == Status.SUCCEEDED else machine_run.status
-    )
+    return "rolled_back" if machine_run.went_back else machine_run.status
 
 
 def tile_size(number):

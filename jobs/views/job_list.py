@@ -20,7 +20,7 @@ def job_list(request):
         jobs = jobs.filter(business=business)
     if (status := request.GET.get("status", "")) in Job.Status:
         jobs = jobs.filter(status=status)
-    if search := request.GET.get("q", "").replace("\0", "").strip()[:100]:
+    if search := search_of(request):
         jobs = jobs.found_by(search)
     context = {
         "businesses": businesses,
@@ -32,6 +32,11 @@ def job_list(request):
         "page": page_of(request, jobs, JOBS_PER_PAGE),
     }
     return render(request, "jobs/job_list.html", context)
+
+
+def search_of(request):
+    """The words that `?q=` looks for; a database refuses a zero byte."""
+    return request.GET.get("q", "").replace("\0", "").strip()[:100]
 
 
 def page_of(request, rows, size):

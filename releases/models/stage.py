@@ -211,7 +211,7 @@ class ReleaseStage(StageMachines, models.Model):
                 **self._pace(),
             )
             self.machines.set([machine.pk for machine in machines])
-            versions = {machine.pk: (before[machine.pk] or "", self.job.version) for machine in machines}
+            versions = {machine.pk: (before[machine.pk], self.job.version) for machine in machines}
             chosen = facts | self._departures(machines) | self._accept_moves(moved)
             pace = self._pace_of(len(versions)) | {"retry_of": self._tried_before(), "remark": self.remark}
             return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, waiting, **pace)

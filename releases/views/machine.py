@@ -6,7 +6,7 @@ from django.views.decorators.http import require_GET
 
 from jobs.models import Business, Job, Listing, Machine
 from jobs.rights import Right
-from jobs.views.job_list import named_business, page_of
+from jobs.views.job_list import named_business, page_of, search_of
 from releases.models import MachineRun
 from releases.models.machine_run import with_versions
 
@@ -23,7 +23,7 @@ def machine_list(request):
     business = named_business(businesses, wanted) if wanted else businesses.first()
     if wanted and business is None:
         raise Http404
-    search = request.GET.get("q", "").replace("\0", "").strip()[:100]
+    search = search_of(request)
     machines = with_versions(Machine.objects.live_in(business), business) if business else Machine.objects.none()
     found = machines.filter(Q(hostname__icontains=search) | Q(address__icontains=search) | Q(site__iexact=search))
     context = {"businesses": businesses, "business": business, "search": search}

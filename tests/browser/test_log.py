@@ -105,6 +105,8 @@ def test_its_own_page_asks_how_it_ended_once_that_is_unknown(publisher_at, job, 
     browser.type("#id_reason", "its disk is full")
     browser.press("Resolve")
     browser.wait_for("Resolved; the machine is free again.")
+    machine_run.refresh_from_db()
+    assert (machine_run.status, machine_run.reason) == ("failed", "its disk is full")
 
 
 def write(machine_run, number, stream, text):
