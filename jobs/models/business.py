@@ -106,7 +106,9 @@ class Business(models.Model):
     def refresh_machines(self, max_age=None):
         """Asks the config service if that was not tried for `max_age` seconds; the last good list stays on an error."""
         oldest = Now() - timedelta(seconds=settings.CONFIG_SERVICE_MAX_AGE if max_age is None else max_age)
-        asking = Business.objects.filter(Q(asked_at=None) | Q(asked_at__lt=oldest), pk=self.pk).update(asked_at=Now())
+        stale = Business.objects.filter(Q(asked_at=None) | Q(asked_at__lt=oldest), pk=self.pk)
+        # Read first: on SQLite an UPDATE waits for whoever writes, also where it changes nothing.
+        asking = stale.exists() and stale.update(asked_at=Now())
         if asking:
             # The reason is kept in sync_error and shown beside the age of the list.
             with contextlib.suppress(config_service.SourceError):

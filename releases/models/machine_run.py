@@ -200,7 +200,9 @@ class MachineRunQuerySet(models.QuerySet):
 
         Job after job: nobody waits for a job while holding runs of another.
         """
-        nobodys = self.filter(worker__in=Worker.objects.given_up())
+        nobodys = self.filter(worker__in=Worker.objects.given_up(), status__in=[Status.CLAIMED, Status.RUNNING])
+        if not nobodys.exists():
+            return []
         with transaction.atomic():
             claimed = nobodys.filter(status=Status.CLAIMED)
             claimed.lock()
@@ -248,10 +250,12 @@ def with_versions(machines, business):
 
 
 def with_version_before(machines, job):
-    """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or None."""
+    """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or empty."""
     own = MachineRun.objects.in_job(job).released().filter(machine=OuterRef("pk")).newest("version_before")
     own_is_there = models.When(now_on=job.version, then=Coalesce(own, Value(job.version)))
-    return with_versions(machines, job.business).annotate(before=models.Case(own_is_there, default="now_on"))
+    return with_versions(machines, job.business).annotate(
+        before=Coalesce(models.Case(own_is_there, default="now_on"), Value(""))
+    )
 
 
 class NotUnknown(Exception):
@@ -346,14 +350,15 @@ class MachineRun(models.Model):
         since = [other for other in others if other.started_at > self.started_at]
         if since and not since[-1]._put_back(self):
             self.newest_there = since[-1]
-            self.overtaken_by = [other for other in since if not other._went_back] or since[-1:]
+            self.overtaken_by = [other for other in since if not other.went_back] or since[-1:]
 
     @property
-    def _went_back(self):
+    def went_back(self):
+        """Whether it is a rollback that succeeded; pages show that as such, not as a success of the release."""
         return self.run.is_rollback and self.status == Status.SUCCEEDED
 
     def _put_back(self, other):
-        return self._went_back and self.version_after == other.version_now
+        return self.went_back and self.version_after == other.version_now
 
     def take_machine(self):
         """Queues this one, whose machine has come free, unless it left the business meanwhile; whether it did."""
@@ -363,7 +368,7 @@ class MachineRun(models.Model):
             gone = gettext_noop("It left the business line while it waited for its machine.")
             held.update(status=Status.NOT_RUN, reason=gone, ended_at=Now())
             return False
-        before = with_version_before(Machine.objects.filter(pk=self.machine_id), job).get().before or ""
+        before = with_version_before(Machine.objects.filter(pk=self.machine_id), job).get().before
         try:
             with transaction.atomic():
                 return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))

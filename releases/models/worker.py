@@ -32,10 +32,10 @@ class WorkerQuerySet(models.QuerySet):
         from releases.models.machine_run import MachineRun
 
         grace = timedelta(seconds=settings.WORKER_DEAD_AFTER)
-        with transaction.atomic():
-            silent = self.silent()
-            silent.filter(suspected_at__range=(Now() - grace, Now() - grace / 3)).update(stopped_at=Now())
-            silent.filter(Q(suspected_at=None) | Q(suspected_at__lt=Now() - grace)).update(suspected_at=Now())
+        if (silent := self.silent()).exists():  # asked by pages, too, and on SQLite an UPDATE waits for whoever writes
+            with transaction.atomic():
+                silent.filter(suspected_at__range=(Now() - grace, Now() - grace / 3)).update(stopped_at=Now())
+                silent.filter(Q(suspected_at=None) | Q(suspected_at__lt=Now() - grace)).update(suspected_at=Now())
         # After the commit: who waits for a job holds no worker. What a reaper that dies here leaves, the next takes.
         return MachineRun.objects.recover()
 
