@@ -78,14 +78,21 @@ class ReasonForm(StepForm):
             self.fields["reason"].error_messages["required"] = missing
 
 
-class ApprovalForm(StepForm):
-    """The revision is what the approver read; a job that was edited meanwhile is not approved by it."""
+class RevisionForm(StepForm):
+    """The revision is what the approver read; a job that was edited meanwhile is not meant by it."""
 
     revision = forms.IntegerField(
         min_value=1,
         widget=forms.HiddenInput,
         error_messages=dict.fromkeys(
-            ["required", "invalid", "min_value"], _("The approval was not complete; please try again.")
+            ["required", "invalid", "min_value"], _("The form was not complete; please try again.")
         ),
     )
+
+
+class SendBackForm(RevisionForm, ReasonForm):
+    pass
+
+
+class ApprovalForm(RevisionForm):
     reason = forms.CharField(label=_("Remark"), required=False, max_length=2000, validators=[printable_text])

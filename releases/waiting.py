@@ -17,7 +17,7 @@ SHOWN = 20
 
 @dataclass
 class Waiting:
-    """One thing that waits for a person: `what` is unknown, failed, to_approve, to_publish or own."""
+    """One thing that waits for a person: `what` is unknown, failed, to_approve, to_publish, sent_back or own."""
 
     what: str
     job: Job
@@ -27,7 +27,7 @@ class Waiting:
 
 def waiting_for(user):
     """The most stuck first; when there is more than is SHOWN, one more than that."""
-    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_own(user)][: SHOWN + 1]
+    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_sent_back(user), *_own(user)][: SHOWN + 1]
 
 
 def _unknown(user):
@@ -63,6 +63,11 @@ _NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 
 def _to_approve(user):
     return [Waiting("to_approve", job) for job in _with_people(Job.objects.to_approve(user).order_by("pk"))]
+
+
+def _sent_back(user):
+    jobs = Job.objects.filter(requester=user, status=Job.Status.SENT_BACK)
+    return [Waiting("sent_back", job) for job in _with_people(jobs)]
 
 
 def _own(user):

@@ -45,6 +45,11 @@ def asks_again_for(response, address, typed):
     )
 
 
+def came_too_late(response, typed):
+    """Whether this says that a step came too late, and shows what was typed for it."""
+    return response.status_code == 409 and f"What you typed for it is not kept: {typed} See" in words(response)
+
+
 def offered(response):
     """The ids of the machines that a page offers to choose."""
     boxes = re.findall(r'<input type="checkbox" name="machines" value="(\d+)"', response.content.decode())

@@ -27,18 +27,19 @@ TABLE = {
     ("job", "get"):                     [LOGIN, 200, 200, 200, 200, 404],
     ("edit_job", "get"):                [LOGIN, 200, 403, 403, 200, 404],
     ("edit_job", "post"):               [LOGIN, 200, 403, 403, 200, 404],
-    ("withdraw_job", "post"):           [LOGIN, 302, 403, 403, 302, 404],
+    ("withdraw_job", "post"):           [LOGIN, 302, 403, 403, 409, 404],
     ("approve_job", "post"):            [LOGIN, 403, 403, 302, 403, 404],
+    ("send_back_job", "post"):          [LOGIN, 403, 403, 302, 403, 404],
     ("give_leave", "get"):              [LOGIN, 403, 403, 200, 403, 404],
     ("give_leave", "post"):             [LOGIN, 403, 403, 200, 403, 404],
     ("stop_world", "get"):              [LOGIN, 403, 403, 403, 200, 403],
     ("stop_world", "post"):             [LOGIN, 403, 403, 403, 200, 403],
-    ("resume_world", "post"):           [LOGIN, 403, 403, 403, 302, 403],
+    ("resume_world", "post"):           [LOGIN, 403, 403, 403, 409, 403],
     ("acknowledge", "post"):            [LOGIN, 404, 404, 302, 404, 404],
     ("stage", "get"):                   [LOGIN, 200, 200, 200, 200, 404],
     ("stage", "post"):                  [LOGIN, 403, 400, 403, 400, 404],
     ("stage_live", "get"):              [LOGIN, 200, 200, 200, 200, 404],
-    ("skip_stage", "post"):             [LOGIN, 403, 302, 403, 302, 404],
+    ("skip_stage", "post"):             [LOGIN, 403, 302, 403, 409, 404],
     ("roll_back_stage", "get"):         [LOGIN, 403, 200, 403, 200, 404],
     ("roll_back_stage", "post"):        [LOGIN, 403, 409, 403, 409, 404],
     ("roll_back_job", "get"):           [LOGIN, 403, 200, 403, 200, 404],
@@ -46,10 +47,10 @@ TABLE = {
     ("excuse_machines", "get"):         [LOGIN, 403, 200, 403, 200, 404],
     ("excuse_machines", "post"):        [LOGIN, 403, 200, 403, 200, 404],
     ("run", "get"):                     [LOGIN, 302, 302, 302, 302, 404],
-    ("pause_run", "post"):              [LOGIN, 403, 302, 403, 302, 404],
-    ("resume_run", "post"):             [LOGIN, 403, 302, 403, 302, 404],
+    ("pause_run", "post"):              [LOGIN, 403, 409, 403, 409, 404],
+    ("resume_run", "post"):             [LOGIN, 403, 409, 403, 409, 404],
     ("cancel_run", "get"):              [LOGIN, 403, 200, 403, 200, 404],
-    ("cancel_run", "post"):             [LOGIN, 403, 302, 403, 302, 404],
+    ("cancel_run", "post"):             [LOGIN, 403, 409, 403, 409, 404],
     ("machine_run", "get"):             [LOGIN, 200, 200, 200, 200, 404],
     ("machine_run_log", "get"):         [LOGIN, 200, 200, 200, 200, 404],
     ("machine_run_download", "get"):    [LOGIN, 200, 200, 200, 200, 404],
@@ -91,7 +92,8 @@ def world(make_job, start, finish, machines, approver, publisher, ops, outsider)
     finish("unknown")
     addresses = {name: reverse(name) for name in NOT_OF_A_JOB} | {"new_job": reverse("new_job") + "?business=payment"}
     addresses |= {
-        name: page(name, waiting) for name in ("job", "edit_job", "withdraw_job", "approve_job", "give_leave")
+        name: page(name, waiting)
+        for name in ("job", "edit_job", "withdraw_job", "approve_job", "send_back_job", "give_leave")
     }
     addresses |= {name: page(name, approved) for name in ("stage", "skip_stage")}
     for name in ("stage_live", "roll_back_stage", "roll_back_job", "excuse_machines"):

@@ -41,6 +41,7 @@ STATUS_WORDS = {
     "approved": _("Approved"),
     "in_progress": _("In progress"),
     "released": _("Released"),
+    "sent_back": _("Sent back"),
     "withdrawn": _("Withdrawn"),
 }
 

@@ -49,6 +49,7 @@ class Event(models.Model):
         EDITED = "edited", _("edited")
         WITHDRAWN = "withdrawn", _("withdrew")
         APPROVED = "approved", _("approved")
+        SENT_BACK = "sent_back", _("sent back")
         LAPSED = "lapsed", _("made approvals void")
         BREAK_GLASS = "break_glass", _("broke the glass")
         ACKNOWLEDGED = "acknowledged", _("acknowledged")

@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models.approval import Approval
@@ -59,13 +60,15 @@ class Job(models.Model):
 
     class Status(models.TextChoices):
         WAITING = "waiting", _("Waiting for approval")
+        SENT_BACK = "sent_back", _("Sent back")
         APPROVED = "approved", _("Approved")
         IN_PROGRESS = "in_progress", _("In progress")
         RELEASED = "released", _("Released")
         ROLLED_BACK = "rolled_back", _("Rolled back")
         WITHDRAWN = "withdrawn", _("Withdrawn")
 
-    BEFORE_FIRST_STAGE = [Status.WAITING, Status.APPROVED]
+    BEFORE_APPROVERS = [Status.WAITING, Status.APPROVED]
+    BEFORE_FIRST_STAGE = [*BEFORE_APPROVERS, Status.SENT_BACK]
     RELEASABLE = [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK]
 
     business = models.ForeignKey(Business, models.PROTECT, related_name="jobs", verbose_name=_("business"))
@@ -101,7 +104,9 @@ class Job(models.Model):
         indexes = [models.Index(fields=["business", "status"], name="job_by_business")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(status__in=["waiting", "withdrawn"]) | Q(approved_at__isnull=False) | Q(break_glass=True),
+                condition=Q(status__in=["waiting", "sent_back", "withdrawn"])
+                | Q(approved_at__isnull=False)
+                | Q(break_glass=True),
                 name="job_approved_first",
             ),
         ]
@@ -116,6 +121,11 @@ class Job(models.Model):
     @property
     def is_waiting(self):
         return self.status == self.Status.WAITING
+
+    @property
+    def is_before_approvers(self):
+        """Whether approvers may still say yes or no to it."""
+        return self.status in self.BEFORE_APPROVERS
 
     @property
     def is_before_first_stage(self):
@@ -133,6 +143,13 @@ class Job(models.Model):
     @property
     def approvals_left(self):
         return max(0, self.approvers_needed - len(self.approvals_now))
+
+    @cached_property
+    def sent_back(self):
+        """The event that tells who sent it back, and why; None unless that is how it stands."""
+        if self.status != self.Status.SENT_BACK:
+            return None
+        return self.events.filter(verb=Event.Verb.SENT_BACK).select_related("actor").first()
 
     def approvers(self):
         """Who may approve this job: nobody who asked for it or edited it."""
@@ -215,10 +232,17 @@ class Job(models.Model):
             job.record(Event.Verb.APPROVED, by, remark, self.status, job.status, **facts)
         self.refresh_from_db()
 
+    def send_back(self, by, reason):
+        """Says no to this revision, also to one that was approved: edited, it is asked for anew."""
+        with transaction.atomic():
+            self.lock().require(by, Right.APPROVE)
+            was = self._move(self.BEFORE_APPROVERS, self.Status.SENT_BACK, approved_at=None)
+            self.record(Event.Verb.SENT_BACK, by, reason, was, self.Status.SENT_BACK)
+
     def lapse(self):
         """Makes void what was given by who may no longer approve: leave, and all approvals until a stage has begun."""
         self.leaves.lapse(self)
-        if not (self.is_before_first_stage and self.approvals_now):
+        if not (self.is_before_approvers and self.approvals_now):
             return
         allowed = set(self.approvers().values_list("pk", flat=True))
         if gone := [str(approval.by) for approval in self.approvals_now if approval.by_id not in allowed]:

@@ -10,10 +10,9 @@ from django.views.decorators.http import require_http_methods
 from jobs.access import get_job
 from jobs.forms import JobForm
 from jobs.machine_list import MachineList, lean
-from jobs.models import Business, Freeze
+from jobs.models import Business, Freeze, JobMoved
 from jobs.rights import Right
 from jobs.views.job_list import named_business
-from jobs.views.steps import take_step
 
 
 @gzip_page
@@ -37,15 +36,21 @@ def new_job(request):
 @require_http_methods(["GET", "POST"])
 def edit_job(request, job_id):
     job = get_job(request.user, job_id, Right.EDIT)
-    if not job.is_before_first_stage:
-        messages.error(request, _("A stage has begun: this job can no longer be edited."))
+    if request.method == "GET" and not job.is_before_first_stage:
+        messages.error(request, _("A job that has begun or was withdrawn is no longer edited."))
         return redirect("job", job.pk)
     job.business.refresh_machines()
     form = JobForm(_posted(request), user=request.user, business=job.business, instance=job)
-    if _is_sent(request) and form.is_valid():
-        saved = _("Saved. It needs approval again.") if job.business.approvers_needed else _("Saved.")
-        return take_step(request, job, saved, job.edit, form.cleaned_data["machines"])
-    return _job_form(request, form, job.business)
+    if not (_is_sent(request) and form.is_valid()):
+        return _job_form(request, form, job.business)
+    try:
+        job.edit(request.user, form.cleaned_data["machines"])
+    except JobMoved as conflict:
+        form.add_error("revision", str(conflict))
+        return _job_form(request, form, job.business, status=409)
+    saved = _("Saved. It needs approval again.") if job.business.approvers_needed else _("Saved.")
+    messages.success(request, saved)
+    return redirect("job", job.pk)
 
 
 def _chosen_business(request, businesses):
@@ -65,7 +70,7 @@ def _is_sent(request):
     return request.method == "POST" and "list" not in request.POST
 
 
-def _job_form(request, form, business):
+def _job_form(request, form, business, status=200):
     if "list" in request.POST:
         form.errors.clear()
     listed = MachineList(
@@ -78,4 +83,4 @@ def _job_form(request, form, business):
     approvers = business.members_with(Right.APPROVE).exclude(pk=request.user.pk)
     if form.instance.pk:
         approvers = form.instance.approvers().exclude(pk=request.user.pk)
-    return render(request, "jobs/job_form.html", context | {"approvers": approvers})
+    return render(request, "jobs/job_form.html", context | {"approvers": approvers}, status=status)

@@ -3,12 +3,13 @@
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from jobs.access import get_job
-from jobs.forms import ApprovalForm, ReasonForm
+from jobs.forms import ApprovalForm, ReasonForm, SendBackForm
 from jobs.models import JobMoved
 from jobs.rights import Right
 
@@ -20,7 +21,7 @@ def withdraw_job(request, job_id):
     form = ReasonForm(request.POST, missing=_("Say why the job is withdrawn."))
     if not form.is_valid():
         return ask_again(request, job, form, _("Withdraw this job"), _("Withdraw"), danger=True)
-    return take_step(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
+    return _take(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
 
 
 @login_required
@@ -28,28 +29,50 @@ def withdraw_job(request, job_id):
 def approve_job(request, job_id):
     job = get_job(request.user, job_id, Right.APPROVE)
     form = ApprovalForm(request.POST)
-    if "revision" in form.errors:
-        messages.error(request, form.problem)
-        return redirect("job", job.pk)
     if not form.is_valid():
         return ask_again(request, job, form, _("Approve this job"), _("Approve"))
     job.revision = form.cleaned_data["revision"]
     left = job.approvals_left - 1
     words = ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
-    return take_step(request, job, words if left > 0 else _("Approved."), job.approve, form.cleaned_data["reason"])
+    return _take(request, job, words if left > 0 else _("Approved."), job.approve, form.cleaned_data["reason"])
 
 
-def take_step(request, job, done, step, *args):
+@login_required
+@require_POST
+def send_back_job(request, job_id):
+    job = get_job(request.user, job_id, Right.APPROVE)
+    form = SendBackForm(request.POST, missing=_("Say what has to be different."))
+    if not form.is_valid():
+        return ask_again(request, job, form, _("Send this job back"), _("Send back"), danger=True)
+    job.revision = form.cleaned_data["revision"]
+    return _take(request, job, _("Sent back."), job.send_back, form.cleaned_data["reason"])
+
+
+def _take(request, job, done, step, reason):
     """Takes `step` as this user and says so on the job's page, or says why it was too late."""
     try:
-        step(request.user, *args)
-        messages.success(request, done)
-    except JobMoved as moved:
-        messages.error(request, str(moved))
+        step(request.user, reason)
+    except JobMoved as conflict:
+        return too_late(request, conflict, reason, reverse("job", args=[job.pk]), job)
+    messages.success(request, done)
     return redirect("job", job.pk)
 
 
 def ask_again(request, job, form, title, button, danger=False):
     """Shows the reason that was typed for a step, and what is wrong with it."""
+    if "revision" in form.errors:  # which nobody types
+        messages.error(request, form.errors["revision"][0])
+        return redirect("job", job.pk)
     context = {"job": job, "form": form, "title": title, "button": button, "danger": danger}
     return render(request, "jobs/step.html", context)
+
+
+def too_late(request, conflict, reason, page, job=None):
+    """Says why a step was not taken, and shows the reason that was typed for it: `page` may not ask for one now."""
+    if not reason:
+        messages.error(request, str(conflict))
+        return redirect(page)
+    if job:
+        job.refresh_from_db()
+    context = {"job": job, "conflict": str(conflict), "reason": reason, "page": page}
+    return render(request, "jobs/too_late.html", context, status=409)

@@ -1,12 +1,14 @@
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from jobs.access import require_ops
 from jobs.freeze_forms import ResumeForm, StopForm
 from jobs.models import Freeze, FreezeMoved
+from jobs.views.steps import too_late
 
 
 @login_required
@@ -37,9 +39,10 @@ def _show(request, stop_form=None, resume_form=None):
 
 
 def _turn(request, step, form, done):
+    reason = form.cleaned_data["reason"]
     try:
-        step(request.user, form.cleaned_data["reason"])
-        messages.success(request, done)
-    except FreezeMoved as moved:
-        messages.error(request, str(moved))
+        step(request.user, reason)
+    except FreezeMoved as conflict:
+        return too_late(request, conflict, reason, reverse("stop_world"))
+    messages.success(request, done)
     return redirect("stop_world")

@@ -20,6 +20,7 @@ TONES = {
     Verb.EDITED: "changed",
     Verb.WITHDRAWN: "not_run",
     Verb.APPROVED: "succeeded",
+    Verb.SENT_BACK: "changed",
     Verb.LAPSED: "changed",
     Verb.BREAK_GLASS: "warn",
     Verb.ACKNOWLEDGED: "succeeded",
@@ -94,6 +95,7 @@ def _sentence(event, number):
         Verb.EDITED: _edited(event, number),
         Verb.WITHDRAWN: _("{who} withdrew the job"),
         Verb.APPROVED: _approved(event),
+        Verb.SENT_BACK: _("{who} sent the job back"),
         Verb.LAPSED: _("The leave is void: {approvers} may no longer give it")
         if event.detail.get("leave")
         else _("The approvals are void: {approvers} may no longer approve"),

@@ -1,6 +1,7 @@
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
@@ -10,6 +11,7 @@ from jobs.columns import Columns
 from jobs.machine_list import Lean, MachineList, Mark, Note
 from jobs.models import JobMoved
 from jobs.rights import Right
+from jobs.views.steps import too_late
 from releases.candidates import left_to_do
 from releases.forms import ExcuseForm
 from releases.models import MachinesHeld, ReleaseStage
@@ -24,11 +26,11 @@ def excuse_machines(request, job_id):
     left = left_to_do(job)
     form = ExcuseForm(request.POST if request.method == "POST" else None, job=job, left=left)
     if "list" not in request.POST and form.is_valid():
+        reason = form.cleaned_data["reason"]
         try:
-            ReleaseStage.objects.excuse(job, form.cleaned_data["machines"], request.user, form.cleaned_data["reason"])
+            ReleaseStage.objects.excuse(job, form.cleaned_data["machines"], request.user, reason)
         except (JobMoved, MachinesHeld) as conflict:
-            messages.error(request, str(conflict))
-            return redirect("excuse_machines", job.pk)
+            return too_late(request, conflict, reason, reverse("excuse_machines", args=[job.pk]), job)
         messages.success(request, _("Excused: the job is done without them."))
         return redirect("job", job.pk)
     if "list" in request.POST:  # from a page without scripts: another page of its list

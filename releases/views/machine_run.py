@@ -5,6 +5,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from jobs.access import get_job
 from jobs.rights import Right
+from jobs.views.steps import too_late
 from releases.forms import ResolveForm
 from releases.models import LogBlock, MachineRun, NotUnknown
 
@@ -53,14 +55,15 @@ def machine_run_download(request, job_id, machine_run_id):
 def resolve_machine_run(request, job_id, machine_run_id):
     machine_run = _get_machine_run(request.user, job_id, machine_run_id, Right.RESOLVE)
     form = ResolveForm(request.POST)
+    if not form.is_valid():
+        return _show(request, machine_run, form)
+    reason, page = form.cleaned_data["reason"], reverse("machine_run", args=[job_id, machine_run_id])
     try:
-        if not form.is_valid():
-            return _show(request, machine_run, form)
-        machine_run.resolve(request.user, form.cleaned_data["status"], form.cleaned_data["reason"])
-        messages.success(request, _("Resolved; the machine is free again."))
+        machine_run.resolve(request.user, form.cleaned_data["status"], reason)
     except NotUnknown as conflict:
-        messages.error(request, str(conflict))
-    return redirect("machine_run", job_id, machine_run_id)
+        return too_late(request, conflict, reason, page, machine_run.run.stage.job)
+    messages.success(request, _("Resolved; the machine is free again."))
+    return redirect(page)
 
 
 def _get_machine_run(user, job_id, machine_run_id, right=Right.VIEW):

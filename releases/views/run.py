@@ -3,11 +3,13 @@ from collections import Counter
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs.rights import Right
+from jobs.views.steps import too_late
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved
@@ -63,13 +65,13 @@ def cancel_run(request, job_id, run_id):
 
 
 def _turn(request, run, step, done):
-    form = RemarkForm(request.POST)
+    page, form = reverse("stage", args=[run.stage.job_id, run.stage.kind]), RemarkForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, form.problem)
+        return redirect(page)
     try:
-        if form.is_valid():
-            step(request.user, form.cleaned_data["reason"])
-            messages.success(request, done)
-        else:
-            messages.error(request, form.problem)
+        step(request.user, form.cleaned_data["reason"])
     except RunMoved as conflict:
-        messages.error(request, str(conflict))
-    return redirect("stage", run.stage.job_id, run.stage.kind)
+        return too_late(request, conflict, form.cleaned_data["reason"], page, run.stage.job)
+    messages.success(request, done)
+    return redirect(page)

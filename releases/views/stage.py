@@ -7,6 +7,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
 from django.http import Http404
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -17,7 +18,7 @@ from jobs.machine_list import MachineList, Mark
 from jobs.models import Freeze, JobMoved
 from jobs.rights import Right
 from jobs.shares import share_of
-from jobs.views.steps import ask_again
+from jobs.views.steps import ask_again, too_late
 from releases import tokens
 from releases.batches import batches
 from releases.candidates import candidates
@@ -193,9 +194,10 @@ def skip_stage(request, job_id, kind):
     form = ReasonForm(request.POST, missing=_("Say why the stage is skipped."))
     if not form.is_valid():
         return ask_again(request, job, form, _("Skip %(stage)s") % {"stage": stage.get_kind_display()}, _("Skip"))
+    reason, page = form.cleaned_data["reason"], reverse("job", args=[job_id])
     try:
-        stage.skip(request.user, form.cleaned_data["reason"])
-        messages.success(request, _("Skipped."))
+        stage.skip(request.user, reason)
     except StageMoved as conflict:
-        messages.error(request, str(conflict))
-    return redirect("job", job_id)
+        return too_late(request, conflict, reason, page, job)
+    messages.success(request, _("Skipped."))
+    return redirect(page)

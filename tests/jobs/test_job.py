@@ -42,18 +42,21 @@ def last_event(job):
 
 STEPS = {
     "approve": lambda job, by: job.approve(make_member("second", job.business, Role.APPROVER), "fine"),
+    "send back": lambda job, by: job.send_back(make_member("second", job.business, Role.APPROVER), "not yet"),
     "withdraw": lambda job, by: job.withdraw(by, "not needed"),
     "edit": lambda job, by: job.edit(by, job.machines.all()),
     "begin": lambda job, by: job.begin(),
 }
 ALLOWED = {
     "approve": [Status.WAITING],
-    "withdraw": [Status.WAITING, Status.APPROVED],
-    "edit": [Status.WAITING, Status.APPROVED],
+    "send back": [Status.WAITING, Status.APPROVED],
+    "withdraw": [Status.WAITING, Status.APPROVED, Status.SENT_BACK],
+    "edit": [Status.WAITING, Status.APPROVED, Status.SENT_BACK],
     "begin": [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK],
 }
 BECOMES = {
     "approve": Status.APPROVED,
+    "send back": Status.SENT_BACK,
     "withdraw": Status.WITHDRAWN,
     "edit": Status.WAITING,
     "begin": Status.IN_PROGRESS,
@@ -144,7 +147,7 @@ def test_nobody_approves_their_own_job_not_even_past_the_pages(waiting, requeste
     assert stored(waiting).status == Status.WAITING
 
 
-@pytest.mark.parametrize("status", sorted(set(Status) - {Status.WAITING, Status.WITHDRAWN}))
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.WAITING, Status.SENT_BACK, Status.WITHDRAWN}))
 def test_the_database_knows_no_job_that_moved_on_without_approval(waiting, status):
     with pytest.raises(IntegrityError), transaction.atomic():
         put(waiting, status)

@@ -388,7 +388,10 @@ class TestEdit:
         start(job, machines[:1])
         client = as_user(requester)
         response = client.get(page("edit_job", job), follow=True)
-        assert "A stage has begun: this job can no longer be edited." in words(response)
-        self.change(client, job, machines[:1], title="After")
+        assert "A job that has begun or was withdrawn is no longer edited." in words(response)
+        response = self.change(client, job, machines[:1], title="After")
+        assert response.status_code == 409
+        assert "no longer in the state this step begins from" in words(response)
+        assert 'value="After"' in source(response)
         job.refresh_from_db()
         assert (job.title, job.machines.count()) == ("Payment 2.0", 6)

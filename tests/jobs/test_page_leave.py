@@ -5,7 +5,7 @@ import pytest
 from jobs.models import Freeze, Leave, Membership
 from jobs.rights import Role
 from tests.freezes import freeze_now, occurrence_of
-from tests.pages import is_sent_to_login, page, source, words
+from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def test_nobody_gives_leave_to_their_own_job(as_user, requester, payment, job, l
 def test_twice_is_once(as_user, approver, job, leave):
     client = as_user(approver)
     client.post(page("give_leave", job), leave)
-    assert "You have given this leave already." in words(client.post(page("give_leave", job), leave, follow=True))
+    response = client.post(page("give_leave", job), leave)
+    assert "You have given this leave already." in words(response)
+    assert came_too_late(response, leave["reason"])
     assert Leave.objects.count() == 1
 
 

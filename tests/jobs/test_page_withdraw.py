@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.models import Event, Job
-from tests.pages import asks_again_for, is_sent_to_login, page, words
+from tests.pages import asks_again_for, came_too_late, is_sent_to_login, page, words
 
 
 def withdraw(client, job, reason="not needed"):
@@ -70,7 +70,9 @@ def test_a_reason_that_cannot_be_kept_is_told_from_none(as_user, requester, job,
 def test_withdrawing_twice_withdraws_once(as_user, requester, job):
     client = as_user(requester)
     withdraw(client, job)
-    assert "This job was changed meanwhile" in words(withdraw(client, job, "again"))
+    response = withdraw(client, job, "again")
+    assert "This job was changed meanwhile" in words(response)
+    assert came_too_late(response, "again")
     assert job.events.filter(verb=Event.Verb.WITHDRAWN).count() == 1
 
 

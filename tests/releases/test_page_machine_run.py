@@ -11,7 +11,7 @@ from jobs.models import Event, Job, Machine
 from releases.log import LogKeeper
 from releases.masking import MASK
 from releases.models import LogBlock, MachineRun
-from tests.pages import is_sent_to_login, page, source, words
+from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
 EVIL = "<script>alert(1)</script></code></li>"
@@ -364,6 +364,7 @@ class TestResolve:
         self.resolve(client, unknown)
         response = self.resolve(client, unknown, status="succeeded", reason="no, fine")
         assert "pay-1 is no longer unknown." in words(response)
+        assert came_too_late(response, "no, fine")
         unknown.refresh_from_db()
         assert unknown.status == "failed"
         assert unknown.run.stage.job.events.filter(verb=Event.Verb.RESOLVED).count() == 1

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.models import Event
 from releases.models import MachineRun, Run, Worker
-from tests.pages import is_sent_to_login, page, source, words
+from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 NAMES = ["pause_run", "resume_run", "cancel_run"]
 EVERY_STEP = pytest.mark.parametrize("name", NAMES)
@@ -116,7 +116,9 @@ def test_a_second_time_is_told_and_changes_nothing(as_user, publisher, run, name
     put(run, was)
     client = as_user(publisher)
     turn(client, run, name)
-    assert "This run is no longer in the state this step begins from." in words(turn(client, run, name))
+    response = turn(client, run, name, reason="healthz 503")
+    assert "This run is no longer in the state this step begins from." in words(response)
+    assert came_too_late(response, "healthz 503")
     assert status(run) == became
     assert told(run, verb).count() == 1
 

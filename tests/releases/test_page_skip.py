@@ -4,7 +4,7 @@ import pytest
 
 from jobs.models import Event
 from releases.models import ReleaseStage
-from tests.pages import asks_again_for, is_sent_to_login, page, words
+from tests.pages import asks_again_for, came_too_late, is_sent_to_login, page, words
 
 
 def skip(client, job, kind="pre-release", reason="no canary today"):
@@ -70,7 +70,9 @@ def test_a_bad_reason_skips_nothing_and_is_told(as_user, publisher, job, reason,
 def test_skipping_twice_is_told_once(as_user, publisher, job):
     client = as_user(publisher)
     skip(client, job)
-    assert "This stage cannot be skipped now." in words(skip(client, job))
+    response = skip(client, job, reason="small")
+    assert "This stage cannot be skipped now." in words(response)
+    assert came_too_late(response, "small")
     assert skips(job).count() == 1
 
 
