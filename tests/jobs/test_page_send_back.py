@@ -47,6 +47,7 @@ def test_its_requester_reads_why_and_may_edit_or_withdraw_it(as_user, approver, 
     assert "approver sent the job back" in words(response)
     assert page("edit_job", job) in source(response)
     assert page("withdraw_job", job) in source(response)
+    assert "Sent back by approver not on <b>Friday</b> Title" in words(client.get(page("edit_job", job)))
 
 
 def test_edited_it_waits_for_approval_again(as_user, approver, requester, job, machines):
