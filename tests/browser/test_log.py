@@ -25,10 +25,11 @@ def at_end(browser):
     return browser.ask(f"{pane}.scrollTop + {pane}.clientHeight >= {pane}.scrollHeight - 4")
 
 
-def test_it_grows_and_follows(publisher_at, worker, job, machines, start, task_that):
+def test_it_grows_and_follows_to_its_end(publisher_at, publisher, worker, job, machines, start, task_that):
     browser = publisher_at
     task_that(*TALK, "sleep 500")
-    machine_run = start(job, machines[:2]).machine_runs.get(machine=machines[0])
+    run = start(job, machines[:2])
+    machine_run = run.machine_runs.get(machine=machines[0])
     open_run(browser, job)
     browser.ask("window.notReloaded = true")
     wait_until(lambda: lines(browser)[-1:] == ["line 59"])
@@ -38,7 +39,11 @@ def test_it_grows_and_follows(publisher_at, worker, job, machines, start, task_t
     wait_until(lambda: at_end(browser))
     assert len(lines(browser)) == 61
     browser.ask("document.querySelector('.lines').scrollTop = 0")
-    wait_until(lambda: not browser.ask("document.querySelector('[data-log-follow]').checked"))
+    follow = browser.one("[data-log-follow]")
+    wait_until(lambda: not follow.is_selected())
+    assert follow.is_displayed()
+    run.cancel(publisher)
+    wait_until(lambda: not follow.is_displayed())
     assert browser.ask("window.notReloaded")
 
 
