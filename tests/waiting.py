@@ -6,10 +6,12 @@ import time
 PATIENCE = 300
 
 
-def wait_until(condition, patience=PATIENCE, every=0.01):
+def wait_until(condition, patience=PATIENCE, every=0.1):
     """Polls `condition` until it is true and returns what it gave; fails when that takes longer than `patience`."""
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"Not so within {patience} s: {condition}"
-        time.sleep(every)
+        waited = time.monotonic() - began
+        assert waited < patience, f"Not so within {patience} s: {condition}"
+        # The longer it takes the less often it is asked: asking takes the time of what is waited for.
+        time.sleep(min(every, max(0.01, waited / 10)))
     return found
