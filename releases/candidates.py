@@ -12,6 +12,7 @@ from deploy_portal.templatetags.portal import status_word
 from jobs.columns import Columns
 from jobs.machine_list import COLUMNS, Lean, Note, lean
 from jobs.models import JobMachine, Listing, Machine
+from jobs.models.machine import HOST
 from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import FAILURES, with_versions
 
@@ -53,12 +54,17 @@ class Candidate:
             return _("%(machine)s is held by #%(job)s.") % {"machine": name, "job": self.by.run.stage.job_id}
         if self.state == "excused":
             return _("%(machine)s is excused from this job.") % {"machine": name}
-        if self.state == "changed":
-            told = {"machine": name, "was": self.move.was_at, "now": self.move.is_at}
+        if self.state == "released":
+            return _("%(machine)s is already released by this job.") % {"machine": name}
+        return self.drift
+
+    @property
+    def drift(self):
+        """What became of it since it was chosen: that it is gone, or where it has moved."""
+        if self.move and not self.gone_at:
+            told = {"machine": self.machine.hostname, "was": self.move.was_at, "now": self.move.is_at}
             return _("%(machine)s was chosen at %(was)s and is at %(now)s now.") % told
-        if self.state == "gone":
-            return _("%(machine)s is gone from the config service.") % {"machine": name}
-        return _("%(machine)s is already released by this job.") % {"machine": name}
+        return _("%(machine)s is gone from the config service.") % {"machine": self.machine.hostname}
 
     @property
     def note(self):
@@ -75,7 +81,13 @@ class Candidate:
         if self.state == "held":
             told = {"job": self.by.run.stage.job, "who": self.by.run.started_by}
             told |= {"since": _at(self.by.queued_at, "H:i"), "status": self.by.get_status_display().lower()}
-            return _("by %(job)s, %(who)s, since %(since)s, %(status)s") % told
+            words = _("by %(job)s, %(who)s, since %(since)s, %(status)s") % told
+            other = self.by.machine.hostname
+            return (
+                words
+                if other == self.machine.hostname
+                else _("%(words)s, as %(name)s") % {"words": words, "name": other}
+            )
         if self.state == "changed":
             return _("was %(was)s, is %(now)s") % {"was": self.move.was_at, "now": self.move.is_at}
         if self.state == "excused":
@@ -112,7 +124,7 @@ class Candidates:
     @property
     def drifted(self):
         """Those that moved, or went, since they were chosen."""
-        return [candidate for candidate in self.not_free.values() if candidate.state in ("gone", "changed")]
+        return [candidate for candidate in self.not_free.values() if candidate.gone_at or candidate.move]
 
     @property
     def notes(self):
@@ -120,7 +132,8 @@ class Candidates:
         told, words = {}, {}
         for pk, one in self.not_free.items():
             by = one.by
-            alike = (one.state, one.can_wait, by.run_id, by.status, by.queued_at) if by else pk
+            is_itself = by and by.machine_id == pk
+            alike = (one.state, one.can_wait, by.run_id, by.status, by.queued_at) if is_itself else pk
             if alike not in words:
                 words[alike] = one.note
             told[pk] = words[alike]
@@ -139,8 +152,8 @@ def candidates(stage):
     # Many machine runs are of few runs: those are fetched once.
     whole = Run.objects.select_related("stage__job__business", "started_by")
     runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
-    in_job = Exists(job.job_machines.filter(machine=OuterRef("machine")))
-    held = {run.machine_id: run for run in runs.holding().filter(in_job)}
+    holders = holders_of(job, runs)
+    held = {row[0]: holders[row[1:]] for row in machines.rows("pk", *HOST) if row[1:] in holders} if holders else {}
     released = {}
     if not job.is_before_first_stage:
         held |= {run.machine_id: run for run in runs.in_job(job).pending()}
@@ -154,8 +167,10 @@ def candidates(stage):
             return Candidate(machine, "excused", excuse=excused[machine.pk])
         if machine.pk in held:
             by = held[machine.pk]
-            can_wait = by.run.stage.job_id != job.pk and machine.pk not in gone and machine.pk not in released
-            return Candidate(machine, "held", by, can_wait=can_wait)
+            if by.run.stage.job_id == job.pk or machine.pk in released:
+                return Candidate(machine, "held", by)
+            gone_at, move = gone.get(machine.pk), moved.get(machine.pk)
+            return Candidate(machine, "held", by, gone_at, move=move, can_wait=not (gone_at or move))
         if machine.pk in released:
             return Candidate(machine, "released", released[machine.pk])
         if machine.pk in gone:
@@ -168,13 +183,19 @@ def candidates(stage):
     return Candidates(machines, not_free)
 
 
+def holders_of(job, runs):
+    """{host: the machine run, of `runs`, that holds it} for the hosts of the job's machines, by whatever name."""
+    on_them = Exists(Machine.objects.filter(jobs=job, **{name: OuterRef(f"machine__{name}") for name in HOST}))
+    return {run.machine.host: run for run in runs.holding().filter(on_them).select_related("machine")}
+
+
 def _at(time, form):
     return date_format(localtime(time), form)
 
 
 def _look_for_new_names(job, seen):
     """What is gone may be there under another name: a live machine at the same address."""
-    gone = {(one.machine.address, one.machine.port): one for one in seen if one.state == "gone"}
+    gone = {(one.machine.address, one.machine.port): one for one in seen if one.gone_at}
     if gone:
         live = Machine.objects.live_in(job.business).values_list("address", "port", "hostname")
         for address, port, hostname in live:
@@ -240,11 +261,10 @@ class Rollback:
 
     def _out_of_reach(self):
         """One sentence for each machine that carries a change, but is held or gone; by machine id."""
-        holding = MachineRun.objects.holding().filter(machine__jobs=self.job).select_related("run__stage")
-        held = {machine_run.machine_id: machine_run for machine_run in holding}
+        holders = holders_of(self.job, MachineRun.objects.select_related("run__stage"))
         return {
             run.machine_id: Candidate(
-                run.machine, "held" if run.machine_id in held else "gone", held.get(run.machine_id)
+                run.machine, "held" if run.machine.host in holders else "gone", holders.get(run.machine.host)
             ).why_not
             for stage in self.stages
             for run in stage.changed_out_of_reach()

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_noop
 
 from jobs.models import Event, Freeze, Job, JobMachine, Listing, Machine
 from jobs.models.job_machine import SAME_PLACE
+from jobs.models.machine import HOST
 from releases.models.task import Action
 from releases.models.worker import Worker
 
@@ -45,6 +46,14 @@ class MachineRunQuerySet(models.QuerySet):
     def failures(self):
         """What counts against a run's failure budget."""
         return self.filter(status__in=FAILURES)
+
+    def on_host_of(self, machine):
+        """Those on the host of `machine`, whatever its name was."""
+        return self.filter(**{f"machine__{name}": getattr(machine, name) for name in HOST})
+
+    def on_host(self, of=""):
+        """Whether one of these is on the same host, whatever its name; `of` leads from what is asked to its machine."""
+        return Exists(self.filter(**{f"machine__{name}": OuterRef(f"{of}{name}") for name in HOST}))
 
     def in_job(self, job):
         return self.filter(run__stage__job=job)
@@ -163,7 +172,7 @@ class MachineRunQuerySet(models.QuerySet):
         waiting = self.filter(status=Status.HELD, run__status__in=["running", "paused"])
         if not waiting.exists():
             return 0
-        free = waiting.exclude(machine__in=self.model.objects.holding().values("machine"))
+        free = waiting.exclude(self.model.objects.holding().on_host("machine__"))
         oldest = free.order_by().values("machine").annotate(oldest=models.Min("pk")).values("oldest")
         admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")
         return sum(machine_run.take_machine() for machine_run in list(admitted))
@@ -371,6 +380,9 @@ class MachineRun(models.Model):
         before = with_version_before(Machine.objects.filter(pk=self.machine_id), job).get().before
         try:
             with transaction.atomic():
+                Machine.objects.lock_other_names(job)
+                if MachineRun.objects.holding().on_host_of(self.machine).exists():
+                    return False
                 return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))
         except IntegrityError:  # another run was faster
             return False

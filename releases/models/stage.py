@@ -299,6 +299,7 @@ class ReleaseStage(StageMachines, models.Model):
         try:
             with transaction.atomic():
                 self._lock()
+                Machine.objects.lock_other_names(self.job)
                 return self.runs.filter(submit_key=submit_key).first() or begin()
         except IntegrityError as error:
             raise MachinesHeld(self._taken_meanwhile()) from error
@@ -321,7 +322,7 @@ class ReleaseStage(StageMachines, models.Model):
             raise MachinesHeld(refused)
 
     def _taken_meanwhile(self):
-        return Machine.objects.filter(jobs=self.job, pk__in=MachineRun.objects.holding().values("machine"))
+        return Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
 
     def _move(self, status, **chosen):
         """Takes this version of the stage to `status`; returns from which."""

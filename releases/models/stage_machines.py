@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from django.db.models import Exists, F, Max, OuterRef, Q
+from django.db.models import F, Max, OuterRef, Q
 from django.utils.functional import cached_property
 
 from jobs.models import Machine
@@ -27,7 +27,7 @@ class StageMachines:
         return (
             Machine.objects.live_in(self.job.business)
             .filter(job_machines__job=self.job, job_machines__excused_at=None, **where_chosen)
-            .exclude(pk__in=holding.values("machine"))
+            .exclude(holding.on_host())
             .exclude(pk__in=in_job.latest_touched().released().values("machine"))
         )
 
@@ -77,19 +77,18 @@ class StageMachines:
 
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
-        held_by_another = Q(self._is_held()) & ~Q(status=MachineRun.Status.UNKNOWN)
-        return self._changed_here().filter(~Q(is_listed()) | held_by_another)
+        return self._changed_here().filter(~Q(is_listed()) | Q(self._is_held_by_another()))
 
-    def _is_held(self):
-        return Exists(MachineRun.objects.holding().filter(machine=OuterRef("machine")))
+    def _is_held_by_another(self):
+        return MachineRun.objects.holding().exclude(pk=OuterRef("pk")).on_host("machine__")
 
     def _moved(self):
         return self.job.job_machines.moved()
 
     def _held_now(self):
         """The ids of this job's machines that any run holds now."""
-        holding = MachineRun.objects.holding().filter(machine__jobs=self.job)
-        return set(holding.values_list("machine", flat=True))
+        held = Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
+        return set(held.values_list("pk", flat=True))
 
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()
@@ -109,7 +108,7 @@ class StageMachines:
 
     def _changed_in_reach(self):
         """An unknown machine is held by its own run, and can go back once a person says that nothing runs there."""
-        return self._changed_here().filter(is_listed(), ~Q(self._is_held()) | Q(status=MachineRun.Status.UNKNOWN))
+        return self._changed_here().filter(is_listed(), ~self._is_held_by_another())
 
     def _changed_here(self):
         # Many machine runs are of few runs: those are fetched once.

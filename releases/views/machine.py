@@ -38,7 +38,7 @@ def machine_page(request, machine_id):
     listings = Listing.objects.filter(business__in=businesses, machine=machine_id).select_related("business")
     machine = get_object_or_404(Machine.objects.filter(listings__in=listings).distinct(), pk=machine_id)
     runs = MachineRun.objects.filter(machine=machine).select_related("run__stage__job__business", "run__started_by")
-    holder = runs.holding().first()
+    holder = MachineRun.objects.holding().on_host_of(machine).select_related("run__stage__job__business").first()
     context = {
         "machine": machine,
         "listings": [(one, MachineRun.objects.version_on(machine, one.business)) for one in listings],

@@ -4,7 +4,8 @@ import contextlib
 
 import pytest
 
-from releases.models import Worker
+from jobs.models import Job
+from releases.models import ReleaseStage, Worker
 from tests.at_work import ScriptedExecutor, Working
 from tests.waiting import PATIENCE, wait_until
 
@@ -44,3 +45,18 @@ def at_work(monkeypatch):
             started.drain()
             started.drain()
         started.end()
+
+
+@pytest.fixture
+def start_when_free(publisher, release_task, rollback_task):
+    """As `start`, but `waiting` machines (all, unless told otherwise) may be held by other jobs."""
+
+    def start_when_free(job, machines, waiting=None, key=None, **fields):
+        stage = ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), "pre-release")
+        stage.release_task, stage.rollback_task = release_task, rollback_task
+        for name, value in fields.items():
+            setattr(stage, name, value)
+        waiting = machines if waiting is None else waiting
+        return stage.start(publisher, machines, key or f"{job.pk}-{stage.version}", waiting)
+
+    return start_when_free

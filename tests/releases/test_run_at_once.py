@@ -143,9 +143,10 @@ def test_a_worker_that_writes_several_ends_and_begins_is_no_deadlock_with_a_canc
     real, cancelling = queryset.begin, []
 
     def begin_while_somebody_cancels(self, *args):
-        begun = real(self, *args)
-        cancelling.append(pool.submit(at_once, step("cancel", run, publisher)))
-        wait_until(waits_for_a_lock)
+        with transaction.atomic():
+            begun = real(self, *args)
+            cancelling.append(pool.submit(at_once, step("cancel", run, publisher)))
+            wait_until(waits_for_a_lock)
         return begun
 
     monkeypatch.setattr(queryset, "begin", begin_while_somebody_cancels)

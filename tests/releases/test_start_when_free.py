@@ -30,21 +30,6 @@ def versions(run):
     return list(run.machine_runs.order_by("pk").values_list("version_before", "version_after"))
 
 
-@pytest.fixture
-def start_when_free(publisher, release_task, rollback_task):
-    """As `start`, but `waiting` machines (all, unless told otherwise) may be held by other jobs."""
-
-    def start_when_free(job, machines, waiting=None, key=None, **fields):
-        stage = stage_of(job)
-        stage.release_task, stage.rollback_task = release_task, rollback_task
-        for name, value in fields.items():
-            setattr(stage, name, value)
-        waiting = machines if waiting is None else waiting
-        return stage.start(publisher, machines, key or f"{job.pk}-{stage.version}", waiting)
-
-    return start_when_free
-
-
 def test_a_held_machine_is_waited_for_and_queued_once_it_is_free(make_job, machines, start, worker, start_when_free):
     start(make_job("2.0"), machines[:1])
     ids = begin(worker)
