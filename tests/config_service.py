@@ -5,6 +5,15 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+# How a list may move between two pages, so that the next one would skip or repeat a machine
+MOVES = {
+    "one left": lambda things: things.pop(0),
+    "one left, another came": lambda things: things.append(things.pop(0)),
+    "one came first": lambda things: things.insert(0, things[-1]),
+    "all left": lambda things: things.clear(),
+}
 
 
 @dataclass
@@ -22,6 +31,23 @@ class Answer:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
+
+
+def paged(things, page, change=None, most=1000):
+    """An answer that gives `page(part, things)` of the list `things`, by limit and offset or by the body's page.
+
+    `change(things)` happens after the first page. `most` is the service's own limit.
+    """
+
+    def answer(handler):
+        body, query = handler.service.bodies[-1], parse_qs(urlsplit(handler.path).query)
+        asked = body["page"] if body else {"limit": int(query["limit"][0]), "start": int(query["offset"][0])}
+        part = things[asked["start"] :][: min(asked["limit"], most)]
+        Answer(page(part, things))(handler)
+        if asked["start"] == 0 and change:
+            change(things)
+
+    return answer
 
 
 class ConfigServiceDouble:

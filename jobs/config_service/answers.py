@@ -62,10 +62,32 @@ def list_at(value, path):
     return found
 
 
-def refuse_other_count(count, found):
-    """SourceError when a service that tells how many machines it has did not give as many."""
-    if count != found:
-        reason = _("The service gave {found} machines but counts otherwise: its list changed meanwhile, or is cut.")
+def offset_after(items):
+    """Where the page after `items` is asked from: their last one, by which `added` sees that none came or went."""
+    # After a single one that would be the first question again.
+    return len(items) - 1 if len(items) > 1 else len(items)
+
+
+def added(items, page, known):
+    """What `page`, asked from `offset_after(items)`, adds to them. `known(item)` is what an item is known by.
+
+    SourceError when it begins with another one: the list moved, and going on would skip or repeat a machine.
+    """
+    if len(items) < 2:
+        return page
+    if not page or known(page[0]) != known(items[-1]):
+        raise SourceError(
+            _("The list changed between two pages. Ask again; if that does not help, let the service sort its list.")
+        )
+    return page[1:]
+
+
+def refuse_other_counts(counts, found):
+    """SourceError unless a service, which tells on each page how many machines it has, always told as many."""
+    if any(count != found for count in counts):
+        reason = _(
+            "The service gave {found} machines but counts otherwise: its list changed meanwhile, or is cut. Ask again."
+        )
         raise SourceError(format_lazy(reason, found=found))
 
 

@@ -5,7 +5,7 @@ import json
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import at, fields_problems, list_at, mapped, refuse_other_count
+from jobs.config_service.answers import added, at, fields_problems, list_at, mapped, offset_after, refuse_other_counts
 from jobs.config_service.base import Source, SourceError
 from jobs.config_service.download import download, page_size_problems, token, token_problems, url_problems
 from jobs.config_service.rows import shown
@@ -40,19 +40,20 @@ class BlueKingSource(Source):
 
     @classmethod
     def problems(cls, options):
-        problems = url_problems(options) + fields_problems(options) + page_size_problems(options, MAX_PAGE_SIZE)
+        problems = url_problems(options) + fields_problems(options) + page_size_problems(options, 2, MAX_PAGE_SIZE)
         return problems + _token_problems(options) + _choice_problems(options)
 
     def _read_list(self, reading, body, secrets):
-        """All hosts, page by page until one is empty; `body` is sent with every question."""
-        hosts, page = [], True
-        while page:
-            answer = reading.page(self.options["url"], {**body, **self._question(len(hosts))})
+        """All hosts, page by page until one adds none; `body` is sent with every question."""
+        items, counts, new = [], [], True
+        while new:
+            answer = reading.page(self.options["url"], {**body, **self._question(offset_after(items))})
             _refuse_failure(answer, secrets)
-            page = list_at(answer, "data.info")
-            hosts += page
-        refuse_other_count(at(answer, "data.count"), len(hosts))
-        return [self._row(item) for item in hosts]
+            new = added(items, list_at(answer, "data.info"), known=lambda item: at(_host(item), "bk_host_id"))
+            items += new
+            counts.append(at(answer, "data.count"))
+        refuse_other_counts(counts, len(items))
+        return [self._row(item) for item in items]
 
     def _question(self, start):
         # In the order of their ids, so that what is added meanwhile comes last.
@@ -65,7 +66,7 @@ class BlueKingSource(Source):
         return FIELDS | self.options.get("fields", {})
 
     def _row(self, item):
-        host = item.get("host", item) if isinstance(item, dict) else item
+        host = _host(item)
         if not isinstance(host, dict):
             return host
         sets = _objects(item.get("topo"))
@@ -98,6 +99,11 @@ def _refuse_failure(answer, secrets):
     for secret in filter(None, secrets.values()):
         message = message.replace(secret, "…")
     raise SourceError(format_lazy(_("BlueKing refuses: {message}"), message=shown(message, MESSAGE_LENGTH)))
+
+
+def _host(item):
+    """The host itself, which `list_biz_hosts_topo` gives beside where it is."""
+    return item.get("host", item) if isinstance(item, dict) else item
 
 
 def _objects(value):

@@ -205,7 +205,7 @@ def base_url_problems(options):
     return url_problems(options)
 
 
-def page_size_problems(options, most):
-    if 1 <= options.get("page_size", 1) <= most:
+def page_size_problems(options, least, most):
+    if least <= options.get("page_size", least) <= most:
         return []
-    return [format_lazy(_("“page_size” must be from 1 to {most}."), most=f"{most:,}")]
+    return [format_lazy(_("“page_size” must be from {least} to {most}."), least=least, most=f"{most:,}")]

@@ -22,7 +22,7 @@ class EtcdSource(Source):
 
     @classmethod
     def problems(cls, options):
-        problems = base_url_problems(options) + fields_problems(options) + page_size_problems(options, 10_000)
+        problems = base_url_problems(options) + fields_problems(options) + page_size_problems(options, 1, 10_000)
         # /machines/pay would give the machines of /machines/payment too.
         if not options.get("prefix", "").endswith("/"):
             problems.append(_("“prefix” must be what the keys begin with, up to a “/”: /machines/{business}/."))

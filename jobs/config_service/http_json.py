@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import at, fields_problems, list_at, mapped, with_value
+from jobs.config_service.answers import added, at, fields_problems, list_at, mapped, offset_after, with_value
 from jobs.config_service.base import Source, SourceError
 from jobs.config_service.download import (
     DEFAULT_PORTS,
@@ -44,14 +44,14 @@ class HttpJsonSource(Source):
     @classmethod
     def problems(cls, options):
         problems = url_problems(options) + token_problems(options) + _header_problems(options)
-        return problems + fields_problems(options) + page_size_problems(options, 10_000) + _paging_problems(options)
+        return problems + fields_problems(options) + page_size_problems(options, 2, 10_000) + _paging_problems(options)
 
     def _read_list(self, reading):
         url = self.options["url"].replace("{business}", quote(self.slug, safe=""))
         body = self.filled(self.options.get("body"))
-        pages = self._counted_pages if "page_size" in self.options else self._linked_pages
-        fields = self.options.get("fields", {})
-        return [mapped(item, item, fields) for page in pages(reading, url, body) for item in page]
+        if "page_size" in self.options:
+            return self._counted_rows(reading, url, body)
+        return [row for page in self._linked_pages(reading, url, body) for row in page]
 
     def _headers(self):
         if "token_variable" not in self.options:
@@ -63,15 +63,17 @@ class HttpJsonSource(Source):
     def _linked_pages(self, reading, url, body):
         while url:
             answer = reading.page(url, body)
-            yield self._items(answer)
+            yield self._rows(answer)
             url = _pinned(url, at(answer, self.options.get("next", "next")))
 
-    def _counted_pages(self, reading, url, body):
-        """Pages until an empty one: a short page may only mean that the service's own limit is lower than ours."""
-        offset = 0
-        while items := self._items(reading.page(*self._with_range(url, body, offset))):
-            yield items
-            offset += len(items)
+    def _counted_rows(self, reading, url, body):
+        """Rows until a page adds none: a short one may only mean that the service's own limit is lower than ours."""
+        rows, new = [], True
+        while new:
+            page = self._rows(reading.page(*self._with_range(url, body, offset_after(rows))))
+            new = added(rows, page, _known)
+            rows += new
+        return rows
 
     def _with_range(self, url, body, offset):
         limit_name, offset_name = self.options.get("limit", "limit"), self.options.get("offset", "offset")
@@ -82,8 +84,14 @@ class HttpJsonSource(Source):
         query = [*parse_qsl(parts.query, keep_blank_values=True), (limit_name, self.options["page_size"])]
         return parts._replace(query=urlencode([*query, (offset_name, offset)])).geturl(), None
 
-    def _items(self, answer):
-        return list_at(answer, self.options.get("items", "machines"))
+    def _rows(self, answer):
+        items = list_at(answer, self.options.get("items", "machines"))
+        return [mapped(item, item, self.options.get("fields")) for item in items]
+
+
+def _known(row):
+    """What a row is known by. Its other fields may change from page to page: when it was seen, how busy it is."""
+    return [at(row, field) for field in ("hostname", "address", "port")]
 
 
 def _pinned(url, link):

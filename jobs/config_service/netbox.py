@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import at, fields_problems, list_at, mapped, refuse_other_count
+from jobs.config_service.answers import added, at, fields_problems, list_at, mapped, offset_after, refuse_other_counts
 from jobs.config_service.base import Source
 from jobs.config_service.download import base_url_problems, download, page_size_problems, token, token_problems
 from jobs.config_service.rows import UnusableRow
@@ -45,7 +45,8 @@ class NetBoxSource(Source):
     @classmethod
     def problems(cls, options):
         problems = base_url_problems(options) + token_problems(options) + fields_problems(options)
-        return problems + page_size_problems(options, 1000) + _selector_problems(options) + _address_problems(options)
+        problems += page_size_problems(options, 2, 1000)
+        return problems + _selector_problems(options) + _address_problems(options)
 
     def _headers(self):
         if "token_variable" not in self.options:
@@ -59,11 +60,12 @@ class NetBoxSource(Source):
 
     def _items(self, reading, path):
         """All items of one list. Its links are not followed: behind a proxy they often name another scheme or host."""
-        items, answer = [], {"next": True}
+        items, counts, answer = [], [], {"next": True}
         while at(answer, "next"):
-            answer = reading.page(self._address_of(path, len(items)))
-            items += list_at(answer, "results")
-        refuse_other_count(answer.get("count"), len(items))
+            answer = reading.page(self._address_of(path, offset_after(items)))
+            items += added(items, list_at(answer, "results"), known=lambda item: at(item, "id"))
+            counts.append(answer.get("count"))
+        refuse_other_counts(counts, len(items))
         return items
 
     def _address_of(self, path, offset):

@@ -9,7 +9,7 @@ import pytest
 from jobs.config_service.base import SourceError
 from jobs.config_service.blueking import BlueKingSource
 from jobs.config_service.rows import clean_rows
-from tests.config_service import Answer, ConfigServiceDouble
+from tests.config_service import MOVES, Answer, ConfigServiceDouble, paged
 
 CREDENTIALS = {"bk_app_code": "portal", "bk_app_secret": "t0p-s3cret", "bk_username": "deployer"}
 
@@ -64,15 +64,39 @@ def refusal(blueking, **options):
     return caught.value
 
 
-def test_hosts_come_page_by_page_until_one_is_empty(blueking):
-    blueking.answers = [page(host(1), host(2), count=3), page(host(3), count=3), page(count=3)]
+def test_hosts_come_page_by_page_until_one_adds_none(blueking):
+    blueking.answers = [page(host(1), host(2), count=3), page(host(2), host(3), count=3), page(host(3), count=3)]
     machines, refused = clean_rows(rows(blueking), allow_loopback=False)
     assert [(machine.hostname, machine.address) for machine in machines] == [
         (f"web{number}", f"192.168.15.{number}") for number in (1, 2, 3)
     ]
     assert machines[0].labels == {"cloud": "0"}
     assert refused == []
-    assert [body["page"]["start"] for body in blueking.bodies] == [0, 2, 3]
+    assert [body["page"]["start"] for body in blueking.bodies] == [0, 1, 2]
+
+
+def part_of(part, everything):
+    return page(*part, count=len(everything))
+
+
+@pytest.mark.parametrize("count", range(8))
+def test_every_page(blueking, count):
+    hosts = [host(number) for number in range(count)]
+    blueking.answers = [paged(hosts, part_of)]
+    assert [row["hostname"] for row in rows(blueking, page_size=3)] == [f"web{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize("given", [lambda found: found, with_topology])
+@pytest.mark.parametrize("change", MOVES.values(), ids=MOVES)
+def test_a_list_that_moves_between_two_pages(blueking, given, change):
+    blueking.answers = [paged([given(host(number)) for number in range(6)], part_of, change)]
+    assert "changed between two pages. Ask again" in str(refusal(blueking, page_size=2))
+
+
+@pytest.mark.parametrize("change", [list.pop, lambda things: things.append(host(9))])
+def test_another_count_on_another_page(blueking, change):
+    blueking.answers = [paged([host(number) for number in range(6)], part_of, change)]
+    assert "counts otherwise: its list changed meanwhile, or is cut. Ask again" in str(refusal(blueking, page_size=2))
 
 
 def test_what_is_asked(blueking):
@@ -105,7 +129,8 @@ def test_credentials_in_the_body(blueking):
 
 def test_sets_and_modules_become_labels(blueking):
     several = with_topology(host(1), ("set2", ["m1"]), ("set1", ["m2", "m1"]))
-    blueking.answers = [page(several, with_topology(host(2), ("空闲机池", ["空闲机"])), count=2), page(count=2)]
+    idle = with_topology(host(2), ("空闲机池", ["空闲机"]))
+    blueking.answers = [page(several, idle, count=2), page(idle, count=2)]
     first, second = rows(blueking, url=blueking.url("/list_biz_hosts_topo/"))
     assert first["labels"] == {"set": "set1,set2", "module": "m1,m2", "cloud": 0}
     assert (second["labels"]["set"], second["labels"]["module"]) == ("空闲机池", "空闲机")
@@ -128,7 +153,7 @@ def test_hostile_hosts_are_refused_one_by_one(blueking):
         with_topology(host(5), ("\u202e", [])),
     ]
     odd = {**host(6), "topo": [7, {"bk_set_name": 7, "module": 7}, {"module": [None, {}]}]}
-    blueking.answers = [page(*hostile, odd, count=8), page(count=8)]
+    blueking.answers = [page(*hostile, odd), page(odd, count=8)]
     machines, refused = clean_rows(rows(blueking), allow_loopback=False)
     assert [machine.hostname for machine in machines] == ["web6"]
     assert [row.row_number for row in refused] == [1, 2, 3, 4, 5, 6, 7]
@@ -201,7 +226,7 @@ def test_unusable_credentials_are_named_but_not_shown(blueking, monkeypatch, val
         ({"module_ids": ["54"]}, "“module_ids” must be 1 to 500 numbers"),
         ({"module_ids": [True]}, "“module_ids” must be 1 to 500 numbers"),
         ({"url": "https://bk.example/list_biz_hosts_topo/", "set_ids": [1]}, "list_biz_hosts only"),
-        ({"page_size": 501}, "from 1 to 500"),
+        ({"page_size": 501}, "from 2 to 500"),
         ({"fields": {"site": "x"}}, "“fields” gives"),
         ({"bk_biz_id": 3}, "no option “bk_biz_id”"),
     ],

@@ -17,11 +17,12 @@ from jobs.config_service import download
 from jobs.config_service.answers import MAX_BYTES, MAX_OBJECTS
 from jobs.config_service.base import SourceError
 from jobs.config_service.http_json import HttpJsonSource
-from tests.config_service import Answer, ConfigServiceDouble
+from tests.config_service import MOVES, Answer, ConfigServiceDouble, paged
 
 TOKEN = "t0p-s3cret"
 WEB1 = {"hostname": "web1", "address": "10.0.0.1"}
 WEB2 = {"hostname": "web2", "address": "10.0.0.2"}
+WEB3 = {"hostname": "web3"}
 
 
 @pytest.fixture
@@ -90,10 +91,35 @@ def test_next_may_be_elsewhere_in_the_answer(service):
     assert rows(service, next="links.next") == [WEB1, WEB2]
 
 
-def test_limit_and_offset_go_on_until_an_empty_page(service):
-    service.answers = [{"machines": [WEB1, WEB2]}, {"machines": [{"hostname": "web3"}]}, {"machines": []}]
-    assert len(rows(service, page_size=500, offset="start")) == 3
-    assert service.paths == [f"/machines?limit=500&start={start}" for start in (0, 2, 3)]
+def test_limit_and_offset_go_on_until_a_page_adds_nothing(service):
+    service.answers = [{"machines": [WEB1, WEB2]}, {"machines": [WEB2, WEB3]}, {"machines": [WEB3]}]
+    assert rows(service, page_size=500, offset="start") == [WEB1, WEB2, WEB3]
+    assert service.paths == [f"/machines?limit=500&start={start}" for start in (0, 1, 2)]
+
+
+def listed(part, _all=()):
+    return {"machines": part}
+
+
+def machines(count):
+    return [{"hostname": f"web{number}"} for number in range(count)]
+
+
+@pytest.mark.parametrize("count", range(8))
+@pytest.mark.parametrize("most", [2, 3, 1000])
+def test_every_page_whatever_the_limit_of_the_service(service, count, most):
+    service.answers = [paged(machines(count), listed, most=most)]
+    assert rows(service, page_size=3) == machines(count)
+
+
+def test_what_else_changes_from_page_to_page_does_not_matter(service):
+    service.answers = [paged(machines(5), listed, lambda things: [one.update(load=7) for one in things])]
+    assert [row["hostname"] for row in rows(service, page_size=2)] == [f"web{number}" for number in range(5)]
+
+
+def test_a_machine_that_leaves_behind_what_was_read_is_not_there(service):
+    service.answers = [paged(machines(5), listed, lambda things: things.pop())]
+    assert rows(service, page_size=2) == machines(4)
 
 
 def test_limit_and_offset_keep_the_query_of_the_url(service):
@@ -115,12 +141,12 @@ def test_an_empty_body_is_posted_too(service):
     assert service.bodies == [{}]
 
 
-def test_start_and_limit_in_the_body_go_on_until_an_empty_page(service):
-    service.answers = [{"machines": [WEB1, WEB2]}, {"machines": [{"hostname": "web3"}]}, {"machines": []}]
+def test_start_and_limit_in_the_body_go_on_until_a_page_adds_nothing(service):
+    service.answers = [{"machines": [WEB1, WEB2]}, {"machines": [WEB2, WEB3]}, {"machines": [WEB3]}]
     body = {"app": 7, "page": {"sort": "id", "limit": "x"}}
     assert len(rows(service, body=body, page_size=500, limit="page.limit", offset="page.start")) == 3
     assert service.paths == ["/machines"] * 3
-    pages = [{"sort": "id", "limit": 500, "start": start} for start in (0, 2, 3)]
+    pages = [{"sort": "id", "limit": 500, "start": start} for start in (0, 1, 2)]
     assert service.bodies == [{"app": 7, "page": page} for page in pages]
 
 
@@ -322,13 +348,13 @@ def test_cycle_of_next_links(service):
 
 def test_service_that_ignores_the_offset(service):
     service.give([WEB1])
-    assert "same page twice" in str(refusal(service, page_size=1))
+    assert "same page twice" in str(refusal(service, page_size=2))
     assert len(service.requests) == 2
 
 
 def test_service_that_ignores_the_start_in_the_body(service):
     service.give([WEB1])
-    assert "same page twice" in str(refusal(service, body={}, page_size=1))
+    assert "same page twice" in str(refusal(service, body={}, page_size=2))
     assert len(service.requests) == 2
 
 
@@ -340,7 +366,19 @@ def test_redirect_of_a_post(service):
 
 def test_half_a_list_that_was_posted_for(service):
     service.answers = [{"machines": [WEB1]}, Answer(status=503)]
-    assert "status 503" in str(refusal(service, body={}, page_size=1))
+    assert "status 503" in str(refusal(service, body={}, page_size=2))
+
+
+@pytest.mark.parametrize("paging", [{}, {"body": {}, "limit": "page.limit", "offset": "page.start"}])
+@pytest.mark.parametrize("change", MOVES.values(), ids=MOVES)
+def test_a_list_that_moves_between_two_pages(service, paging, change):
+    service.answers = [paged(machines(7), listed, change)]
+    assert "changed between two pages. Ask again" in str(refusal(service, page_size=3, **paging))
+
+
+def test_service_that_gives_one_row_a_page(service):
+    service.answers = [paged(machines(3), listed, most=1)]
+    assert "same page twice" in str(refusal(service, page_size=2))
 
 
 def test_too_many_pages(service, monkeypatch):
@@ -533,7 +571,7 @@ def test_tls_with_a_plain_service(service):
         ({"url": "http://cmdb/", "token_format": "{token}\r\nX: y"}, "must have {token}"),
         ({"url": "http://cmdb/", "fields": {"site": "site"}}, "“fields” gives"),
         ({"url": "http://cmdb/", "fields": {"hostname": 7}}, "“fields” gives"),
-        ({"url": "http://cmdb/", "page_size": 0}, "from 1 to 10,000"),
+        ({"url": "http://cmdb/", "page_size": 1}, "from 2 to 10,000"),
         ({"url": "http://cmdb/", "page_size": True}, "“page_size” must be a number"),
         ({"url": "http://cmdb/", "body": "app=7"}, "“body” must be an object"),
         ({"url": "http://cmdb/", "page_size": 5, "next": "next"}, "one way of paging"),

@@ -7,7 +7,7 @@ import pytest
 from jobs.config_service.base import SourceError
 from jobs.config_service.netbox import NetBoxSource
 from jobs.config_service.rows import clean_rows
-from tests.config_service import Answer, ConfigServiceDouble
+from tests.config_service import MOVES, Answer, ConfigServiceDouble, paged
 
 V1, V2 = "0123456789abcdef0123456789abcdef01234567", "nbt_Ab1Cd2Ef3Gh4.0123456789abcdefghij"
 
@@ -109,9 +109,36 @@ def test_the_token_tells_its_own_version(netbox, monkeypatch, value, sent):
 
 
 def test_pages_by_offset_whatever_host_the_links_name(netbox):
-    netbox.answers = [page(device("a"), device("b"), count=3, more=True), page(device("c"), count=3)]
+    netbox.answers = [page(device("a"), device("b"), count=3, more=True), page(device("b"), device("c"), count=3)]
     assert [row["hostname"] for row in rows(netbox, page_size=500)] == ["a", "b", "c"]
-    assert [path.split("offset=")[1].split("&")[0] for path in netbox.paths] == ["0", "2"]
+    assert [path.split("offset=")[1].split("&")[0] for path in netbox.paths] == ["0", "1"]
+
+
+def devices(count):
+    return [device(f"web{number}", id=number) for number in range(count)]
+
+
+def part_of(part, everything):
+    return page(*part, count=len(everything), more=bool(part) and part[-1] is not everything[-1])
+
+
+@pytest.mark.parametrize("count", range(8))
+@pytest.mark.parametrize("most", [2, 1000])
+def test_every_page_whatever_the_limit_of_netbox(netbox, count, most):
+    netbox.answers = [paged(devices(count), part_of, most=most)]
+    assert [row["hostname"] for row in rows(netbox, page_size=3)] == [f"web{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize("change", MOVES.values(), ids=MOVES)
+def test_a_list_that_moves_between_two_pages(netbox, change):
+    netbox.answers = [paged(devices(6), part_of, change)]
+    assert "changed between two pages. Ask again" in str(refusal(netbox, page_size=2))
+
+
+@pytest.mark.parametrize("change", [list.pop, lambda things: things.append(device(id=9))])
+def test_another_count_on_another_page(netbox, change):
+    netbox.answers = [paged(devices(6), part_of, change)]
+    assert "counts otherwise: its list changed meanwhile, or is cut. Ask again" in str(refusal(netbox, page_size=2))
 
 
 def test_virtual_machines_when_asked_for(netbox):
@@ -219,7 +246,7 @@ def test_half_a_list_is_no_list(netbox, answers, words):
         ({"url": "https://n", "tenant": "x", "virtual_machines": "yes"}, "must be true or false"),
         ({"url": "https://n", "tenant": "x", "address": "name"}, "“address” must be"),
         ({"url": "https://n", "tenant": "x", "no_address": "skip"}, "“no_address” must be"),
-        ({"url": "https://n", "tenant": "x", "page_size": 1001}, "from 1 to 1,000"),
+        ({"url": "https://n", "tenant": "x", "page_size": 1001}, "from 2 to 1,000"),
         ({"url": "https://n", "tenant": "x", "fields": {"name": "name"}}, "“fields” gives"),
         ({"url": "https://n", "tenant": "x", "token_variable": "SECRET_KEY"}, "must be CONFIG_TOKEN_"),
     ],
