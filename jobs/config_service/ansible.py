@@ -15,10 +15,9 @@ from django.conf import settings
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import Allowance, at, fields_problems, mapped, parse_json
+from jobs.config_service.answers import Allowance, at, fields_problems, joined, mapped, parse_json
 from jobs.config_service.base import Source, SourceError
 from jobs.config_service.file import inside
-from jobs.config_service.rows import MAX_LABEL_LENGTH
 
 COMMAND = "ansible-inventory"
 FIELDS = {"address": "ansible_host", "port": "ansible_port", "user": "ansible_user"}
@@ -59,7 +58,7 @@ class AnsibleSource(Source):
     def _row(self, host, hostvars, groups):
         own = hostvars.get(host) if isinstance(hostvars, dict) else None
         variables = {name: _plain(value) for name, value in own.items()} if isinstance(own, dict) else {}
-        row = mapped({"hostname": host, "labels": {"groups": _joined(groups)}}, variables, FIELDS)
+        row = mapped({"hostname": host, "labels": {"groups": joined(groups)}}, variables, FIELDS)
         return mapped(row, variables, self.options.get("fields"))
 
 
@@ -171,9 +170,3 @@ def _groups_by_host(hosts):
 def _plain(value):
     """A value as it is; Ansible marks those that it would not take for templates."""
     return value["__ansible_unsafe"] if isinstance(value, dict) and "__ansible_unsafe" in value else value
-
-
-def _joined(names):
-    """As many of `names` as a label holds."""
-    text = ",".join(names)
-    return (text if len(text) <= MAX_LABEL_LENGTH else text[: MAX_LABEL_LENGTH + 1].rpartition(",")[0]) or None

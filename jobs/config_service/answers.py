@@ -7,6 +7,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from jobs.config_service.base import SourceError
+from jobs.config_service.rows import MAX_LABEL_LENGTH
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_OBJECTS = 500_000
@@ -107,6 +108,12 @@ def mapped(row, item, fields):
     labels = {field[7:]: value for field, value in found.items() if field.startswith("labels.")}
     own = row.get("labels") or {}
     return {**row, "labels": {**own, **labels}} if labels and isinstance(own, dict) else row
+
+
+def joined(names):
+    """As many of `names` as a label holds, None for none: a longer label would cost the machine."""
+    text = ",".join(names)
+    return (text if len(text) <= MAX_LABEL_LENGTH else text[: MAX_LABEL_LENGTH + 1].rpartition(",")[0]) or None
 
 
 def fields_problems(options):

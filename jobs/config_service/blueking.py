@@ -5,7 +5,16 @@ import json
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import added, at, fields_problems, list_at, mapped, offset_after, refuse_other_counts
+from jobs.config_service.answers import (
+    added,
+    at,
+    fields_problems,
+    joined,
+    list_at,
+    mapped,
+    offset_after,
+    refuse_other_counts,
+)
 from jobs.config_service.base import Source, SourceError
 from jobs.config_service.download import download, page_size_problems, token, token_problems, url_problems
 from jobs.config_service.rows import shown
@@ -111,7 +120,7 @@ def _objects(value):
 
 
 def _names(objects, key):
-    return ",".join(sorted({found[key] for found in objects if isinstance(found.get(key), str)})) or None
+    return joined(sorted({found[key] for found in objects if isinstance(found.get(key), str)}))
 
 
 def _first(value):

@@ -6,7 +6,16 @@ from urllib.parse import urlencode
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import added, at, fields_problems, list_at, mapped, offset_after, refuse_other_counts
+from jobs.config_service.answers import (
+    added,
+    at,
+    fields_problems,
+    joined,
+    list_at,
+    mapped,
+    offset_after,
+    refuse_other_counts,
+)
 from jobs.config_service.base import Source
 from jobs.config_service.download import base_url_problems, download, page_size_problems, token, token_problems
 from jobs.config_service.rows import UnusableRow
@@ -80,7 +89,7 @@ class NetBoxSource(Source):
         if not isinstance(item, dict):
             return item
         address = at(item, f"{self.options.get('address', 'primary_ip')}.address")
-        labels = {"tags": ",".join(_tags(item)) or None}
+        labels = {"tags": joined(_tags(item))}
         row = mapped({"hostname": item.get("name"), "address": address, "labels": labels}, item, LABELS)
         row = mapped(row, item, self.options.get("fields"))
         if not row["address"] and self.options.get("no_address") != "hostname":

@@ -136,6 +136,17 @@ def test_sets_and_modules_become_labels(blueking):
     assert (second["labels"]["set"], second["labels"]["module"]) == ("空闲机池", "空闲机")
 
 
+@pytest.mark.parametrize("label", ["set", "module"])
+def test_as_many_sets_and_modules_as_a_label_holds(blueking, label):
+    names = [f"{label}-{number:02}-支付业务" for number in range(40)]
+    topology = [(name, ["m"]) for name in names] if label == "set" else [("s", names)]
+    blueking.answers = [page(with_topology(host(1), *topology)), page(count=1)]
+    [machine], _refused = clean_rows(rows(blueking), allow_loopback=False)
+    held = machine.labels[label]
+    assert held == ",".join(names[: len(held.split(","))])
+    assert len(held) <= 255 < len(held) + len(names[0]) + 1
+
+
 def test_of_several_addresses_the_first(blueking):
     blueking.answers = [page(host(1, bk_host_innerip="10.0.0.1, 10.0.0.2", bk_host_name=""), count=1), page(count=1)]
     [row] = rows(blueking, fields={"hostname": "bk_host_innerip"})

@@ -183,6 +183,13 @@ def test_which_address(netbox, which, found):
     assert rows(netbox, address=which)[0]["address"] == found
 
 
+def test_as_many_tags_as_a_label_holds(netbox):
+    slugs = [f"service-tag-{number:02}" for number in range(20)]
+    netbox.answers = [page(device(tags=[nested(7, "extras/tags", slug, slug) for slug in slugs]))]
+    [machine], _refused = clean_rows(rows(netbox), allow_loopback=False)
+    assert machine.labels["tags"] == ",".join(slugs[:17])
+
+
 def test_fields_of_its_own(netbox):
     netbox.answers = [page(device(custom_fields={"ssh_port": 2222, "ssh_ip": "10.9.9.9/24"}))]
     fields = {"port": "custom_fields.ssh_port", "address": "custom_fields.ssh_ip", "labels.model": "device_type.slug"}
