@@ -1,6 +1,7 @@
 """Which machines of a job are meant for which of its stages."""
 
 import re
+from math import prod
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
@@ -8,10 +9,11 @@ from django.utils.translation import gettext_lazy as _
 from jobs.shares import share, share_of
 
 PLANNED = ("pre-release", "gray-release", "release")
-RANGE = re.compile(r"(.*?)\[(\d{1,6})-(\d{1,6})\](.*)", re.DOTALL)
+RANGE = re.compile(r"\[(\d+)-(\d+)\]")
 NUMBERED = re.compile(r"(.*?)([0-9]{1,6})([^0-9]*)")
 NUMERIC = re.compile(r"[0-9]+ ?%?", re.ASCII)
 MOST_NAMES = 20_000
+LONGEST_PATTERN = 300  # a host name has 253 characters at most
 
 
 def plan(machines, wishes):
@@ -42,7 +44,7 @@ def spread(machines, count):
 
 
 def expanded(words):
-    """Host names out of a text: web-[001-120] stands for 120 of them."""
+    """Host names out of a text: web-[001-120] stands for 120 of them, r[1-2]-web-[1-3] for six."""
     names = []
     for word in re.split(r"[\s,;，；、]+", words):
         names += _expand(word.lower())
@@ -75,13 +77,21 @@ def _ranged(run):
 
 
 def _expand(word):
-    found = RANGE.fullmatch(word)
+    """What the ranges of a word stand for; the word as it is when that is nothing, or too much."""
+    if len(word) > LONGEST_PATTERN:
+        return [word]
+    count = prod(max(0, int(last) - int(first) + 1) for first, last in RANGE.findall(word))
+    return _unrolled(word) if 0 < count <= MOST_NAMES else [word]
+
+
+def _unrolled(word):
+    found = RANGE.search(word)
     if not found:
         return [word]
-    before, first, last, after = found.groups()
-    if not 0 <= int(last) - int(first) < MOST_NAMES:
-        return [word]
-    return [f"{before}{number:0{len(first)}}{after}" for number in range(int(first), int(last) + 1)]
+    before, first, last = word[: found.start()], *found.groups()
+    ends = _unrolled(word[found.end() :])
+    numbers = range(int(first), int(last) + 1)
+    return [f"{before}{number:0{len(first)}}{end}" for number in numbers for end in ends]
 
 
 def _is_share(wish, stage):

@@ -73,6 +73,34 @@ def test_ranges_keep_the_width_of_their_numbers():
     ]
 
 
+def test_several_ranges_in_a_word_give_every_combination():
+    assert expanded("r[1-2]-web[09-10].x") == ["r1-web09.x", "r1-web10.x", "r2-web09.x", "r2-web10.x"]
+    assert expanded("[1-2][1-1][7-8]") == ["117", "118", "217", "218"]
+    assert expanded("n-[1234567-1234568]") == ["n-1234567", "n-1234568"]
+    machines = [Machine(pk=pk, hostname=f"r{pk // 2}-web{pk % 2}") for pk in range(4)]
+    assert planned(machines, "r[0-1]-web[0-1]") == {"pre-release": [one.hostname for one in machines]}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "[1-9999][1-9999][1-9999]",
+        "[1-200][1-101]",
+        "a[1-2]b[3-1]",
+        "[1-0][1-999999]",
+        "[0-" + "9" * 5000 + "]",
+        "[1-9999]" + "[1-1]" * 3000,
+        "x" * 19_000 + "[1-9999]",
+    ],
+)
+def test_a_word_that_stands_for_too_much_or_nothing_stays_as_it_is(word):
+    assert expanded(word) == [word]
+
+
+def test_as_many_names_as_a_list_may_have():
+    assert len(expanded("[1-200]-[1-100]")) == MOST_NAMES
+
+
 def test_ranges_without_end_are_refused():
     assert expanded("web-[0-999999]") == ["web-[0-999999]"]
     with pytest.raises(ValidationError):
