@@ -12,7 +12,8 @@ from django.utils.translation import ngettext
 
 from deploy_portal import origin
 from jobs import config_service
-from jobs.models.machine import PLACE, Listing, Machine
+from jobs.models.machine import Listing, Machine
+from jobs.models.shared_machines import settle
 from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
 
@@ -142,32 +143,20 @@ class Business(models.Model):
     def _take(self, machines, refused, accept_loss, dry_run):
         # One answer after the other: each compares what it says with what is there.
         Business.objects.select_for_update(no_key=True).get(pk=self.pk)
-        machines, claimed = self._claimed_elsewhere(machines)
-        sync = Sync.of(self, machines, refused + claimed)
+        machines, refused, refused_places = settle(self, machines, refused)
+        sync = Sync.of(self, machines, refused)
         sync.origin = origin.current()
         if not accept_loss:
             self._refuse_sudden_loss(sync)
         if dry_run:
             return sync
         Listing.objects.take(self, machines)
+        Listing.objects.keep_refused_places(self, refused_places)
         Business.objects.filter(pk=self.pk).update(
             asked_at=Now(), synced_at=Now(), sync_error="", refused_rows=sync.refused_count
         )
         Sync.objects.keep(sync)
         return sync
-
-    def _claimed_elsewhere(self, machines):
-        """Takes out the rows that would move a machine which another business lists, or give it to other workers."""
-        others = Machine.objects.filter(listings__in=Listing.objects.live().exclude(business=self))
-        there = {hostname: place for hostname, *place in others.values_list("hostname", *PLACE)}
-        kept, refused = [], []
-        for number, row in enumerate(machines, 1):
-            if there.get(row.hostname, place := [getattr(row, name) for name in PLACE]) == place:
-                kept.append(row)
-            else:
-                reason = _("Another business lists this machine at another address or site.")
-                refused.append(config_service.Refused(number, row.hostname, str(reason)))
-        return kept, refused
 
     def _refuse_sudden_loss(self, sync):
         lost, known = sync.gone_count, sync.listed - sync.added_count + sync.gone_count

