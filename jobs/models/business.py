@@ -11,11 +11,14 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from deploy_portal import origin
+from deploy_portal.clock import database_now
 from jobs import config_service
 from jobs.models.machine import Listing, Machine
 from jobs.models.shared_machines import settle
 from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
+
+SOURCE_CHANGED = _("The source was changed while it was asked, and its answer does not count. Ask again.")
 
 
 class BusinessQuerySet(models.QuerySet):
@@ -57,6 +60,7 @@ class Business(models.Model):
         help_text=_("How many people must approve a job, none of whom wrote it. 0: a job needs no approval."),
     )
     asked_at = models.DateTimeField(_("config service asked"), null=True, editable=False)
+    # When the answer that was taken was asked for: it may be as old as that.
     synced_at = models.DateTimeField(_("config service answered"), null=True, editable=False)
     sync_error = models.TextField(_("why the last answer was not taken"), blank=True, editable=False)
     refused_rows = models.PositiveIntegerField(_("rows refused in the last answer"), default=0, editable=False)
@@ -125,24 +129,35 @@ class Business(models.Model):
     def sync_machines(self, accept_loss=False, dry_run=False, progress=None):
         """Takes the whole list of the config service, or raises SourceError and leaves the last good one.
 
-        Returns the Sync. `dry_run` changes nothing; `progress` is called with each row as it comes.
+        Returns the Sync, which changes nothing when a later question was answered sooner. `dry_run` changes nothing;
+        `progress` is called with each row as it comes.
         """
+        asked_at = database_now()
         try:
             machines, refused = config_service.read(self, progress)
-            return self._take(machines, refused, accept_loss, dry_run)
+            return self._take(asked_at, machines, refused, accept_loss, dry_run)
         except config_service.SourceError as error:
             if not dry_run:
-                self._keep_error(str(error))
+                self._keep_error(asked_at, str(error))
             raise
 
-    def _keep_error(self, error):
+    @transaction.atomic
+    def _keep_error(self, asked_at, error):
+        now = self._locked()
+        if now._was_answered_since(asked_at):
+            return
+        error = error if self._has_the_source_of(now) else str(SOURCE_CHANGED)
         Business.objects.filter(pk=self.pk).update(asked_at=Now(), sync_error=error)
         Sync.objects.keep(Sync(business=self, origin=origin.current(), error=error))
 
     @transaction.atomic
-    def _take(self, machines, refused, accept_loss, dry_run):
+    def _take(self, asked_at, machines, refused, accept_loss, dry_run):
         # One answer after the other: each compares what it says with what is there.
-        Business.objects.select_for_update(no_key=True).get(pk=self.pk)
+        now = self._locked()
+        if not self._has_the_source_of(now):
+            raise config_service.SourceError(SOURCE_CHANGED)
+        if now._was_answered_since(asked_at):
+            return Sync.of_nothing(now)
         machines, refused, refused_places = settle(self, machines, refused)
         sync = Sync.of(self, machines, refused)
         sync.origin = origin.current()
@@ -153,10 +168,20 @@ class Business(models.Model):
         Listing.objects.take(self, machines)
         Listing.objects.keep_refused_places(self, refused_places)
         Business.objects.filter(pk=self.pk).update(
-            asked_at=Now(), synced_at=Now(), sync_error="", refused_rows=sync.refused_count
+            asked_at=Now(), synced_at=asked_at, sync_error="", refused_rows=sync.refused_count
         )
         Sync.objects.keep(sync)
         return sync
+
+    def _locked(self):
+        return Business.objects.select_for_update(no_key=True).get(pk=self.pk)
+
+    def _has_the_source_of(self, now):
+        return (self.source, self.source_options) == (now.source, now.source_options)
+
+    def _was_answered_since(self, asked_at):
+        """Whether an answer was taken that was asked for later; a time to come, of a clock set back, is none."""
+        return self.synced_at is not None and asked_at < self.synced_at <= database_now()
 
     def _refuse_sudden_loss(self, sync):
         lost, known = sync.gone_count, sync.listed - sync.added_count + sync.gone_count

@@ -79,6 +79,11 @@ class Sync(models.Model):
         counts = {f"{what}_count": len(names) for what, names in lists.items()}
         return cls(business=business, listed=len(listed), **counts, **lists)
 
+    @classmethod
+    def of_nothing(cls, business):
+        """Of an answer that came too late to change anything: the list is as a newer one left it."""
+        return cls(business=business, listed=len(business.listed_places()), refused_count=business.refused_rows)
+
     @property
     def has_news(self):
         return bool(self.added_count or self.gone_count or self.moved_count)

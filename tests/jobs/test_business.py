@@ -1,13 +1,17 @@
 import dataclasses
 import json
+import time
+from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from deploy_portal.clock import database_now
+from jobs import config_service
 from jobs.config_service import SourceError
-from jobs.models import Listing, Machine
+from jobs.models import Business, Listing, Machine, Sync
 from tests.conftest import list_machines, make_business, rows
 
 ASKED = []
@@ -246,6 +250,95 @@ def test_a_source_that_is_not_registered_any_more_is_an_error_in_words(payment, 
     settings.CONFIG_SOURCES = {}
     with pytest.raises(SourceError):
         payment.sync_machines()
+
+
+class Overtaken:
+    """A source that is asked, and before it answers MEANWHILE happens."""
+
+    MEANWHILE = []
+
+    def __init__(self, slug, options):
+        self.names = options["names"]
+
+    def rows(self):
+        answer = [{"hostname": name, "address": f"10.0.0.{n}"} for n, name in enumerate(self.names, 1)]
+        while self.MEANWHILE:
+            time.sleep(0.005)  # SQLite's clock has milliseconds
+            self.MEANWHILE.pop()()
+        if not self.names:
+            raise SourceError("It is down.")
+        return answer
+
+
+@pytest.fixture
+def meanwhile(payment, settings):
+    """Before payment's source answers with these names, or fails without any, this happens."""
+    settings.CONFIG_SOURCES = {"file": f"{__name__}.Overtaken"}
+
+    def meanwhile(names, happens):
+        payment.source_options = {"names": names}
+        payment.save()
+        Overtaken.MEANWHILE[:] = [happens]
+
+    return meanwhile
+
+
+def asked_anew(business, *names):
+    """Another process asks the same source and is answered at once."""
+
+    def ask():
+        read, config_service.read = config_service.read, lambda *args: (rows(*names), [])
+        try:
+            Business.objects.get(pk=business.pk).sync_machines()
+        finally:
+            config_service.read = read
+
+    return ask
+
+
+def replaced(business):
+    return lambda: Business.objects.filter(pk=business.pk).update(source_options={"names": ["new-1"]})
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_answer_does_not_undo_one_that_was_asked_for_later(payment, meanwhile, dry_run):
+    meanwhile(["pay-1", "pay-2"], asked_anew(payment, "pay-1", "pay-3", "pay-4"))
+    sync = payment.sync_machines(dry_run=dry_run)
+    assert (sync.listed, sync.has_news) == (3, False)
+    assert live(payment) == ["pay-1", "pay-3", "pay-4"]
+    assert Sync.objects.count() == 1
+
+
+def test_an_answer_is_taken_after_one_that_was_asked_for_sooner(payment, meanwhile):
+    meanwhile(["pay-1", "pay-2"], lambda: None)
+    asked_anew(payment, "pay-1")()
+    assert payment.sync_machines().added == ["pay-2"]
+
+
+def test_an_answer_is_taken_though_the_clock_was_set_back(payment, meanwhile):
+    Business.objects.update(synced_at=database_now() + timedelta(hours=1))
+    meanwhile(["pay-1"], lambda: None)
+    assert payment.sync_machines().added == ["pay-1"]
+
+
+def test_a_failure_does_not_undo_an_answer_that_was_asked_for_later(payment, meanwhile):
+    meanwhile([], asked_anew(payment, "pay-1"))
+    with pytest.raises(SourceError, match="It is down"):
+        payment.sync_machines()
+    payment.refresh_from_db()
+    assert (payment.sync_error, live(payment)) == ("", ["pay-1"])
+    assert not Sync.objects.exclude(error="").exists()
+
+
+@pytest.mark.parametrize("names", [["old-1"], []])
+def test_the_answer_of_a_source_that_was_replaced_meanwhile_does_not_count(payment, meanwhile, names):
+    meanwhile(names, replaced(payment))
+    payment.refresh_machines()
+    assert payment.sync_error.startswith("The source was changed while it was asked")
+    assert live(payment) == []
+    payment.refresh_from_db()
+    payment.refresh_machines(max_age=-1)
+    assert (payment.sync_error, live(payment)) == ("", ["new-1"])
 
 
 def test_the_list_can_say_no_machine_for_a_business_that_never_had_one(payment, write_list):
