@@ -85,7 +85,7 @@ class BusinessAdmin(Told, CarefulAdmin):
     list_display = ["name", "slug", "source", "live_machines", "last_answer", "synced_at"]
     search_fields = ["name", "slug"]
     actions = ["ask_now"]
-    last_answer_fields = ["live_machines", "asked_at", "synced_at", "sync_error", "refused_rows"]
+    last_answer_fields = ["live_machines", "asked_at", "synced_at", "why_not_taken", "refused_rows"]
     readonly_fields = ["approvers", *last_answer_fields]
     fieldsets = [
         (None, {"fields": ["name", "slug", "soak_minutes", "ssh_key"]}),
@@ -137,6 +137,10 @@ class BusinessAdmin(Told, CarefulAdmin):
             return status("waiting", _("Never asked"))
         return status("failed", _("Not taken")) if business.sync_error else status("succeeded", _("Taken"))
 
+    @admin.display(description=_("why the last answer was not taken"))
+    def why_not_taken(self, business):
+        return business.why_not_taken
+
     @admin.action(description=_("Ask the config service now"), permissions=["change"])
     def ask_now(self, request, queryset):
         businesses = list(queryset[: SYNCED_AT_ONCE + 1])
@@ -166,11 +170,15 @@ class SyncAdmin(ReadOnlyAdmin):
     list_filter = ["business"]
     list_select_related = ["business"]
     date_hierarchy = "at"
-    fields = ["at", "business", "outcome", "error", "origin", *COUNTS, "changes"]
+    fields = ["at", "business", "outcome", "why_not_taken", "origin", *COUNTS, "changes"]
 
     @admin.display(description=_("last answer"))
     def outcome(self, sync):
         return status("failed", _("Not taken")) if sync.error else status("succeeded", _("Taken"))
+
+    @admin.display(description=_("why it was not taken"))
+    def why_not_taken(self, sync):
+        return sync.why_not_taken
 
     @admin.display(description=_("changes"))
     def changes(self, sync):

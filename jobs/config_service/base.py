@@ -15,6 +15,7 @@ class SourceError(Exception):
 
     def __init__(self, reason, permanent=False):
         super().__init__(reason)
+        self.reason = reason  # translated when it is read
         self.permanent = permanent
 
 
@@ -59,7 +60,7 @@ class Source(ABC):
     def refuse_mistakes(self):
         """SourceError when the options cannot work: they may be older than the settings they were checked with."""
         if problems := self.check(self.options):
-            raise SourceError(" ".join(map(str, problems)), permanent=True)
+            raise SourceError(format_lazy(" ".join(["{}"] * len(problems)), *problems), permanent=True)
 
     def filled(self, value):
         """`value` with {business} in its texts, however deep, replaced by the business's short name."""

@@ -7,11 +7,14 @@ from django.core.validators import MaxValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import translation
+from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from deploy_portal import origin
 from deploy_portal.clock import database_now
+from deploy_portal.words import in_each_language, in_readers_language
 from jobs import config_service
 from jobs.models.machine import Listing, Machine
 from jobs.models.shared_machines import settle
@@ -63,6 +66,7 @@ class Business(models.Model):
     # When the answer that was taken was asked for: it may be as old as that.
     synced_at = models.DateTimeField(_("config service answered"), null=True, editable=False)
     sync_error = models.TextField(_("why the last answer was not taken"), blank=True, editable=False)
+    sync_error_texts = models.JSONField(_("the same in each language"), default=dict, editable=False)
     refused_rows = models.PositiveIntegerField(_("rows refused in the last answer"), default=0, editable=False)
 
     objects = BusinessQuerySet.as_manager()
@@ -119,7 +123,11 @@ class Business(models.Model):
             with contextlib.suppress(config_service.SourceError):
                 self.sync_machines()
         if asking or max_age is not None:  # before a start, what another request was told meanwhile counts too
-            self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "refused_rows"])
+            self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "sync_error_texts", "refused_rows"])
+
+    @property
+    def why_not_taken(self):
+        return in_readers_language(self.sync_error_texts, self.sync_error)
 
     def listed_places(self):
         """{hostname: (address, port, user, site)} of the machines that are live here."""
@@ -134,21 +142,24 @@ class Business(models.Model):
         """
         asked_at = database_now()
         try:
-            machines, refused = config_service.read(self, progress)
-            return self._take(asked_at, machines, refused, accept_loss, dry_run)
+            # Why rows were refused is kept, so it is in one language, whoever looks.
+            with translation.override(settings.LANGUAGE_CODE):
+                machines, refused = config_service.read(self, progress)
+                return self._take(asked_at, machines, refused, accept_loss, dry_run)
         except config_service.SourceError as error:
             if not dry_run:
-                self._keep_error(asked_at, str(error))
+                self._keep_error(asked_at, error.reason)
             raise
 
     @transaction.atomic
-    def _keep_error(self, asked_at, error):
+    def _keep_error(self, asked_at, reason):
         now = self._locked()
         if now._was_answered_since(asked_at):
             return
-        error = error if self._has_the_source_of(now) else str(SOURCE_CHANGED)
-        Business.objects.filter(pk=self.pk).update(asked_at=Now(), sync_error=error)
-        Sync.objects.keep(Sync(business=self, origin=origin.current(), error=error))
+        texts = in_each_language(reason if self._has_the_source_of(now) else SOURCE_CHANGED)
+        error = texts[settings.LANGUAGE_CODE]
+        Business.objects.filter(pk=self.pk).update(asked_at=Now(), sync_error=error, sync_error_texts=texts)
+        Sync.objects.keep(Sync(business=self, origin=origin.current(), error=error, error_texts=texts))
 
     @transaction.atomic
     def _take(self, asked_at, machines, refused, accept_loss, dry_run):
@@ -168,7 +179,7 @@ class Business(models.Model):
         Listing.objects.take(self, machines)
         Listing.objects.keep_refused_places(self, refused_places)
         Business.objects.filter(pk=self.pk).update(
-            asked_at=Now(), synced_at=asked_at, sync_error="", refused_rows=sync.refused_count
+            asked_at=Now(), synced_at=asked_at, sync_error="", sync_error_texts={}, refused_rows=sync.refused_count
         )
         Sync.objects.keep(sync)
         return sync
@@ -187,14 +198,16 @@ class Business(models.Model):
         lost, known = sync.gone_count, sync.listed - sync.added_count + sync.gone_count
         sudden = lost > 1 and lost * 100 > known * settings.CONFIG_SERVICE_MAX_LOSS_PERCENT
         if lost and (sudden or not sync.listed):
-            raise config_service.SourceError(
-                ngettext(
-                    "The only machine is suddenly missing from the answer; it was not taken.",
-                    "%(lost)d of %(known)d machines are suddenly missing from the answer; it was not taken.",
-                    known,
-                )
-                % {"lost": lost, "known": known}
-            )
+            raise config_service.SourceError(lazy(_suddenly_missing, str)(lost, known))
+
+
+def _suddenly_missing(lost, known):
+    words = ngettext(
+        "The only machine is suddenly missing from the answer; it was not taken.",
+        "%(lost)d of %(known)d machines are suddenly missing from the answer; it was not taken.",
+        known,
+    )
+    return words % {"lost": lost, "known": known}
 
 
 class Membership(models.Model):

@@ -6,6 +6,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from deploy_portal.words import in_readers_language
 from jobs.models.job_machine import place_of
 from jobs.models.machine import PLACE
 
@@ -22,7 +23,13 @@ class SyncQuerySet(models.QuerySet):
             lists = {what: getattr(sync, what)[:NAMES_KEPT] for what in LISTS}
             counts = {f"{what}_count": getattr(sync, f"{what}_count") for what in LISTS}
             self.create(
-                business=sync.business, origin=sync.origin, listed=sync.listed, error=sync.error, **counts, **lists
+                business=sync.business,
+                origin=sync.origin,
+                listed=sync.listed,
+                error=sync.error,
+                error_texts=sync.error_texts,
+                **counts,
+                **lists,
             )
 
 
@@ -45,6 +52,7 @@ class Sync(models.Model):
     moved = models.JSONField(_("moved machines"), default=list)
     refused = models.JSONField(_("refused rows"), default=list)
     error = models.TextField(_("why it was not taken"), blank=True)
+    error_texts = models.JSONField(_("the same in each language"), default=dict)
 
     objects = SyncQuerySet.as_manager()
 
@@ -61,7 +69,7 @@ class Sync(models.Model):
         ]
 
     def __str__(self):
-        return self.error or self.in_words
+        return self.why_not_taken or self.in_words
 
     @classmethod
     def of(cls, business, machines, refused):
@@ -83,6 +91,10 @@ class Sync(models.Model):
     def of_nothing(cls, business):
         """Of an answer that came too late to change anything: the list is as a newer one left it."""
         return cls(business=business, listed=len(business.listed_places()), refused_count=business.refused_rows)
+
+    @property
+    def why_not_taken(self):
+        return in_readers_language(self.error_texts, self.error)
 
     @property
     def has_news(self):

@@ -2,6 +2,7 @@
 
 import pytest
 from django.urls import reverse
+from django.utils import translation
 
 from jobs.config_service import SourceError
 from jobs.config_service.rows import Refused
@@ -62,6 +63,52 @@ def test_the_same_error_is_kept_once_until_an_answer_is_taken(answer):
     with pytest.raises(SourceError):
         answer(SourceError("It is down."))
     assert [sync.error for sync in Sync.objects.all()] == ["It is down.", "", "It is down.", ""]
+
+
+def test_the_same_error_is_kept_once_in_whatever_language_it_is_read(payment):
+    for language in ("en", "zh-hans", "en"):
+        with translation.override(language), pytest.raises(SourceError):
+            payment.sync_machines()  # there is no payment.json
+    sync = Sync.objects.get()
+    assert sync.error == "There is no file payment.json in CONFIG_FILES_DIR."
+    assert sync.error_texts["zh-hans"] == "CONFIG_FILES_DIR 中没有文件 payment.json。"
+
+
+@pytest.mark.parametrize("asked_in", ["en", "zh-hans"])
+def test_everybody_reads_the_reason_in_their_own_language(payment, asked_in):
+    with translation.override(asked_in):
+        payment.refresh_machines()
+    sync = Sync.objects.get()
+    for language, reason in (("en", "There is no file payment.json"), ("zh-hans", "中没有文件 payment.json")):
+        with translation.override(language):
+            assert reason in payment.why_not_taken
+            assert reason in str(sync)
+
+
+def test_a_good_answer_clears_the_reason_in_every_language(payment, answer):
+    payment.refresh_machines()
+    answer(rows("pay-1"))
+    payment.refresh_from_db()
+    with translation.override("zh-hans"):
+        assert payment.why_not_taken == ""
+
+
+def test_a_sudden_loss_is_told_in_the_language_of_whoever_reads(answer):
+    with translation.override("zh-hans"):
+        answer(rows(*(f"pay-{number}" for number in range(10))))
+        with pytest.raises(SourceError) as error:
+            answer(rows("pay-1"))
+        said = str(error.value)
+    assert "10" in said
+    assert "suddenly missing" not in said
+    assert "9 of 10 machines are suddenly missing" in str(error.value)
+
+
+def test_why_rows_were_refused_is_kept_in_one_language(payment, config_files):
+    (config_files / "payment.json").write_text('[{"hostname": "a;b"}]')
+    with translation.override("zh-hans"):
+        [refused] = payment.sync_machines().refused
+    assert refused["reason"].startswith("A host name has only")
 
 
 def test_a_refused_loss_is_kept_as_an_error_without_changes(answer):
