@@ -113,11 +113,21 @@ class ListingQuerySet(models.QuerySet):
 
     def keep_refused_places(self, business, places):
         """Remembers where the last answer of `business` gave machines that others list elsewhere: {hostname: place}."""
-        self.filter(business=business, refused_place__isnull=False).update(refused_place=None)
-        if places:
-            live = self.live().filter(business=business).values_list("pk", "machine__hostname")
-            refused = [Listing(pk=pk, refused_place=places[name]) for pk, name in live if name in places]
-            self.bulk_update(refused, ["refused_place"], batch_size=300)
+        listings = self.filter(business=business)
+        if not places:
+            listings = listings.exclude(refused_place__isnull=True)
+        listed = listings.values_list("machine", "machine__hostname", "refused_place")
+        self.bulk_create(
+            [
+                Listing(business=business, machine_id=machine_id, refused_place=places.get(hostname))
+                for machine_id, hostname, refused_place in listed
+                if refused_place != places.get(hostname)
+            ],
+            batch_size=2000,
+            update_conflicts=True,
+            unique_fields=["business", "machine"],
+            update_fields=["refused_place"],
+        )
 
     def _leave(self, business, machine_ids):
         for first in range(0, len(machine_ids), 500):
