@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0010_sent_back'),
+        ('jobs', '0011_machine_by_host'),
     ]
 
     operations = [
