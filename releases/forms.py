@@ -178,8 +178,8 @@ def steps_in(user, job):
 
 
 def _in_one_word(lines):
-    """The same word for the same lines, however many; none for none."""
-    text = "\n".join(lines)
+    """The same word for the same lines, however many and in whatever order; none for none."""
+    text = "\n".join(sorted(lines))
     return text and hashlib.sha256(text.encode()).hexdigest()
 
 

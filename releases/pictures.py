@@ -134,9 +134,10 @@ class JobPicture:
         runs = MachineRun.objects.in_job(job).prefetch_related(whole).order_by("pk")
         self.latest, self.by_stage, self.runs = {}, defaultdict(dict), {}
         for machine_run in runs:
-            self.latest[machine_run.machine_id] = machine_run
-            self.by_stage[machine_run.run.stage_id][machine_run.machine_id] = machine_run
             self.runs[machine_run.run.stage_id] = machine_run.run
+            if not machine_run.was_called_off:
+                self.latest[machine_run.machine_id] = machine_run
+                self.by_stage[machine_run.run.stage_id][machine_run.machine_id] = machine_run
         for stage in self.stages:
             if stage.pk in self.runs:
                 self.runs[stage.pk].stage = stage
@@ -254,6 +255,11 @@ class RunPicture:
     @property
     def stopped_itself(self):
         return self.is_spent and not self.is_running and bool(self.counter[Status.NOT_RUN])
+
+    @property
+    def lacked_its_canary(self):
+        """Whether it ended because the machine that was to go first was not run."""
+        return not self.is_running and self.run.canary and not self.touched and bool(self.counter[Status.NOT_RUN])
 
     @property
     def budget_squares(self):

@@ -48,8 +48,10 @@ def _to_publish(user):
     businesses = Business.objects.where(user, Right.PUBLISH)
     jobs = Job.objects.under_way().filter(Exists(not_excused), business__in=businesses)
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
-    stopped = Exists(ReleaseStage.objects.filter(job=OuterRef("pk"), status__in=_STOPPED))
-    return _stages("failed", jobs.filter(stopped), _STOPPED) + _stages("to_publish", jobs, _NOT_BEGUN)
+    stages = ReleaseStage.objects.filter(job=OuterRef("pk"))
+    stopped, running = Exists(stages.filter(status__in=_STOPPED)), Exists(stages.filter(status=_RUNNING))
+    ready = jobs.exclude(stopped).exclude(running)
+    return _stages("failed", jobs.filter(stopped), _STOPPED) + _stages("to_publish", ready, _NOT_BEGUN)
 
 
 def _stages(what, jobs, statuses):
@@ -57,6 +59,7 @@ def _stages(what, jobs, statuses):
     return [Waiting(what, stage.job, stage) for stage in stages if stage and stage.status in statuses]
 
 
+_RUNNING = ReleaseStage.Status.RUNNING
 _STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
 _NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 

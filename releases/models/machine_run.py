@@ -72,6 +72,10 @@ class MachineRunQuerySet(models.QuerySet):
     def rolled_back(self):
         return self.filter(run__action=Action.ROLLBACK, status=Status.SUCCEEDED)
 
+    def not_called_off(self):
+        """Leaves out the rollbacks that were cancelled before they sent anything: those left everything as it was."""
+        return self.exclude(run__action=Action.ROLLBACK, status=Status.CANCELLED, started_at=None)
+
     def not_rolled_back(self):
         return self.exclude(run__action=Action.ROLLBACK, status=Status.SUCCEEDED)
 
@@ -260,10 +264,13 @@ def with_versions(machines, business):
 
 def with_version_before(machines, job):
     """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or empty."""
-    own = MachineRun.objects.in_job(job).released().filter(machine=OuterRef("pk")).newest("version_before")
-    own_is_there = models.When(now_on=job.version, then=Coalesce(own, Value(job.version)))
+    there = MachineRun.objects.filter(machine=OuterRef("pk"), run__stage__job__business=job.business).released()
+    own = there.in_job(job).newest("version_before")
+    # Another job may have put the same version there.
+    put_by = there.filter(version_after=job.version).newest("run__stage__job")
+    own_is_there = models.When(now_on=job.version, put_by=job.pk, then=own)
     return with_versions(machines, job.business).annotate(
-        before=Coalesce(models.Case(own_is_there, default="now_on"), Value(""))
+        put_by=put_by, before=Coalesce(models.Case(own_is_there, default="now_on"), Value(""))
     )
 
 
@@ -356,10 +363,18 @@ class MachineRun(models.Model):
 
     def look_at_later(self, others):
         """Sees whether this one is overtaken. `others`: the newest machine run of each other job here, in order."""
-        since = [other for other in others if other.started_at > self.started_at]
-        if since and not since[-1]._put_back(self):
+        since = []
+        for other in others:
+            if other.started_at > self.started_at:
+                since = [] if other._put_back(self) else [*since, other]
+        if since:
             self.newest_there = since[-1]
             self.overtaken_by = [other for other in since if not other.went_back] or since[-1:]
+
+    @property
+    def was_called_off(self):
+        """Whether it is a rollback that was cancelled before it sent anything; see `not_called_off`."""
+        return self.run.is_rollback and self.status == Status.CANCELLED and self.started_at is None
 
     @property
     def went_back(self):

@@ -268,17 +268,17 @@ class ReleaseStage(StageMachines, models.Model):
     def _outcome(self):
         """What the newest runs of its machines come to, those left aside that were excused."""
         runs = MachineRun.objects.filter(run__stage=self).exclude(machine__in=self._excused())
-        # A rollback that was cancelled before it sent anything has left everything as it was.
-        undone = Q(run__action=Action.ROLLBACK, status=MachineRun.Status.CANCELLED, started_at=None)
         touched = runs.latest_touched()
-        if touched.exists() and not touched.not_rolled_back().exists():
+        if self.runs.last().is_rollback and touched.exists() and not touched.not_rolled_back().exists():
             return self.Status.ROLLED_BACK
-        latest = runs.exclude(undone).latest_per_machine()
+        latest = runs.not_called_off().latest_per_machine()
         if latest.filter(status__in=BAD).exists():
             return self.Status.FAILED
         if latest.filter(status=MachineRun.Status.CANCELLED).exists():
             return self.Status.CANCELLED
-        return self.Status.SUCCEEDED if latest.released().exists() else self.Status.WAITING
+        if latest.released().exists():
+            return self.Status.SUCCEEDED
+        return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
 
     def _job_status(self):
         """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left."""

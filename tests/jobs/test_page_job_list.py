@@ -115,3 +115,8 @@ def test_a_new_job_is_offered_to_who_may_ask_for_one(as_user, request, job, pers
 
 def test_without_a_job_it_says_so(as_user, approver):
     assert "No job here yet." in words(as_user(approver).get(URL))
+
+
+def test_another_business_keeps_the_search(as_user, requester, job):
+    response = as_user(requester).get("/jobs/", {"q": "2.0", "status": "approved", "page": "1"})
+    assert 'href="?q=2.0&status=approved&business=payment"' in source(response)

@@ -1,0 +1,106 @@
+"""What is on a machine, and whose work goes, where jobs of one version release, undo and try again there."""
+
+import pytest
+
+from jobs.models import Job, Machine
+from releases.ledger import move_on, tidy
+from releases.models import MachineRun, ReleaseStage
+from tests.pages import page, source, words
+from tests.releases.test_rollback_overtaken import versions
+from tests.workers import claim
+
+
+@pytest.fixture
+def here(machines):
+    return machines[:1]
+
+
+@pytest.fixture
+def put(make_job, start, finish, here):
+    """Has a job release this version on pay-1; 1.0 was there."""
+
+    def put(version):
+        job = make_job(version)
+        start(job, here)
+        finish()
+        return job
+
+    put("1.0")
+    return put
+
+
+@pytest.fixture
+def take_back(publisher, finish, here):
+    """Rolls a job back there; returns from and to which version."""
+
+    def take_back(job, **options):
+        stage = ReleaseStage.objects.of_kind(job, "pre-release")
+        run = stage.roll_back(publisher, here, "bad", f"back-{job.pk}-{stage.version}", **options)
+        finish()
+        return versions(run)
+
+    return take_back
+
+
+def pre_release(job):
+    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), "pre-release")
+
+
+def test_the_same_version_that_another_job_put_there_is_what_was_before(put, take_back, start, finish, here):
+    job = put("2.0")
+    take_back(job)
+    put("2.0")
+    assert versions(start(job, here)) == {("pay-1", "2.0", "2.0")}
+    finish()
+    assert take_back(job) == {("pay-1", "2.0", "2.0")}
+
+
+def test_what_was_undone_before_is_not_named_again(as_user, publisher, put, take_back):
+    first, second, third = put("2.0"), put("3.0"), put("4.0")
+    take_back(second, undo_later=True)
+    last = put("5.0")
+    said = words(as_user(publisher).get(page("roll_back_stage", first)))
+    assert f"#{last.pk} payment 5.0 ran there since" in said
+    assert f"#{third.pk} payment 4.0" not in said
+    take_back(first, undo_later=True)
+    assert first.events.get(verb="rolled_back").detail["undone_jobs"] == [last.pk]
+
+
+def test_a_new_try_that_sent_nothing_has_failed(as_user, publisher, put, take_back, start, worker, here):
+    job = put("2.0")
+    take_back(job)
+    assert pre_release(job).status == "rolled_back"
+    start(job, here)
+    MachineRun.objects.end(worker, claim(worker), "unreachable", None, "no route")
+    move_on()
+    assert pre_release(job).status == "failed"
+    assert "Some of its machines are not released." in words(as_user(publisher).get(page("job", job)))
+
+
+def test_a_rollback_that_was_called_off_is_nowhere_counted(as_user, publisher, put, here):
+    job = put("2.0")
+    pre_release(job).roll_back(publisher, here, "bad", "key").cancel(publisher, "no, it is fine")
+    assert pre_release(job).status == "succeeded"
+    response = as_user(publisher).get(page("job", job))
+    said = words(response)
+    assert "Pre-release Succeeded: 1 of 1" in said
+    assert "1 succeeded" in said
+    assert "1 cancelled" not in said.split("Timeline")[0]
+    assert "pay-1: Succeeded" in source(response)
+
+
+def test_work_that_waits_is_not_hidden_by_newer_jobs_that_run(as_user, publisher, make_job):
+    make_job("1.0")
+    for number in range(21):
+        job = make_job(f"2.{number}")
+        ReleaseStage.objects.of(job)
+        job.stages.filter(kind="pre-release").update(status="running")
+        Job.objects.filter(pk=job.pk).update(status="in_progress")
+    assert "To publish" in words(as_user(publisher).get("/"))
+
+
+def test_a_run_without_its_canary_says_so(as_user, publisher, job, machines, start):
+    start(job, machines, canary=True, failure_budget=None)
+    Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+    tidy()
+    assert "The one that was to go first was not run." in words(as_user(publisher).get(page("stage", job)))
