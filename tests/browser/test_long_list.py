@@ -58,6 +58,42 @@ def test_few_rows_are_drawn_and_groups_select_all_the_same(stage):
     assert "web-1251" not in drawn(stage)
 
 
+def show_more_groups(browser, left):
+    """Far below what is in view, where Chromium has no innerText for `press` to find."""
+    button = "[data-picker-more-groups]"
+    assert browser.ask(f"document.querySelector('{button}').textContent") == f"Show more groups: {left} are not shown"
+    browser.click(button)
+
+
+def test_groups_beyond_the_first_are_told_and_drawn_on_a_click(browser, client, requester, payment):
+    """Every machine has a serial number of its own, and some a second one of the same."""
+    listed = rows(*(f"web-{n:03}" for n in range(1, 721)))
+    for n, row in enumerate(listed):
+        row.labels["serial"] = f"s-{min(n, 699)}"
+    Listing.objects.take(payment, listed)
+    mark_fresh(payment)
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    assert not browser.all("[data-picker-more-groups]")
+    browser.ask(
+        "((select) => { select.value = 'label:serial'; select.dispatchEvent(new Event('input', { bubbles: true })) })"
+        "(document.querySelector('[data-picker-group]'))"
+    )
+    assert len(drawn(browser)) == 300
+    show_more_groups(browser, 400)
+    assert len(drawn(browser)) == 600
+    assert browser.ask("document.activeElement.getAttribute('aria-label')") == "s-300"
+    show_more_groups(browser, 100)
+    assert len(drawn(browser)) == 720
+    assert not browser.all("[data-picker-more-groups]")
+    browser.type("[data-picker-search]", "s-69")
+    assert len(drawn(browser)) == 31
+    browser.type("[data-picker-search]", "web")
+    assert len(drawn(browser)) == 300
+    browser.press("Select the 720 found")
+    assert selected(browser) == "720 selected"
+
+
 def test_what_was_chosen_outlives_a_check_an_error_and_the_way_back(stage):
     stage.type("[data-picker-search]", "sh-2")
     stage.press("Select the 499 found")

@@ -6,7 +6,7 @@
 
 (() => {
   const { natural, put, readMachines, readPasted, carry } = window.pickerData;
-  const DRAWN = 300; // so many rows at first, and so many more for each click
+  const DRAWN = 300; // so many groups and rows at first, and so many more for each click
 
   // Writes the words of an element for these numbers; the first one decides between one and other.
   function say(element, ...numbers) {
@@ -25,6 +25,7 @@
     const byRow = new Map(); // what a drawn row stands for: a machine, or a group
     const keep = carry(picker.form, machines);
     let groups = []; // {name, members, found, more, header}
+    let groupsDrawn = DRAWN;
     let filter = "";
     let last = null; // the machine that was clicked last
     let pasted = [];
@@ -41,6 +42,7 @@
         group.found = group.members.filter((machine) => machine.found);
         group.more = 0;
       }
+      groupsDrawn = DRAWN;
       draw();
     }
 
@@ -56,9 +58,11 @@
 
     // ---- What is drawn ----
     function draw() {
-      let room = DRAWN;
+      let room = 0;
       byRow.clear();
-      const bodies = groups.filter(({ found }) => found.length > 0).slice(0, DRAWN).map((group) => {
+      const hits = groups.filter(({ found }) => found.length > 0);
+      const bodies = hits.slice(0, groupsDrawn).map((group, n) => {
+        if (n % DRAWN === 0) room = DRAWN; // groups that a click adds take none from those before
         const body = document.createElement("tbody");
         const rows = group.found.slice(0, room + group.more);
         room = Math.max(0, room - rows.length);
@@ -69,6 +73,7 @@
       });
       for (const body of [...table.tBodies]) body.remove();
       table.append(...bodies);
+      if (hits.length > groupsDrawn) table.append(moreGroups(hits.length - groupsDrawn));
       refresh();
     }
 
@@ -85,6 +90,13 @@
       say(row.querySelector("[data-picker-more]"), left);
       byRow.set(row, group);
       return row;
+    }
+
+    function moreGroups(left) {
+      const body = document.createElement("tbody");
+      body.append(copy("more-groups-row"));
+      say(body.querySelector("[data-picker-more-groups]"), left);
+      return body;
     }
 
     function row(machine) {
@@ -224,6 +236,8 @@
         choose(pasted, true);
       } else if (event.target.closest("[data-picker-more]")) {
         showMore(byRow.get(event.target.closest("tr")));
+      } else if (event.target.closest("[data-picker-more-groups]")) {
+        showMoreGroups();
       } else if (event.target.matches("tbody input[type=checkbox]")) {
         clickBox(byRow.get(event.target.closest("tr")), event);
       }
@@ -235,6 +249,13 @@
       group.more += DRAWN;
       draw();
       group.found[before].box.focus();
+    }
+
+    function showMoreGroups() {
+      const before = groupsDrawn;
+      groupsDrawn += DRAWN;
+      draw();
+      table.tBodies[before].querySelector("input").focus();
     }
 
     function clickBox(clicked, event) {
