@@ -1,5 +1,7 @@
 """Choosing machines: search, groups, ranges, pasted names, and the plain boxes that are there without JavaScript."""
 
+from dataclasses import replace
+
 import pytest
 
 from jobs.models import Listing, Membership
@@ -98,6 +100,25 @@ def test_a_pasted_name_that_several_machines_have_is_ambiguous(browser, client, 
     assert browser.words("[data-picker-paste-ambiguous]") == "1 ambiguous\nweb (web.bj-1 / web.sh-2)"
     browser.press("Add the 1 found")
     assert chosen(browser) == ["db.sh-3"]
+
+
+def test_a_pasted_name_is_first_a_whole_one_then_an_address_then_a_short_one(browser, client, requester, payment):
+    listed = rows("web-1", "web-1.example.com", "db-2.example.com", "db-3.example.com", "db-3.example.org")
+    addresses = ["10.0.0.1", "db-2", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
+    Listing.objects.take(
+        payment, [replace(row, address=address) for row, address in zip(listed, addresses, strict=True)]
+    )
+    mark_fresh(payment)
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    browser.press("Paste names")
+    browser.type("[data-picker-paste-text]", "WEB-1 db-3")
+    assert browser.words("[data-picker-paste-ambiguous]") == "1 ambiguous\ndb-3 (db-3.example.com / db-3.example.org)"
+    browser.press("Add the 1 found")
+    assert chosen(browser) == ["web-1"]
+    browser.type("[data-picker-paste-text]", "db-2 web-1.example.com")
+    browser.press("Add the 1 found")
+    assert chosen(browser) == ["web-1", "web-1.example.com"]
 
 
 def test_the_blocked_can_be_looked_at_alone(picker):

@@ -85,23 +85,20 @@ window.pickerData = (() => {
     return words;
   }
 
-  function namesOf(machines) {
+  function byName(machines, nameOf) {
     const names = new Map();
-    for (const machine of machines) {
-      const { hostname, address } = machine;
-      for (const name of new Set([hostname, hostname.split(".")[0], address].map((text) => text.toLowerCase()))) {
-        if (name) put(names, name, machine);
-      }
-    }
+    for (const machine of machines) put(names, nameOf(machine).toLowerCase(), machine);
     return names;
   }
 
   // Which machines a text names; in words those that cannot be chosen, that may be several, and that are none.
   function readPasted(text, machines) {
-    const names = namesOf(machines);
+    // A short name may be all of another machine's name, which then is what it means.
+    const kinds = [({ hostname }) => hostname, ({ address }) => address, ({ hostname }) => hostname.split(".")[0]];
+    const names = kinds.map((nameOf) => byName(machines, nameOf));
     const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
     for (const word of text.split(/[\s,;，；、]+/).filter(Boolean).flatMap(expand)) {
-      const exact = names.get(word.toLowerCase()) ?? [];
+      const exact = names.map((named) => named.get(word.toLowerCase())).find(Boolean) ?? [];
       if (exact.length === 0) missing.add(word);
       else if (exact.length > 1) ambiguous.add(`${word} (${exact.map((machine) => machine.hostname).join(" / ")})`);
       else if (exact[0].blocked) blocked.add(`${exact[0].hostname} (${exact[0].word.toLowerCase()})`);
