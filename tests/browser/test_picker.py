@@ -133,6 +133,21 @@ def test_the_site_is_offered_once_though_it_is_a_label_too(picker):
     assert groups == ["Group by site", "No groups"]
 
 
+@pytest.mark.parametrize("label", ["constructor", "__proto__", "toString"])
+def test_a_label_may_be_named_like_what_every_object_has(browser, client, requester, payment, label):
+    listed = rows("web-1", "web-2", "web-3")
+    listed[0].labels[label] = "blue"
+    Listing.objects.take(payment, listed)
+    mark_fresh(payment)
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    browser.one("[data-picker-group]").send_keys(f"Group by {label}")
+    names = "[...document.querySelectorAll('tr.group [data-group-name]')].map((it) => it.textContent)"
+    wait_until(lambda: browser.ask(names) == ["–", "blue"])
+    browser.type("[data-picker-search]", f"{label}=blue")
+    assert hostnames(browser, "true") == ["web-1"]
+
+
 def test_a_long_version_leaves_a_phone_room_for_the_host_name(publisher_at, make_job, start, finish, machines, payment):
     start(make_job("1." + "0" * 60, on=machines), machines[:1])
     finish()

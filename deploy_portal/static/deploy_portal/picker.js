@@ -47,7 +47,8 @@
     }
 
     function group(key) {
-      const value = (machine) => key === "site" ? machine.site : key.startsWith("label:") ? machine.labels[key.slice(6)] ?? "" : "";
+      const label = key.slice("label:".length); // empty for other keys, as no label's name is
+      const value = ({ site, labels }) => key === "site" ? site : Object.hasOwn(labels, label) ? labels[label] : "";
       const members = new Map();
       for (const machine of machines) put(members, value(machine), machine);
       const names = [...members.keys()]; // sites keep the order of the page
