@@ -4,6 +4,7 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.forms import ModelMultipleChoiceField, SelectMultiple
 from django.utils.translation import gettext_lazy as _
@@ -13,6 +14,7 @@ from jobs.columns import Columns
 
 # An id, or a range of ids; a value is some of them with commas between, and may be given more than once.
 IDS = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
+# So many can be chosen at once, or all that a list may have, if that is more; what names more is not written out.
 MOST = 50_000
 
 
@@ -91,22 +93,23 @@ class MachinesField(ModelMultipleChoiceField):
         chosen = set()
         for word in _words(value or []):
             with contextlib.suppress(ValidationError):
-                chosen.update(self._range(word, MOST - len(chosen)))
+                chosen.update(self._range(word, len(chosen)))
         return chosen
 
     def _ids(self, value):
         ids = []
         for word in _words(value):
-            ids += self._range(word, MOST - len(ids))
+            ids += self._range(word, len(ids))
         return ids
 
-    def _range(self, word, room):
+    def _range(self, word, before):
+        """The ids of `word`; so many came before it."""
         found = IDS.fullmatch(word)
         first, last = found and int(found[1]), found and int(found[2] or found[1])
         if not found or last < first:
             shown = {"value": inert(word[:40])}
             raise ValidationError(self.error_messages["malformed"], code="malformed", params=shown)
-        if last - first >= room:
+        if before + last - first >= max(MOST, settings.CONFIG_SERVICE_MAX_MACHINES):
             raise ValidationError(self.error_messages["too_many"], code="too_many")
         return range(first, last + 1)
 

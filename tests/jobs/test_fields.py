@@ -127,9 +127,18 @@ def test_ranges_that_overlap_name_a_machine_twice(field, machines):
 @pytest.mark.parametrize(
     "value", [[f"1-{MOST + 1}"], ["1-999999999999999999"], [f"1-{MOST}", "60000"], [f"1-{MOST},60000-60001"]]
 )
-def test_a_choice_is_bounded_before_it_is_written_out(field, value, django_assert_num_queries):
+def test_a_choice_is_bounded_before_it_is_written_out(field, value, settings, django_assert_num_queries):
+    settings.CONFIG_SERVICE_MAX_MACHINES = 10
     with django_assert_num_queries(0):
         assert error_of(field, value).code == "too_many"
+
+
+def test_as_many_can_be_chosen_and_shown_again_as_a_list_may_have(field, settings):
+    settings.CONFIG_SERVICE_MAX_MACHINES = 200_000
+    assert error_of(field, ["1000001-1200000"]).messages == NOT_OFFERED
+    assert field.prepare_value(["1000001-1200000"]) == set(range(1_000_001, 1_200_001))
+    assert error_of(field, ["1000001-1200001"]).code == "too_many"
+    assert field.prepare_value(["1000001-1200001"]) == set()
 
 
 def test_what_a_form_shows_as_chosen_leaves_out_what_is_no_id(field, machines):
