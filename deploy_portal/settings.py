@@ -176,7 +176,7 @@ USE_TZ = True
 TIME_ZONE = env.time_zone("TIME_ZONE", "UTC")
 
 STATIC_URL = "static/"
-STATIC_ROOT = Path(env.text("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
+STATIC_ROOT = BASE_DIR / env.text("STATIC_ROOT", "staticfiles")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -205,7 +205,7 @@ CONFIG_SERVICE_MAX_MACHINES = env.number("CONFIG_SERVICE_MAX_MACHINES", 150_000,
 ALLOW_LOOPBACK_MACHINES = env.flag("ALLOW_LOOPBACK_MACHINES", False)
 # Environment variables that a source may send as a token: only these, so that no admin can ask for SECRET_KEY
 CONFIG_SERVICE_TOKEN_PREFIX = "CONFIG_TOKEN_"  # noqa: S105
-CONFIG_FILES_DIR = Path(env.text("CONFIG_FILES_DIR", str(BASE_DIR / "config")))
+CONFIG_FILES_DIR = BASE_DIR / env.text("CONFIG_FILES_DIR", "config")
 ALLOW_INVENTORY_SCRIPTS = env.flag("ALLOW_INVENTORY_SCRIPTS", False)
 
 # Reaching machines

@@ -1,12 +1,14 @@
 """Start-up, in a process of its own: what cannot be meant is an error that names its variable."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.deploy_portal.test_other_logins import LDAP, OIDC
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,23 +122,42 @@ def test_there_is_no_change_of_models_without_its_migration(tmp_path):
     assert portal("manage.py", "makemigrations", "--check", "--dry-run", DATABASE_URL=url).returncode == 0
 
 
+# Reads the settings, takes the file sys.argv[1] for a .env, and prints which settings differ then.
+# Logins by a directory are on in it, with stand-ins for the packages that they need.
+DIFFERENCES = """
+import importlib, sys, unittest.mock
+for name in ("ldap", "django_auth_ldap", "django_auth_ldap.config"):
+    sys.modules[name] = unittest.mock.MagicMock()
+sys.modules["django_auth_ldap.config"].LDAPSearch = lambda *args: args
+from deploy_portal import env, settings
+def read():  # the names of languages can be compared only once Django is set up
+    return {name: value for name, value in vars(settings).items() if name.isupper() and name != "LANGUAGES"}
+before = read()
+env.env.read_env(sys.argv[1])
+importlib.reload(settings)
+after = read()
+print([name for name in before | after if before.get(name) != after.get(name)])
+"""
+
+
+def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path):
+    example = (ROOT / ".env.example").read_text()
+    shown = re.findall(r"^#([A-Z_]+=.*)", example, re.MULTILINE)
+    assert len(shown) > 50
+    (tmp_path / "env").write_text("\n".join(shown))
+    compared = portal("-c", DIFFERENCES, str(tmp_path / "env"), **LDAP, **OIDC)
+    assert compared.stdout.strip() == "[]", compared.stderr
+
+
 def test_a_provider_of_logins_is_in_the_path_once_its_variables_are_set():
-    addresses = {
-        f"OIDC_{name}_ENDPOINT": "https://login.example/x" for name in ("AUTHORIZATION", "TOKEN", "USER", "JWKS")
-    }
-    variables = addresses | {
-        "OIDC_CLIENT_ID": "portal",
-        "OIDC_CLIENT_SECRET": "secret",
-        "OIDC_ISSUER": "https://login.example",
-    }
     shown = portal(
         "-c",
         "import django; django.setup(); from django.conf import settings; from django.urls import reverse;"
         "print(reverse('oidc_authentication_callback'), settings.AUTHENTICATION_BACKENDS[-1])",
-        **variables,
+        **OIDC,
     )
     assert shown.stdout.split() == ["/login/oidc/callback/", "deploy_portal.oidc_login.OidcBackend"], shown.stderr
-    assert "OIDC_TOKEN_ENDPOINT" in error_of(**variables | {"OIDC_TOKEN_ENDPOINT": "http://login.example/token"})
+    assert "OIDC_TOKEN_ENDPOINT" in error_of(**OIDC | {"OIDC_TOKEN_ENDPOINT": "http://login.example/token"})
 
 
 def test_logins_by_a_directory_without_the_package_are_an_error_that_names_it():
