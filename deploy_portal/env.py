@@ -1,5 +1,6 @@
 """Strict readers of environment variables: a value that cannot be meant is a start-up error that names the variable."""
 
+import os
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -13,7 +14,8 @@ DATABASES = ["sqlite", "postgres", "postgresql"]
 
 
 def text(name, default=""):
-    return env.str(name, default=default).strip()
+    # Not by env.str, which takes a value that begins with $ for the name of another variable.
+    return os.environ.get(name, default).strip()
 
 
 def flag(name, default):

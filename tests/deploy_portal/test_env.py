@@ -89,6 +89,23 @@ def test_a_secret_is_a_value_or_the_content_of_a_file(setting, tmp_path):
     assert env.secret("SETTING") == "from a file"
 
 
+@pytest.mark.parametrize("value", ["$ecret", "$HOME", r"\$ecret", "$", "${HOME}"])
+def test_what_begins_with_a_dollar_is_taken_as_it_is(setting, value, tmp_path):
+    setting(value)
+    assert env.text("SETTING") == env.secret("SETTING") == env.words("SETTING")[0] == value
+    setting("")
+    (tmp_path / "secret").write_text(value)
+    setting(str(tmp_path / "secret"), "SETTING_FILE")
+    assert env.secret("SETTING") == value
+
+
+def test_a_database_and_a_mail_server_may_have_such_a_password(setting):
+    setting("postgres://portal:$HOME@db.example/portal")
+    assert env.database("SETTING", "sqlite:///unused")["PASSWORD"] == "$HOME"
+    setting("smtp://portal:$HOME@mail.example.com:587")
+    assert env.mail("SETTING", "dummymail://")["EMAIL_HOST_PASSWORD"] == "$HOME"
+
+
 def test_a_secret_that_is_given_twice_is_refused(setting, tmp_path):
     setting("one")
     setting(str(tmp_path), "SETTING_FILE")

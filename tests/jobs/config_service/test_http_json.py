@@ -196,6 +196,13 @@ def test_token_goes_into_the_header(service, token):
     assert "Authorization" not in second
 
 
+def test_token_that_begins_with_a_dollar_is_sent_as_it_is(service, monkeypatch):
+    monkeypatch.setenv("CONFIG_TOKEN_CMDB", "$HOME")
+    service.give([])
+    rows(service, token_variable="CONFIG_TOKEN_CMDB")
+    assert service.requests[0][1]["Authorization"] == "Bearer $HOME"
+
+
 def test_token_from_a_file(service, monkeypatch, tmp_path):
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     monkeypatch.setenv("CONFIG_TOKEN_CMDB_FILE", str(tmp_path / "token"))
