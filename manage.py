@@ -5,6 +5,9 @@ import sys
 from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, as by >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy_portal.settings")
     if sys.argv[1:2] == ["demo"]:
         from releases.demo import environment

@@ -23,6 +23,9 @@ MISTAKE, FAILED, CONFLICT = 1, 3, 4
 class InertCommand(BaseCommand):
     """A command whose words do nothing to a terminal, whoever wrote what is in them."""
 
+    # Whether to print is all that it does: a half of that must not be taken for the whole.
+    only_tells = False
+
     def execute(self, *args, **options):
         try:
             return super().execute(*args, **options)
@@ -39,9 +42,11 @@ class InertCommand(BaseCommand):
         try:
             self.stdout.write(json.dumps(facts) if as_json else inert(words))
             self.stdout.flush()
-        except BrokenPipeError:
-            # Who read this has gone, as `head` does. What was done is done, and the exit code says how it went.
+        except OSError as error:
+            # Who read this has gone, as `head` does, or the disk is full. What was done is done; the exit code tells.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if self.only_tells and not isinstance(error, BrokenPipeError):
+                raise CommandError(f"This could not be printed: {error.strerror}.", returncode=MISTAKE) from error
 
 
 class PortalCommand(InertCommand):

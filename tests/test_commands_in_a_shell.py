@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.commands import FAILED, MISTAKE
 from tests.demo import ROOT
 from tests.waiting import PATIENCE
 
@@ -38,6 +39,30 @@ def database(tmp_path_factory):
 def test_a_reader_that_has_gone_is_no_error(database, command):
     ended = shell(f"$PORTAL {command} | true; exit ${{PIPESTATUS[0]}}", DATABASE_URL=database)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("command", ["verify_events --json", "prune_logs --older-than 3"])
+def test_without_an_output_the_exit_code_says_it_all(database, command):
+    ended = shell(f"$PORTAL {command} >&-", DATABASE_URL=database)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_without_an_error_output_too(database, tmp_path):
+    (tmp_path / "heads.json").write_text('{"heads": [{"job": 7, "number": 1, "hash": ""}]}')
+    command = f"$PORTAL verify_events --heads {tmp_path}/heads.json"
+    assert shell(command, DATABASE_URL=database).returncode == FAILED
+    assert shell(f"{command} 2>&-", DATABASE_URL=database).returncode == FAILED
+
+
+def test_on_a_full_disk_what_was_done_is_done(database):
+    ended = shell("$PORTAL prune_logs --older-than 3 >/dev/full", DATABASE_URL=database)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_on_a_full_disk_what_only_tells_has_failed(database):
+    ended = shell("$PORTAL verify_events --json >/dev/full", DATABASE_URL=database)
+    assert ended.returncode == MISTAKE
+    assert ended.stderr == b"CommandError: This could not be printed: No space left on device.\n"
 
 
 @pytest.mark.parametrize(

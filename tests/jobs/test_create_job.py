@@ -36,6 +36,14 @@ def test_json_tells_what_a_script_goes_on_with():
     }
 
 
+def test_the_same_again_is_the_same_job():
+    first, again = (say_json(*CREATE, "payment", "2.14.3", "pay-1") for _ in range(2))
+    assert first == again
+    assert Job.objects.get().events.count() == 1
+    other = say_json(*CREATE, "payment", "2.14.3", "pay-2")
+    assert other["job"] != first["job"]
+
+
 def test_the_event_tells_that_it_was_a_command():
     say(*CREATE, "payment", "2.14.3", "pay-1")
     event = Job.objects.get().events.get()

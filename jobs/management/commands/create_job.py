@@ -32,7 +32,6 @@ class Command(PortalCommand):
         data |= {"machines": [machine.pk for machine in chosen], "remark": remark}
         data |= {name: plan[name] for name in ("plan_pre_release", "plan_gray_release")}
         form = checked(JobForm(data, user=user, business=business))
-        form.instance.ask(user, form.cleaned_data["machines"])
-        job = form.instance
+        job = form.instance.ask_once(user, form.cleaned_data["machines"])
         words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
         self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=len(chosen))

@@ -20,6 +20,7 @@ class Command(InertCommand):
         "each chain (job, number, hash): kept elsewhere, --heads finds what was cut off from the end since, or written "
         "anew altogether. The exit code is 3 when something is wrong."
     )
+    only_tells = True
 
     def add_arguments(self, parser):
         parser.add_argument("jobs", nargs="*", type=int, metavar="JOB", help="the jobs' numbers (default: all events)")

@@ -5,6 +5,7 @@ from releases.models import MachineRun, ReleaseStage
 
 class Command(PortalCommand):
     help = "Prints how a job stands: its stages, their runs, and each machine's state, exit status and worker."
+    only_tells = True
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
