@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils.translation import gettext, override
 
 from deploy_portal.templatetags.portal import STATUS_WORDS
+from jobs.models import Event, Freeze
 from jobs.rights import Right
 
 PO_FILE = settings.BASE_DIR / "locale/zh_Hans/LC_MESSAGES/django.po"
@@ -20,7 +21,7 @@ STALE = "Run manage.py makemessages --locale zh_Hans --no-location, translate, a
 # %(name)s, %d, and %%d, which a template gives on to JavaScript as %d; {name} of str.format.
 PLACEHOLDER = re.compile(r"%{1,2}(?:\([a-z_]+\))?[-+#0]*[0-9]*(?:\.[0-9]+)?[a-zA-Z]|{[a-z_]*}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-MARKERS = {"gettext_noop", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
+MARKERS = {"gettext_noop", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy"}
 
 
 def translations(entry):
@@ -43,7 +44,7 @@ def labels():
 
 
 def marked(*folders):
-    """Each text that Python files below `folders` mark for translation, with the name of what marks it."""
+    """The marker, context and text of all that Python files below `folders` mark for translation."""
     for folder in folders:
         for path in sorted((settings.BASE_DIR / folder).rglob("*.py")):
             tree = ast.parse(path.read_text())
@@ -56,7 +57,9 @@ def marked(*folders):
             }
             for node in ast.walk(tree):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-                    yield names[node.func.id], ast.literal_eval(node.args[0])
+                    marker = names[node.func.id]
+                    *context, text = map(ast.literal_eval, node.args[: 2 if marker.startswith("pgettext") else 1])
+                    yield marker, *(context or [None]), text
 
 
 def test_every_message_is_translated():
@@ -104,12 +107,19 @@ def test_words_of_states_and_choices_are_chinese(where, label):
 
 
 def test_reasons_kept_in_the_database_have_a_translation():
-    reasons = [text for marker, text in marked("releases") if marker == "gettext_noop"]
+    reasons = [text for marker, _context, text in marked("releases") if marker == "gettext_noop"]
     assert len(reasons) > 20
     with override("zh-hans"):
         assert not [reason for reason in reasons if not CHINESE.search(gettext(reason))], STALE
 
 
 def test_every_text_marked_in_python_is_in_the_catalogue():
-    known = {entry.msgid for entry in PO}
-    assert not {text for _marker, text in marked("deploy_portal", "jobs", "releases")} - known, STALE
+    known = {(entry.msgctxt, entry.msgid) for entry in PO}
+    found = {(context, text) for _marker, context, text in marked("deploy_portal", "jobs", "releases")}
+    assert not found - known, STALE
+
+
+@pytest.mark.parametrize(("time", "state"), [("starts_at", "was"), ("ends_at", "became")])
+def test_from_and_to_are_other_words_for_times_than_for_states(time, state):
+    with override("zh-hans"):
+        assert Freeze._meta.get_field(time).verbose_name != Event._meta.get_field(state).verbose_name

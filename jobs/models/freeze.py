@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from deploy_portal.clock import database_now
 from jobs.models.business import Business
@@ -122,8 +123,8 @@ class Freeze(models.Model):
         help_text=_("Empty: all of them."),
     )
     kind = models.CharField(_("how often"), max_length=10, choices=Kind)
-    starts_at = models.DateTimeField(_("from"), null=True, blank=True)
-    ends_at = models.DateTimeField(_("to"), null=True, blank=True)
+    starts_at = models.DateTimeField(pgettext_lazy("time", "from"), null=True, blank=True)
+    ends_at = models.DateTimeField(pgettext_lazy("time", "to"), null=True, blank=True)
     # A bit for each: 1 is Monday, 64 is Sunday.
     weekdays = models.PositiveSmallIntegerField(_("begins on"), null=True, blank=True)
     from_time = models.TimeField(_("begins at"), null=True, blank=True)
