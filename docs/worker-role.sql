@@ -1,6 +1,7 @@
 -- What `manage.py release_worker` needs in PostgreSQL, and nothing more: no users, sessions, memberships or admin log.
+-- Once, as a role that may make roles (a superuser, or one with CREATEROLE; the owner of the tables need not be one):
+--     CREATE ROLE portal_worker LOGIN PASSWORD '…';
 -- As the owner of the tables, after each migrate:
---     CREATE ROLE portal_worker LOGIN PASSWORD '…';      (once)
 --     psql -1 -v ON_ERROR_STOP=1 -f docs/worker-role.sql portal
 -- Then DATABASE_URL=postgres://portal_worker:…@db.example.com/portal where the workers run, and no SECRET_KEY there.
 

@@ -1,5 +1,6 @@
 """What the commands that run stages share."""
 
+import argparse
 import time
 from dataclasses import dataclass
 
@@ -13,6 +14,14 @@ from releases.forms import RemarkForm
 from releases.models import MachinesHeld, Run, RunMoved, StageMoved
 
 POLL = 0.2
+
+
+def seconds(text):
+    """An argument that says how long."""
+    number = float(text)
+    if not number >= 0:  # which is how "nan" is told
+        raise argparse.ArgumentTypeError(f"seconds, 0 or more, not {text!r}")
+    return number
 
 
 @dataclass
@@ -32,7 +41,7 @@ class RunCommand(PortalCommand):
     def add_arguments(self, parser):
         super().add_arguments(parser)
         parser.add_argument("--wait", action="store_true", help="wait for the end; exit code 3 when a machine failed")
-        parser.add_argument("--wait-limit", type=float, default=3600, help="seconds to wait (default %(default)s)")
+        parser.add_argument("--wait-limit", type=seconds, default=3600, help="seconds to wait (default %(default)s)")
 
     def finish(self, runs, wait, wait_limit, as_json):
         """Tells what was started; with `wait`, what became of it."""

@@ -224,4 +224,5 @@ class Membership(models.Model):
         ]
 
     def __str__(self):
-        return f"{self.user}: {self.get_role_display()}, {self.business}"
+        words = {"user": self.user, "role": self.get_role_display(), "business": self.business}
+        return _("%(user)s: %(role)s, %(business)s") % words

@@ -154,4 +154,4 @@ class Listing(models.Model):
         constraints = [models.UniqueConstraint(fields=["business", "machine"], name="one_listing_per_machine")]
 
     def __str__(self):
-        return f"{self.machine} in {self.business}"
+        return _("%(machine)s in %(business)s") % {"machine": self.machine, "business": self.business}

@@ -105,7 +105,8 @@ class Sync(models.Model):
         listed = ngettext("%(n)d machine", "%(n)d machines", self.listed) % {"n": self.listed}
         counts = {"added": self.added_count, "gone": self.gone_count, "moved": self.moved_count}
         changes = _("%(added)d new, %(gone)d gone, %(moved)d moved, refused rows: %(refused)d")
-        return f"{listed}; {changes % (counts | {'refused': self.refused_count})}"
+        told = {"listed": listed, "changes": changes % (counts | {"refused": self.refused_count})}
+        return _("%(listed)s; %(changes)s") % told
 
 
 def _moved(hostname, was, now):

@@ -13,6 +13,24 @@ from releases.demo.config_service import TOKEN_VARIABLE
 
 DEFAULT_FOLDER = Path(".demo")
 SECRET_KEY_FILE = "secret_key"  # noqa: S105
+# What a production .env may say and a demo must not heed
+NOT_OURS = [
+    "ALLOW_INVENTORY_SCRIPTS",
+    "BEHIND_TLS_PROXY",
+    "CSRF_TRUSTED_ORIGINS",
+    "EMAIL_URL",
+    "EMAIL_URL_FILE",
+    "LDAP_SERVER",
+    "OIDC_CLIENT_ID",
+    "REQUIRE_SECOND_FACTOR",
+    "SECRET_KEY_FALLBACKS",
+    "SECRET_KEY_FILE",
+    "SESSION_HOURS",
+    "SESSION_IDLE_MINUTES",
+    "SSH_AGENT",
+    "SSH_KEYS_DIR",
+    f"{TOKEN_VARIABLE}_FILE",
+]
 CHAOS = {"WORKER_DEAD_AFTER": "3", "SSH_CONNECT_TIMEOUT": "2"}  # so that much happens in a short time
 
 
@@ -47,13 +65,12 @@ def write_private(path, text):
 
 
 def _variables(folder):
-    # What must not come from .env is set too, to nothing
-    return {
+    # Set to nothing, so that it does not come from .env either
+    return dict.fromkeys(NOT_OURS, "") | {
         "DEBUG": "0",
         "INSECURE_HTTP": "1",
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         "SECRET_KEY": _secret_key(folder),
-        "SECRET_KEY_FILE": "",
         **_database(folder),
         "STATIC_ROOT": str(folder / "static"),
         "EXECUTOR": "ssh",
@@ -64,7 +81,6 @@ def _variables(folder):
         "WRITES_PER_MINUTE": "0",  # the people of --chaos are quicker than any
         "LOGINS_PER_MINUTE": "0",
         TOKEN_VARIABLE: os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(),
-        f"{TOKEN_VARIABLE}_FILE": "",
     }
 
 

@@ -328,7 +328,7 @@ class MachineRun(models.Model):
         ]
 
     def __str__(self):
-        return f"{self.machine} in run {self.run_id}"
+        return _("%(machine)s in run %(run)s") % {"machine": self.machine, "run": self.run_id}
 
     @property
     def is_pending(self):

@@ -1,4 +1,4 @@
-"""The admin and the page of a limit work under the policy that forbids inline scripts and styles."""
+"""The admin and the page of a limit work under the policy that forbids inline scripts and styles, and fit."""
 
 from datetime import timedelta
 
@@ -15,6 +15,15 @@ def test_the_admin_s_autocomplete_works(browser, client, ops, payment, requester
     browser.one(".field-user .select2-selection").click()
     browser.wait_for("requester")
     assert "requester" in [option.text for option in browser.all(".select2-results__option")]
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_the_button_of_the_admin_s_actions_is_not_cut(browser, client, ops, payment, width):
+    browser.log_in(client, ops)
+    browser.width(width)
+    browser.open("/admin/jobs/business/")
+    right = "document.querySelector({!r}).getBoundingClientRect().right"
+    assert browser.ask(f"{right.format('.actions .button')} < {right.format('.changelist-form-container')}")
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])

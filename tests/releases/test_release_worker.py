@@ -76,6 +76,12 @@ def test_a_number_of_machines_that_makes_no_sense_is_a_mistake(made, number, sai
     assert made == []
 
 
+@pytest.mark.parametrize("grace", ["nan", "-1", "soon"])
+def test_seconds_that_make_no_sense_are_a_mistake(made, grace):
+    assert "--grace" in fail("release_worker", f"--grace={grace}", code=MISTAKE)
+    assert made == []
+
+
 def test_a_worker_that_was_given_up_says_so(made, monkeypatch):
     async def given_up(worker):
         return False

@@ -3,6 +3,7 @@ import pytest
 from jobs.models import Job
 from releases.models import Run
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
+from tests.parallel import at_once
 
 ROLL_BACK = ("rollback_stage", "--as", "publisher", "--reason", "it hurts")
 
@@ -58,6 +59,21 @@ def test_a_stage_that_runs_is_a_conflict(released, machines, start):
     start(released, machines[3:4], "gray-release")
     assert "still going on" in fail(*ROLL_BACK, released.pk, "gray-release", code=CONFLICT)
     assert not rollbacks().exists()
+
+
+@pytest.mark.parametrize("which", [["gray-release"], ["gray-release", "pay-2"], ["all"]])
+def test_what_another_rollback_does_already_is_a_conflict(released, which):
+    say(*ROLL_BACK, released.pk, "all")
+    assert "still going on there" in fail(*ROLL_BACK, released.pk, *which, code=CONFLICT)
+    assert rollbacks().count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rollbacks_at_once_one_is_a_conflict(released):
+    command = (*ROLL_BACK, released.pk, "gray-release")
+    said = at_once(*[lambda: say(*command)] * 2)
+    assert sorted(getattr(one, "returncode", 0) for one in said) == [0, CONFLICT], said
+    assert rollbacks().count() == 1
 
 
 def test_waiting_tells_of_a_rollback_that_fails(released, finish, monkeypatch):

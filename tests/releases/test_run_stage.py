@@ -62,6 +62,12 @@ def test_waiting_tells_how_it_ended(job, finish, status):
     )
 
 
+@pytest.mark.parametrize("limit", ["nan", "-1", "soon"])
+def test_a_limit_that_makes_no_sense_is_refused(job, limit):
+    assert "--wait-limit" in fail(*RUN, job.pk, "pre-release", "--all", "--wait", f"--wait-limit={limit}", code=MISTAKE)
+    assert not Run.objects.exists()
+
+
 def test_waiting_has_a_limit(job):
     said = fail(*RUN, job.pk, "pre-release", "--all", "--wait", "--wait-limit", "0", code=CONFLICT)
     assert said == "Still running; look at the job."

@@ -47,7 +47,7 @@ def _heads(file):
     try:
         heads = json.loads(Path(file).read_text(encoding="utf-8"))["heads"]
         return [{"job": head["job"] and int(head["job"])} | _seal(head) for head in heads]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"{file} is not what verify_events --json has printed: {error}") from error
 
 

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from releases import executors
+from releases.commands import seconds
 from releases.worker import ReleaseWorker
 
 
@@ -23,7 +24,7 @@ class Command(BaseCommand):
             help="machines at the same time (default %(default)s)",
         )
         parser.add_argument(
-            "--grace", type=float, default=60, help="seconds to finish in after SIGTERM (default %(default)s)"
+            "--grace", type=seconds, default=60, help="seconds to finish in after SIGTERM (default %(default)s)"
         )
 
     def handle(self, *args, site, at_once, grace, **options):

@@ -7,7 +7,7 @@ from jobs.commands import MISTAKE, checked, named_machines
 from jobs.forms import ReasonForm
 from jobs.rights import Right
 from releases.commands import RunCommand
-from releases.models import Kind, MachineRun, ReleaseStage
+from releases.models import Kind, MachineRun, ReleaseStage, StageMoved
 
 
 class Command(RunCommand):
@@ -43,9 +43,19 @@ class Command(RunCommand):
             if (looked or machine_run.status != MachineRun.Status.UNKNOWN)
             and (undo_later or not machine_run.overtaken_by)
         }
+        if not chosen:
+            _refuse(stages)
         if machines:
             chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
         if not runs:
-            raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)
+            raise StageMoved("What could be rolled back there was taken by another run meanwhile.")
         self.finish(runs, options["wait"], options["wait_limit"], options["json"])
+
+
+def _refuse(stages):
+    """Tells why none of their machines can be rolled back."""
+    kept = [stage.pk for stage in stages]
+    if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
+        raise StageMoved("A run is still going on there.")
+    raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)

@@ -45,7 +45,7 @@ class Command(RunCommand):
         job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START)
         stage = ReleaseStage.objects.of_kind(job, stage)
         if options["break_glass"] is not None:
-            _require_break_glass(user, stage, options["remark"])
+            _require_break_glass(user, stage, options["break_glass"], options["remark"])
             options["remark"] = options["break_glass"]
         elif not (stage.is_open or stage.needs_break_glass):
             raise StageMoved(f"This stage is not open now{': a run of it goes on' if stage.is_running else ''}.")
@@ -64,8 +64,10 @@ class Command(RunCommand):
         self.finish([run], options["wait"], options["wait_limit"], options["json"])
 
 
-def _require_break_glass(user, stage, remark):
+def _require_break_glass(user, stage, reason, remark):
     stage.job.require(user, Right.BREAK_GLASS)
+    if not reason.strip():
+        raise CommandError("--break-glass needs a reason.", returncode=MISTAKE)
     if remark:
         raise CommandError("--break-glass says why; leave --remark out.", returncode=MISTAKE)
     if not stage.needs_break_glass:
