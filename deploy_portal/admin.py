@@ -14,6 +14,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, PermissionDenied
@@ -27,6 +28,7 @@ from django.utils.translation import ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from deploy_portal.based_on import BasedOnForm
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from deploy_portal.views.login import log_out
@@ -113,6 +115,22 @@ class CarefulAdmin(admin.ModelAdmin):
         return super().response_action(request, queryset)
 
 
+class UndoesNothing:
+    """For an admin whose form is a BasedOnForm: saves what a person changed, and undoes nothing else."""
+
+    def get_fieldsets(self, request, obj=None):
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or not self.has_change_permission(request, obj):
+            return fieldsets
+        (title, first), *others = fieldsets
+        return [(title, first | {"fields": [*first["fields"], "based_on"]}), *others]
+
+    def save_model(self, request, obj, form, change):
+        # Only what was changed: the rest may be older by now, and would set back a session epoch or an answer.
+        fields = {field.name for field in obj._meta.concrete_fields} & set(form.changed_data)
+        obj.save(update_fields=fields if change else None)
+
+
 class ReadOnlyAdmin(ReadOnly, CarefulAdmin):
     # Counting millions of rows once, for the pages, is enough.
     show_full_result_count = False
@@ -190,8 +208,13 @@ class WithAutocomplete:
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
+class UserForm(BasedOnForm, UserChangeForm):
+    """A person, as ops see and change one."""
+
+
 @admin.register(User)
-class UserAdmin(Told, CarefulAdmin, DjangoUserAdmin):
+class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
+    form = UserForm
     list_display = ["username", "first_name", "last_name", "email", "is_active", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_superuser", "is_staff"]
     fieldsets = [
@@ -225,11 +248,6 @@ class UserAdmin(Told, CarefulAdmin, DjangoUserAdmin):
     def has_delete_permission(self, request, obj=None):
         """History names people, so they are made inactive instead."""
         return False
-
-    def save_model(self, request, obj, form, change):
-        # Only what was changed: the rest may be older by now, and would set back a session epoch raised meanwhile.
-        fields = {field.name for field in obj._meta.concrete_fields} & set(form.changed_data)
-        obj.save(update_fields=fields if change else None)
 
     @admin.action(description=_("End all sessions"), permissions=["change"])
     def end_sessions(self, request, queryset):

@@ -14,12 +14,14 @@ from deploy_portal.admin import (
     ReadOnlyAdmin,
     ReadOnlyInline,
     Told,
+    UndoesNothing,
     WithAutocomplete,
     link_to_list,
     named,
     pairs,
     status,
 )
+from deploy_portal.based_on import BasedOnForm
 from deploy_portal.templatetags.portal import inert, status_word
 from jobs import freeze_admin  # noqa: F401, which registers its own
 from jobs.config_service import SourceError
@@ -50,7 +52,7 @@ class Storable(json.JSONDecoder):
         return value
 
 
-class BusinessForm(forms.ModelForm):
+class BusinessForm(BasedOnForm):
     source = forms.ChoiceField(label=_("Source of its machines"))
     source_options = forms.JSONField(
         label=_("Options of the source"),
@@ -74,12 +76,17 @@ class BusinessForm(forms.ModelForm):
 
 class MembershipInline(WithAutocomplete, admin.TabularInline):
     model = Membership
+    form = BasedOnForm
     autocomplete_fields = ["user"]
     extra = 1
 
+    def get_fields(self, request, obj=None):
+        # To staff who may only look, a field that is hidden would be a column of its own.
+        return ["user", "role", *(["based_on"] if self.has_change_permission(request, obj) else [])]
+
 
 @admin.register(Business)
-class BusinessAdmin(Told, CarefulAdmin):
+class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
     form = BusinessForm
     inlines = [MembershipInline]
     list_display = ["name", "slug", "source", "live_machines", "last_answer", "synced_at"]
@@ -191,9 +198,11 @@ class SyncAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(Told, WithAutocomplete, CarefulAdmin):
+class MembershipAdmin(Told, UndoesNothing, WithAutocomplete, CarefulAdmin):
     """What the inline of a business shows, the other way round: everything that one person may do."""
 
+    form = BasedOnForm
+    fields = ["user", "business", "role"]
     list_display = ["user", "business", "role"]
     list_display_links = ["user", "role"]
     list_filter = ["business", "role"]

@@ -71,3 +71,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self._form and self._textarea:
             self._form.fields.append((self._textarea, data.removeprefix("\n")))
+
+
+def based_on(client, path):
+    """The hidden fields by which the change form at `path` knows what it began from, its own and those of its rows."""
+    [form] = [form for form in Page(path, client.get(path).text).forms if "_save" in form.names]
+    return {name: value for name, value in form.fields if name.endswith("based_on")}

@@ -13,6 +13,7 @@ from deploy_portal.models import User
 from jobs.models import Business, Event, Freeze, Job, Machine, Membership, Sync
 from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import PASSWORD, list_machines, make_user
+from tests.forms import based_on
 from tests.freezes import freeze_now
 
 pytestmark = pytest.mark.django_db
@@ -104,7 +105,7 @@ def test_staff_make_nobody_ops(helpdesk, requester):
     assert 'name="username"' in helpdesk.get(page).text
     told = {"username": "requester", "email": "a@example.com", "is_active": "on"}
     more = {"is_superuser": "on", "is_staff": "on", "user_permissions": [Permission.objects.first().pk]}
-    assert helpdesk.post(page, told | more).status_code == 302
+    assert helpdesk.post(page, told | more | based_on(helpdesk, page)).status_code == 302
     requester.refresh_from_db()
     assert (requester.email, requester.is_superuser, requester.is_staff) == ("a@example.com", False, False)
     assert not requester.user_permissions.exists()
@@ -265,11 +266,49 @@ def test_ends_all_sessions_of_the_people_chosen(as_user, ops, requester, client)
 
 
 def test_the_session_epoch_is_no_field(as_user, ops, requester):
-    client = as_user(ops)
-    assert "session_epoch" not in client.get(address(User, "change", requester.pk)).text
-    client.post(address(User, "change", requester.pk), {"username": "requester", "session_epoch": "7"})
+    client, page = as_user(ops), address(User, "change", requester.pk)
+    assert "session_epoch" not in client.get(page).text
+    told = {"username": "requester", "is_active": "on", "email": "a@example.com", "session_epoch": "7"}
+    client.post(page, told | based_on(client, page))
     requester.refresh_from_db()
-    assert requester.session_epoch == 0
+    assert (requester.email, requester.session_epoch) == ("a@example.com", 0)
+
+
+LATE = "Somebody changed this meanwhile. Copy what you typed, open the page again and take both up."
+
+
+@pytest.fixture
+def opened(as_user, ops, requester):
+    """The page of a person, and what a browser that has it open would post."""
+    page = address(User, "change", requester.pk)
+    return page, {"username": "requester", "is_active": "on"} | based_on(as_user(ops), page)
+
+
+def test_what_was_opened_before_undoes_nothing_that_another_did_meanwhile(client, opened, requester):
+    page, form = opened
+    User.objects.filter(pk=requester.pk).update(is_active=False)
+    response = client.post(page, form | {"email": "a@example.com"})
+    assert LATE in response.text
+    assert 'value="a@example.com"' in response.text
+    assert LATE in client.post(page, form | {"based_on": "", "email": "a@example.com"}).text
+    requester.refresh_from_db()
+    assert (requester.email, requester.is_active) == ("", False)
+
+
+def test_what_the_form_does_not_save_may_change_meanwhile(client, opened, requester):
+    page, form = opened
+    requester.set_password("another Passw0rd")
+    requester.save()
+    requester.end_sessions()
+    client.force_login(requester)  # writes the last login
+    client.force_login(User.objects.get(username="ops"))
+    assert client.post(page, form | {"email": "a@example.com"}).status_code == 302
+
+
+def test_the_same_form_sent_twice_is_saved_once_and_refused_never(client, opened):
+    page, form = opened
+    assert [client.post(page, form | {"email": "a@example.com"}).status_code for _time in range(2)] == [302, 302]
+    assert LogEntry.objects.exclude(change_message="[]").count() == 1
 
 
 def test_adds_a_user_who_can_log_in(as_user, ops):

@@ -3,14 +3,17 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from jobs.models import Business, Job, Machine, Membership
 from jobs.rights import Role
-from tests.conftest import list_machines, make_business
+from tests.conftest import list_machines, make_business, make_user
+from tests.forms import based_on
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
+LATE = "Somebody changed this meanwhile. Copy what you typed, open the page again and take both up."
 BUSINESSES = "/admin/jobs/business/"
 MACHINES = "/admin/jobs/machine/"
 
@@ -43,6 +46,12 @@ def fields(business, *memberships, **changed):
     return form | changed
 
 
+def save(page, business, *memberships, **changed):
+    """Opens the page of `business`, and saves it with these changes."""
+    began = based_on(page, change(business))
+    return page.post(change(business), fields(business, *memberships) | began | changed)
+
+
 def errors(response, name):
     return response.context["adminform"].form.errors.get(name, [])
 
@@ -68,8 +77,8 @@ def test_adds_a_business_with_members(page, requester):
 
 @pytest.mark.parametrize("path", ["../payment", "/etc/ssh/key", "pay.pub", "pay ment", "-----BEGIN KEY", "$(id)"])
 def test_a_business_names_its_ssh_key_and_no_path(page, payment, path):
-    assert errors(page.post(change(payment), fields(payment, ssh_key=path)), "ssh_key")
-    page.post(change(payment), fields(payment, ssh_key="payment_1"))
+    assert errors(save(page, payment, ssh_key=path), "ssh_key")
+    save(page, payment, ssh_key="payment_1")
     assert Business.objects.get(pk=payment.pk).ssh_key == "payment_1"
 
 
@@ -77,7 +86,7 @@ def test_offers_the_sources_of_the_settings(page, payment):
     text = page.get(change(payment)).text
     assert '<option value="http_json">' in text
     assert '<option value="file" selected>' in text
-    response = page.post(change(payment), fields(payment, source="telepathy"))
+    response = save(page, payment, source="telepathy")
     assert errors(response, "source")
 
 
@@ -99,7 +108,7 @@ def test_shows_options_indented(page, payment):
     ],
 )
 def test_says_at_the_field_what_is_wrong_with_the_options_and_keeps_them(page, payment, typed, says):
-    response = page.post(change(payment), fields(payment, source_options=typed))
+    response = save(page, payment, source_options=typed)
     assert response.status_code == 200
     assert says in " ".join(errors(response, "source_options"))
     kept = response.context["adminform"].form["source_options"].value()
@@ -113,32 +122,75 @@ def test_the_state_of_the_last_answer_is_shown_and_no_field(page, payment, machi
     text = page.get(change(payment)).text
     assert "The service is down." in text
     assert f'<a href="{MACHINES}?businesses__id__exact={payment.pk}&amp;listed=live">6</a>' in text
-    page.post(change(payment), fields(payment, sync_error="", refused_rows="0", synced_at=""))
+    save(page, payment, sync_error="", refused_rows="0", synced_at="")
     payment.refresh_from_db()
     assert (payment.sync_error, payment.refused_rows) == ("The service is down.", 3)
 
 
 def test_the_short_name_stays_once_there_are_jobs(page, payment, orders, make_job):
-    page.post(change(payment), fields(payment, slug="pay"))
+    save(page, payment, slug="pay")
     payment.refresh_from_db()
     assert payment.slug == "pay"
     make_job()
-    page.post(change(payment), fields(payment, slug="other"))
+    save(page, payment, slug="other")
     payment.refresh_from_db()
     assert payment.slug == "pay"
 
 
 def test_takes_a_role_away(page, payment, requester):
     membership = requester.membership_set.get()
-    form = fields(payment, (membership.pk, requester, Role.REQUESTER))
-    page.post(change(payment), form | {"membership_set-0-DELETE": "on"})
+    save(page, payment, (membership.pk, requester, Role.REQUESTER), **{"membership_set-0-DELETE": "on"})
     assert not requester.membership_set.exists()
 
 
 def test_refuses_a_role_given_twice(page, payment, requester):
     rows = [(requester.membership_set.get().pk, requester, Role.REQUESTER), ("", requester, Role.REQUESTER)]
-    assert page.post(change(payment), fields(payment, *rows)).status_code == 200
+    assert save(page, payment, *rows).status_code == 200
     assert requester.membership_set.count() == 1
+
+
+def test_what_was_opened_before_undoes_nothing_that_another_did_meanwhile(page, payment):
+    form = fields(payment, soak_minutes=7) | based_on(page, change(payment))
+    Business.objects.filter(pk=payment.pk).update(approvers_needed=2)
+    response = page.post(change(payment), form)
+    assert errors(response, "__all__") == [LATE]
+    assert response.context["adminform"].form["soak_minutes"].value() == "7"
+    payment.refresh_from_db()
+    assert (payment.approvers_needed, payment.soak_minutes) == (2, 0)
+
+
+def test_a_role_that_another_changed_meanwhile_stays_as_it_is_now(page, payment, requester):
+    member = requester.membership_set.get()
+    form = fields(payment, (member.pk, requester, Role.REQUESTER), soak_minutes=7) | based_on(page, change(payment))
+    requester.membership_set.update(role=Role.APPROVER)
+    assert LATE in page.post(change(payment), form).text
+    own_page = f"/admin/jobs/membership/{member.pk}/change/"
+    own_form = {"user": requester.pk, "business": payment.pk, "role": Role.PUBLISHER} | based_on(page, own_page)
+    assert page.post(own_page, own_form).status_code == 302
+    assert LATE in page.post(own_page, own_form | {"role": Role.REQUESTER}).text
+    assert requester.membership_set.get().role == Role.PUBLISHER
+
+
+def test_what_the_config_service_answers_while_a_form_is_saved_stays(page, payment, monkeypatch):
+    def answered(business, **options):
+        """As if the answer came between the reading of the row and its saving."""
+        Business.objects.filter(pk=business.pk).update(sync_error="The service is down.", refused_rows=3)
+        plain(business, **options)
+
+    plain = Business.save
+    monkeypatch.setattr(Business, "save", answered)
+    assert save(page, payment, soak_minutes=7).status_code == 302
+    payment.refresh_from_db()
+    assert (payment.soak_minutes, payment.sync_error, payment.refused_rows) == (7, "The service is down.", 3)
+
+
+def test_staff_who_may_only_look_see_nothing_of_what_a_form_is_based_on(as_user, payment, requester):
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__in=["view_business", "view_membership"]))
+    text = as_user(staff).get(change(payment)).text
+    assert "requester" in text
+    assert "ased on" not in text
+    assert "based_on" not in text
 
 
 def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machines, make_job):

@@ -11,6 +11,7 @@ from deploy_portal.models import User
 from jobs.models import Business, Event
 from tests.chains import faults
 from tests.conftest import make_user
+from tests.forms import based_on
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
@@ -169,7 +170,9 @@ class TestTold:
         passwords = {"password1": "Tr0ub4dor&3x", "password2": "Tr0ub4dor&3x", "usable_password": "true"}
         page.post("/admin/deploy_portal/user/add/", {"username": "li.wei", **passwords})
         li = User.objects.get(username="li.wei")
-        page.post(f"/admin/deploy_portal/user/{li.pk}/change/", {"username": "li.wei", "is_superuser": "on"})
+        form = {"username": "li.wei", "is_superuser": "on"}
+        path = f"/admin/deploy_portal/user/{li.pk}/change/"
+        page.post(path, form | based_on(page, path))
         page.post(f"/admin/deploy_portal/user/{li.pk}/password/", passwords)
         added, changed, password = self.told()
         assert added == ("added", "user li.wei", {})
@@ -183,7 +186,8 @@ class TestTold:
         form |= {"soak_minutes": "5", "approvers_needed": 1, "membership_set-TOTAL_FORMS": 1}
         row = {"membership_set-0-user": requester.pk, "membership_set-0-business": payment.pk}
         given = row | {"membership_set-INITIAL_FORMS": 0, "membership_set-0-role": "approver"}
-        page.post(f"/admin/jobs/business/{payment.pk}/change/", form | given)
+        path = f"/admin/jobs/business/{payment.pk}/change/"
+        page.post(path, form | based_on(page, path) | given)
         [told] = self.told()
         assert told[:2] == ("changed", "business Payment")
         assert "Soak time" in told[2]["fields"]
