@@ -249,6 +249,12 @@ class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
         """History names people, so they are made inactive instead."""
         return False
 
+    def save_model(self, request, obj, form, change):
+        super().save_model(request, obj, form, change)
+        # For good: without this a cookie from before would be logged in again once the person is active again.
+        if change and "is_active" in form.changed_data and not obj.is_active:
+            obj.end_sessions()
+
     @admin.action(description=_("End all sessions"), permissions=["change"])
     def end_sessions(self, request, queryset):
         people = list(queryset)

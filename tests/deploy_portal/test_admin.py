@@ -265,6 +265,20 @@ def test_ends_all_sessions_of_the_people_chosen(as_user, ops, requester, client)
     assert admin_client.get("/admin/").status_code == 200
 
 
+def test_whoever_was_inactive_has_to_log_in_anew(as_user, ops, requester, client):
+    as_user(requester)
+    admin_client, page = type(client)(), address(User, "change", requester.pk)
+    admin_client.force_login(ops)
+    copy = client.cookies["session"].value
+    for active in ({}, {"is_active": "on"}):
+        answer = admin_client.post(page, {"username": "requester"} | active | based_on(admin_client, page))
+        assert answer.status_code == 302
+        client.cookies["session"] = copy
+        assert client.get("/jobs/").status_code == 302
+    requester.refresh_from_db()
+    assert (requester.is_active, requester.session_epoch) == (True, 1)
+
+
 def test_the_session_epoch_is_no_field(as_user, ops, requester):
     client, page = as_user(ops), address(User, "change", requester.pk)
     assert "session_epoch" not in client.get(page).text
