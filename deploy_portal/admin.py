@@ -31,6 +31,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from deploy_portal.based_on import BasedOnForm
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
+from deploy_portal.validators import printable_line
 from deploy_portal.views.login import log_out
 
 ID = re.compile("[0-9]{1,18}")
@@ -209,7 +210,13 @@ class WithAutocomplete:
 
 
 class UserForm(BasedOnForm, UserChangeForm):
-    """A person, as ops see and change one."""
+    """A person, by a name that looks like what it is."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Staff who may only look get a form without fields.
+        for name in self.fields.keys() & {"first_name", "last_name"}:
+            self.fields[name].validators.append(printable_line)
 
 
 @admin.register(User)
@@ -279,11 +286,23 @@ class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
 class AccessAttemptAdmin(Told, ReadOnlyAdmin):
     """Who has failed to log in; enough failures lock a name at an address, which ops can undo."""
 
-    list_display = ["username", "ip_address", "attempt_time", "failures_since_start", "is_locked"]
+    list_display = ["name", "ip_address", "attempt_time", "failures_since_start", "is_locked"]
     list_filter = [axes.admin.IsLockedOutFilter]
     search_fields = ["username", "ip_address"]
-    fields = ["username", "ip_address", "attempt_time", "failures_since_start", "user_agent", "path_info"]
+    fields = ["name", "ip_address", "attempt_time", "failures_since_start", "browser", "path"]
     actions = ["unlock"]
+
+    @admin.display(description=_("Username"), ordering="username")
+    def name(self, attempt):
+        return inert(attempt.username or "")
+
+    @admin.display(description=_("User Agent"))
+    def browser(self, attempt):
+        return inert(attempt.user_agent)
+
+    @admin.display(description=_("Path"))
+    def path(self, attempt):
+        return inert(attempt.path_info)
 
     @admin.display(description=_("locked"), boolean=True)
     def is_locked(self, attempt):
@@ -294,10 +313,10 @@ class AccessAttemptAdmin(Told, ReadOnlyAdmin):
 
     @admin.action(description=_("Unlock: forget these failed logins"), permissions=["unlock"])
     def unlock(self, request, queryset):
-        names = sorted(set(queryset.values_list("username", flat=True)))
         with transaction.atomic():
             attempts = list(queryset)
             queryset.delete()
             for attempt in attempts:
                 self.tell(request, "unlocked", f"{attempt.username} from {attempt.ip_address}")
-        self.message_user(request, _("May try again: %(names)s") % {"names": ", ".join(map(str, names[:10]))})
+        names = sorted({inert(attempt.username) for attempt in attempts})
+        self.message_user(request, _("May try again: %(names)s") % {"names": ", ".join(names[:10])})

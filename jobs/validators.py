@@ -1,22 +1,11 @@
 import re
-import unicodedata
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.validators import printable_line
+
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}", re.ASCII)
-# Format characters such as the right-to-left override make a text look like another; joiners inside emoji may stay.
-HARMLESS_FORMAT = {"\u200c", "\u200d"}
-
-
-def _is_hidden(character):
-    category = unicodedata.category(character)
-    return category in {"Cc", "Cs", "Co", "Zl", "Zp"} or (category == "Cf" and character not in HARMLESS_FORMAT)
-
-
-def printable_line(value):
-    if any(_is_hidden(character) for character in value):
-        raise ValidationError(_("Remove the control or invisible characters."), code="hidden")
 
 
 def printable_text(value):

@@ -20,6 +20,7 @@ from jobs.models.machine import Listing, Machine
 from jobs.models.shared_machines import settle
 from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
+from jobs.validators import printable_line
 
 SOURCE_CHANGED = _("The source was changed while it was asked, and its answer does not count. Ask again.")
 
@@ -34,7 +35,7 @@ class BusinessQuerySet(models.QuerySet):
 
 
 class Business(models.Model):
-    name = models.CharField(_("name"), max_length=100, unique=True)
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[printable_line])
     slug = models.SlugField(_("short name"), unique=True, help_text=_("Stands in addresses and in DEPLOY_BUSINESS."))
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", verbose_name=_("members"))
     source = models.CharField(_("source of its machines"), max_length=30, default="http_json")

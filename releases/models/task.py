@@ -8,6 +8,8 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from jobs.validators import printable_line
+
 SHELL_LINE = re.compile(r"#!\s*/(usr/)?bin/(env\s+)?(ba|da)?sh\b")
 SCRIPT_LIMIT = 1_000_000
 
@@ -35,7 +37,7 @@ class TaskQuerySet(models.QuerySet):
 class Task(models.Model):
     """A shell script that ops keep, for one business or shared by all. Its text lives in its versions."""
 
-    name = models.CharField(_("name"), max_length=100)
+    name = models.CharField(_("name"), max_length=100, validators=[printable_line])
     business = models.ForeignKey(
         "jobs.Business",
         models.PROTECT,

@@ -350,3 +350,25 @@ def test_unlocks_a_person_who_failed_to_log_in_too_often(client, as_user, ops, r
     )
     admin_client.logout()
     assert client.post("/login/", right).status_code == 302
+
+
+def test_what_somebody_typed_who_failed_to_log_in_is_shown_and_not_obeyed(as_user, ops):
+    hostile = {"username": "sp\u202eo", "user_agent": "Fire\u202efox", "path_info": "/lo\u202egin/"}
+    attempt = AccessAttempt.objects.create(**hostile, ip_address="10.0.0.9", failures_since_start=5)
+    client = as_user(ops)
+    chosen = {"action": "unlock", "_selected_action": attempt.pk}
+    pages = [client.get(address(AccessAttempt, "changelist")), client.get(address(AccessAttempt, "change", attempt.pk))]
+    pages.append(client.post(address(AccessAttempt, "changelist"), chosen, follow=True))
+    for page in pages:
+        assert "sp⟨U+202E⟩o" in page.text
+        assert "\u202e" not in page.text
+    assert "Fire⟨U+202E⟩fox" in pages[1].text
+    assert "/lo⟨U+202E⟩gin/" in pages[1].text
+    assert "May try again: sp⟨U+202E⟩o" in pages[2].text
+
+
+@pytest.mark.parametrize("field", ["first_name", "last_name"])
+def test_a_person_has_no_name_that_looks_like_another(client, opened, field):
+    page, form = opened
+    assert "Remove the control or invisible characters." in client.post(page, form | {field: "Li\u202eWei"}).text
+    assert client.post(page, form | {field: "李伟"}).status_code == 302

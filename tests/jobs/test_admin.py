@@ -82,6 +82,13 @@ def test_a_business_names_its_ssh_key_and_no_path(page, payment, path):
     assert Business.objects.get(pk=payment.pk).ssh_key == "payment_1"
 
 
+@pytest.mark.parametrize("name", ["Pay\u202ement", "\x1b[31mPayment", "Pay\u200bment"])
+def test_a_business_has_no_name_that_looks_like_another(page, payment, name):
+    assert errors(save(page, payment, name=name), "name") == ["Remove the control or invisible characters."]
+    save(page, payment, name="支付")
+    assert Business.objects.get(pk=payment.pk).name == "支付"
+
+
 def test_offers_the_sources_of_the_settings(page, payment):
     text = page.get(change(payment)).text
     assert '<option value="http_json">' in text

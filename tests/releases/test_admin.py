@@ -126,6 +126,11 @@ def test_refuses_a_name_that_is_taken_for_the_business_and_for_shared_tasks(page
     assert page.post(f"{TASKS}add/", own).status_code == 302
 
 
+def test_a_task_has_no_name_that_looks_like_another(page, task):
+    response = page.post(change(task), fields(task, name="dep\u202eloy"))
+    assert errors(response, "name") == ["Remove the control or invisible characters."]
+
+
 @pytest.mark.parametrize("timeout", ["0", "-1", "86401", "9" * 40, "x", ""])
 def test_refuses_a_time_limit_out_of_bounds(page, task, timeout):
     assert errors(page.post(change(task), fields(task, timeout=timeout)), "timeout")
