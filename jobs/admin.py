@@ -3,6 +3,7 @@ import json
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, Exists, OuterRef, Prefetch, Q, TextField
 from django.db.models.functions import Cast
 from django.urls import reverse
@@ -74,9 +75,18 @@ class BusinessForm(BasedOnForm):
             self.fields["source"].choices = [(name, name) for name in settings.CONFIG_SOURCES]
 
 
+class MembershipFormSet(forms.BaseInlineFormSet):
+    def clean(self):
+        super().clean()
+        # Django's own words for it stand at the id of the row, which is hidden.
+        if any("id" in form.errors and not self._should_delete_form(form) for form in self.initial_forms):
+            raise ValidationError(_("A membership of this list is gone; open the page again."))
+
+
 class MembershipInline(WithAutocomplete, admin.TabularInline):
     model = Membership
     form = BasedOnForm
+    formset = MembershipFormSet
     autocomplete_fields = ["user"]
     extra = 1
 

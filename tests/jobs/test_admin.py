@@ -178,6 +178,17 @@ def test_a_role_that_another_changed_meanwhile_stays_as_it_is_now(page, payment,
     assert requester.membership_set.get().role == Role.PUBLISHER
 
 
+def test_says_that_a_membership_of_the_page_is_gone_unless_it_was_to_go(page, payment, requester, publisher):
+    members = payment.membership_set.order_by("pk")
+    rows = [(member.pk, member.user, member.role) for member in members]
+    form = fields(payment, *rows, soak_minutes=7) | based_on(page, change(payment))
+    members[0].delete()
+    assert "A membership of this list is gone; open the page again." in page.post(change(payment), form).text
+    assert page.post(change(payment), form | {"membership_set-0-DELETE": "on"}).status_code == 302
+    payment.refresh_from_db()
+    assert (payment.soak_minutes, payment.membership_set.count()) == (7, 1)
+
+
 def test_what_the_config_service_answers_while_a_form_is_saved_stays(page, payment, monkeypatch):
     def answered(business, **options):
         """As if the answer came between the reading of the row and its saving."""
