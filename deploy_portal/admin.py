@@ -9,7 +9,7 @@ import django_otp.plugins.otp_static.admin
 import django_otp.plugins.otp_totp.admin  # noqa: F401
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.widgets import AutocompleteSelect
@@ -18,7 +18,7 @@ from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.db import DataError, NotSupportedError, transaction
+from django.db import DataError, IntegrityError, NotSupportedError, transaction
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import translation
@@ -109,6 +109,14 @@ class CarefulAdmin(admin.ModelAdmin):
 
     def get_search_results(self, request, queryset, search_term):
         return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+
+    def changeform_view(self, request, *args, **kwargs):
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:  # two at the same moment: each form was right when it was checked
+            late = _("Not saved: somebody saved the same just now. Look for it in this list.")
+            self.message_user(request, late, messages.ERROR)
+            return self.response_post_save_add(request, None)
 
     def response_action(self, request, queryset):
         if not all(ID.fullmatch(pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)):

@@ -4,13 +4,17 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.db.models import Model
+from django.forms import ModelForm
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from deploy_portal.models import User
 from jobs.models import Business, Event, Freeze, Job, Machine, Membership, Sync
+from releases.admin import TaskForm
 from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import PASSWORD, list_machines, make_user
 from tests.forms import based_on
@@ -171,6 +175,33 @@ def test_shows_the_list_and_the_page_of_each_model(as_user, ops, everything, cas
 @pytest.mark.parametrize("model", ADDABLE)
 def test_shows_the_page_to_add_a_row(as_user, ops, model):
     assert as_user(ops).get(address(model, "add")).status_code == 200
+
+
+def test_what_another_saved_at_the_same_moment_is_no_error_of_the_server(as_user, ops, payment, requester, monkeypatch):
+    passwords = {"usable_password": "true", "password1": "a long password", "password2": "a long password"}
+    source = {"source": "file", "source_options": '{"path": "a.json"}', "soak_minutes": 0, "approvers_needed": 1}
+    members = {"membership_set-TOTAL_FORMS": 0, "membership_set-INITIAL_FORMS": 0}
+    script = {"action": "release", "timeout": 60, "script": "echo"}
+    forms = {
+        User: {"username": "new"} | passwords,
+        Business: {"name": "New", "slug": "new"} | source | members,
+        Membership: {"user": requester.pk, "business": payment.pk, "role": "approver"},
+        Task: {"name": "new", "business": payment.pk} | script,
+    }
+    client = as_user(ops)
+    for model, form in forms.items():
+        assert client.post(address(model, "add"), form).status_code == 302
+    events, rows = Event.objects.count(), [model.objects.count() for model in forms]
+    # Each looked before the other had saved
+    monkeypatch.setattr(ModelForm, "validate_unique", lambda form: None)
+    monkeypatch.setattr(Model, "validate_constraints", lambda row, exclude=None: None)
+    monkeypatch.setattr(AdminUserCreationForm, "clean_username", lambda form: form.cleaned_data["username"])
+    monkeypatch.setattr(TaskForm, "_refuse_used_name", lambda form: None)
+    for model, form in forms.items():
+        response = client.post(address(model, "add"), form, follow=True)
+        assert response.redirect_chain == [(address(model, "changelist"), 302)]
+        assert "Not saved: somebody saved the same just now. Look for it in this list." in response.text
+    assert (Event.objects.count(), [model.objects.count() for model in forms]) == (events, rows)
 
 
 def test_refuses_to_add_what_is_only_shown(as_user, ops, everything, case):
