@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0011_machine_by_host'),
+        ('jobs', '0012_refused_place_and_texts'),
     ]
 
     operations = [

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from jobs.models.approval import Approval
 from jobs.models.business import Business
 from jobs.models.event import Event
-from jobs.models.job_machine import JobMachine
+from jobs.models.job_machine import NAMES_KEPT, JobMachine, told_of_moves
 from jobs.models.notice import Notice
 from jobs.plan import plan
 from jobs.rights import Right
@@ -209,9 +209,10 @@ class Job(models.Model):
         with transaction.atomic():
             was = self._reopen()
             self.save(update_fields=WRITTEN)
+            facts = self._written(machines) | self._changes(machines)
             JobMachine.objects.choose(self, machines, self.plan(machines))
             self._approve_if_enough()
-            self.record(Event.Verb.EDITED, by, "", was, self.status, **self._written(machines))
+            self.record(Event.Verb.EDITED, by, "", was, self.status, **facts)
 
     def withdraw(self, by, reason):
         with transaction.atomic():
@@ -294,6 +295,13 @@ class Job(models.Model):
         facts = {"version": self.version, "machines": len(machines)}
         return facts if self.approvers_needed else facts | {"needed": 0}
 
+    def _changes(self, machines):
+        """What an event keeps of how an edit changes the machines, and of the moves that it accepts."""
+        before = dict(self.job_machines.values_list("machine", "machine__hostname"))
+        now = {machine.pk: machine.hostname for machine in machines}
+        told = {"dropped": [before[pk] for pk in before.keys() - now], "added": [now[pk] for pk in now.keys() - before]}
+        return first_names(told) | told_of_moves(self.job_machines.moved_of(machines))
+
     def _reopen(self):
         """Takes this revision to a new one, which needs approvals of its own; returns from which state."""
         changed = {"approved_at": None, "approvers_needed": self.business.approvers_needed}
@@ -317,6 +325,12 @@ class Job(models.Model):
         raise JobMoved(MOVED)
 
 
+def first_names(told):
+    """What an event keeps of {what: host names}: the first of each, and how many where there are more."""
+    names = {what: sorted(some)[:NAMES_KEPT] for what, some in told.items() if some}
+    return names | {f"{what}_in_all": len(some) for what, some in told.items() if len(some) > NAMES_KEPT}
+
+
 def named(machines):
     """What an event keeps of machines: how many, and the first names."""
-    return {"machines": len(machines), "hostnames": [machine.hostname for machine in machines[:20]]}
+    return {"machines": len(machines), "hostnames": [machine.hostname for machine in machines[:NAMES_KEPT]]}

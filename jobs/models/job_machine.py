@@ -2,13 +2,15 @@ import json
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from jobs.columns import JsonList
-from jobs.models.machine import PLACE
+from jobs.models.machine import PLACE, Listing
 from jobs.plan import PLANNED
 
+# How many machines an event names.
+NAMES_KEPT = 20
 SAME_PLACE = Q(**{name: F(f"machine__{name}") for name in PLACE})
 STAGES = list(zip(PLANNED, (_("Pre-release"), _("Gray release"), _("Release")), strict=True))
 
@@ -38,6 +40,11 @@ class JobMachineQuerySet(models.QuerySet):
     def moved(self):
         """Those whose machine is no longer where it was when it was chosen."""
         return self.filter(~SAME_PLACE).select_related("machine")
+
+    def gone(self):
+        """Those whose machine the config service no longer gives for the job's business."""
+        listed = Listing.objects.live().filter(business=OuterRef("job__business"), machine=OuterRef("machine"))
+        return self.exclude(Exists(listed)).select_related("machine")
 
     def excused_or_moved(self):
         return self.filter(~SAME_PLACE | Q(excused_at__isnull=False)).select_related("machine", "excused_by")
@@ -103,6 +110,12 @@ class JobMachine(models.Model):
     @property
     def is_at(self):
         return place_of(self.machine)
+
+
+def told_of_moves(moved):
+    """What an event keeps of moves that are accepted: the first of them."""
+    told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:NAMES_KEPT]]
+    return {"moved": told} if told else {}
 
 
 def place_of(row):

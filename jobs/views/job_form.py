@@ -80,7 +80,7 @@ def _job_form(request, form, business, status=200):
     )
     freezes = Freeze.objects.windows().of(business).ahead()
     context = {"form": form, "business": business, "list": listed, "freezes": freezes}
-    approvers = business.members_with(Right.APPROVE).exclude(pk=request.user.pk)
-    if form.instance.pk:
-        approvers = form.instance.approvers().exclude(pk=request.user.pk)
-    return render(request, "jobs/job_form.html", context | {"approvers": approvers}, status=status)
+    job = form.instance
+    approvers = (job.approvers() if job.pk else business.members_with(Right.APPROVE)).exclude(pk=request.user.pk)
+    drift = {"moved": job.job_machines.moved()[:11], "gone": job.job_machines.gone()[:11]} if job.pk else {}
+    return render(request, "jobs/job_form.html", context | drift | {"approvers": approvers}, status=status)

@@ -10,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
+from jobs.models.job import first_names
+from jobs.models.job_machine import told_of_moves
 from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
@@ -348,15 +350,14 @@ class ReleaseStage(StageMachines, models.Model):
         """What the event keeps of it."""
         added, left_out = self.departures(machines)
         told = {"beyond_plan": added, "left_out": left_out}
-        names = {name: [machine.hostname for machine in some[:20]] for name, some in told.items() if some}
-        return names | {f"{name}_in_all": len(some) for name, some in told.items() if len(some) > 20}
+        return first_names({what: [machine.hostname for machine in some] for what, some in told.items()})
 
     def _accept_moves(self, machines):
         """Takes where these are now as where they are meant to be; what the event keeps of that."""
         moved = self.job.job_machines.moved_of(machines)
-        told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:20]]
+        told = told_of_moves(moved)
         self.job.job_machines.accept_moves(moved)
-        return {"moved": told} if told else {}
+        return told
 
     def _pace(self):
         """How the publisher wants the machines to follow each other."""

@@ -134,10 +134,13 @@ def event_notes(event):
     beyond, left_out = (_names(detail, name) for name in ("beyond_plan", "left_out"))
     undone = ", ".join(f"#{job}" for job in detail.get("undone_jobs", []))
     moved = [f"{one['hostname']} ({one['was']} → {one['now']})" for one in detail.get("moved", [])]
+    accepted = _("Chosen where it is now: %s") if event.verb == Verb.EDITED else _("Released where it is now: %s")
     notes = [
+        (_names(detail, "dropped"), _("No longer in it: %s")),
+        (_names(detail, "added"), _("New in it: %s")),
         (beyond, _("Beyond the plan: %s")),
         (left_out, _("Planned, but left out: %s")),
-        (", ".join(moved), _("Released where it is now: %s")),
+        (", ".join(moved), accepted),
         (undone, _("Undone with it, for they ran later: %s")),
         (event.verb in (Verb.ASKED, Verb.EDITED) and event.became == "approved", _("It needs no approval.")),
         (detail.get("freeze"), "%s"),

@@ -20,6 +20,7 @@ from releases.preview import Preview
 def job_page(request, job_id):
     tidy_if_alone()
     job = get_job(request.user, job_id)
+    job.business.refresh_machines()
     picture = JobPicture(job)
     seen = candidates(picture.stages[0])
     sites = picture.tiles()

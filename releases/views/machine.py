@@ -23,6 +23,8 @@ def machine_list(request):
     business = named_business(businesses, wanted) if wanted else businesses.first()
     if wanted and business is None:
         raise Http404
+    if business:
+        business.refresh_machines()
     search = search_of(request)
     machines = with_versions(Machine.objects.live_in(business), business) if business else Machine.objects.none()
     found = machines.filter(Q(hostname__icontains=search) | Q(address__icontains=search) | Q(site__iexact=search))

@@ -395,3 +395,39 @@ class TestEdit:
         assert 'value="After"' in source(response)
         job.refresh_from_db()
         assert (job.title, job.machines.count()) == ("Payment 2.0", 6)
+
+
+class TestMachinesThatChanged:
+    """An edit is for where the machines are now: said before, and told to who approves."""
+
+    @pytest.fixture
+    def changed(self, job, payment, machines):
+        """pay-6 is gone, and pay-1 has moved."""
+        list_machines(payment, *(f"pay-{number}" for number in range(1, 6)))
+        Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+        return job
+
+    def test_it_is_said_before(self, as_user, requester, changed):
+        said = words(as_user(requester).get(page("edit_job", changed)))
+        assert "Machines have changed since they were chosen." in said
+        assert "pay-1 was chosen at 10.0.0.1:22 sh-1 and is at 10.9.9.9:22 sh-1 now." in said
+        assert "pay-6 is gone from the config service." in said
+
+    def test_and_told_to_who_approves(self, as_user, requester, approver, changed, machines):
+        data = fields(changed.business, machines[:5], revision=changed.revision, title="A typo less")
+        assert as_user(requester).post(page("edit_job", changed), data).status_code == 302
+        said = words(as_user(approver).get(page("job", changed)))
+        assert "Chosen where it is now: pay-1 (10.0.0.1:22 sh-1 → 10.9.9.9:22 sh-1)" in said
+        assert "No longer in it: pay-6" in said
+
+    def test_what_was_added_is_told_too(self, as_user, requester, make_job, machines):
+        job = make_job("3.0", on=machines[:2])
+        as_user(requester).post(page("edit_job", job), fields(job.business, machines[1:3], revision=job.revision))
+        event = job.events.first()
+        assert (event.detail["added"], event.detail["dropped"]) == (["pay-3"], ["pay-1"])
+
+    def test_what_did_not_change_is_not(self, as_user, requester, job, machines):
+        client = as_user(requester)
+        assert "Machines have changed" not in words(client.get(page("edit_job", job)))
+        client.post(page("edit_job", job), fields(job.business, machines, revision=job.revision, title="Other"))
+        assert job.events.first().detail.keys() == {"version", "machines"}

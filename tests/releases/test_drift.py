@@ -334,3 +334,13 @@ class TestCommand:
         job = make_job(plan_pre_release="pay-3")
         say(*RUN_STAGE, job.pk, "pre-release", "--planned")
         assert released(Run.objects.get()) == ["pay-3"]
+
+
+@pytest.mark.parametrize("where", ["job", "machines"])
+def test_pages_of_an_old_list_ask_for_a_new_one(as_user, publisher, job, payment, config_files, where):
+    given = [{"hostname": f"pay-{number}", "address": f"10.0.0.{number}", "site": "sh-1"} for number in range(1, 6)]
+    (config_files / "payment.json").write_text(json.dumps(given))
+    type(payment).objects.update(asked_at="2020-01-01T00:00:00Z")
+    said = words(as_user(publisher).get(page("job", job) if where == "job" else "/machines/"))
+    assert ("pay-6 is gone from the config service." in said) == (where == "job")
+    assert ("pay-6" in said) == (where == "job")
