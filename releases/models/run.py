@@ -7,7 +7,8 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Freeze, Leave
+from jobs.models import Event, Freeze, Leave, Machine
+from jobs.models.machine import HOST
 from releases.batches import batches
 from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
 from releases.models.task import Action, TaskVersion
@@ -132,11 +133,12 @@ class Run(models.Model):
     def queue(self, versions, held=()):
         """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order.
 
-        Those in `held` wait for their machine, and come last, in every run in the same order: no two runs must wait for
-        each other.
+        Those in `held` wait for their machine, and come last, in every run in the same order of hosts: no two runs must
+        wait for each other.
         """
         free = [machine_id for machine_id in versions if machine_id not in held]
-        ids = free + sorted(versions.keys() - free)
+        in_job = Machine.objects.filter(jobs=self.stage.job).order_by(*HOST, "pk") if held else Machine.objects.none()
+        ids = free + [pk for pk in in_job.values_list("pk", flat=True) if pk in held and pk in versions]
         sizes = batches(len(ids), self.batch_size, self.canary)
         numbers = [number for number, size in enumerate(sizes, 1) for _ in range(size)]
         MachineRun.objects.bulk_create(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
@@ -139,3 +140,17 @@ def test_two_who_start_it_by_two_names_at_once(of_orders, make_job, machines, st
     found = at_once(lambda: start(job, machines[:1]), lambda: start(of_orders, by("ord-9")))
     assert sum(isinstance(one, MachinesHeld) for one in found) == 1, found
     assert MachineRun.objects.holding().count() == 1
+
+
+def test_all_wait_in_the_order_of_hosts(orders, of_orders, requester, machines, make_job, start, start_when_free):
+    """Not in that of names or ids, which are others elsewhere: two runs would wait for each other for ever."""
+    Listing.objects.take(
+        orders, [same_host("ord-9"), MachineRow("ord-10", "10.0.0.2", 22, "", {"site": "sh-1"}, "sh-1")]
+    )
+    both = [*by("ord-10"), *by("ord-9")]
+    of_orders.edit(requester, both)
+    of_orders.approve(User.objects.get(username="second"))
+    start(make_job("1.0"), machines[:2])
+    for job, chosen in ((of_orders, both), (make_job("2.0"), machines[:2])):
+        waiting = start_when_free(job, chosen).machine_runs.order_by("pk")
+        assert [one.machine.address for one in waiting] == ["10.0.0.1", "10.0.0.2"]
