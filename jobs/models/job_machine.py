@@ -6,7 +6,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from jobs.columns import JsonList
-from jobs.models.machine import PLACE, Listing
+from jobs.models.machine import PLACE, Listing, with_port
 from jobs.plan import PLANNED
 
 # How many machines an event names.
@@ -121,4 +121,4 @@ def told_of_moves(moved):
 def place_of(row):
     """Where a machine is, as `user@address:port site`."""
     user = f"{row.user}@" if row.user else ""
-    return f"{user}{row.address}:{row.port} {row.site}".strip()
+    return f"{user}{with_port(row.address, row.port)} {row.site}".strip()

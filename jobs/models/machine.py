@@ -49,6 +49,11 @@ def _facts(row):
     return [getattr(row, name) for name in FACTS]
 
 
+def with_port(address, port):
+    """`10.0.0.1:22`, or `[2001:db8::1]:22`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 class Machine(models.Model):
     """A host as the config service gives it; its host name is what it is known by."""
 
@@ -80,6 +85,10 @@ class Machine(models.Model):
     @property
     def host(self):
         return tuple(getattr(self, name) for name in HOST)
+
+    @property
+    def address_and_port(self):
+        return with_port(self.address, self.port)
 
 
 class ListingQuerySet(models.QuerySet):

@@ -3,6 +3,7 @@
 import pytest
 from django.urls import reverse
 
+from jobs.models import Machine
 from tests.conftest import list_machines, make_user
 from tests.pages import is_sent_to_login, words
 
@@ -22,6 +23,13 @@ class TestOne:
         assert "Now on 2.0" in said
         assert "– → 2.0" in said
         assert "Held" not in said
+
+    @pytest.mark.parametrize(
+        ("address", "told"), [("10.0.0.1", "10.0.0.1:2222"), ("2001:db8::1", "[2001:db8::1]:2222")]
+    )
+    def test_it_says_where_it_is(self, as_user, publisher, machines, address, told):
+        Machine.objects.filter(pk=machines[0].pk).update(address=address, port=2222)
+        assert f" {told} · sh-1" in words(as_user(publisher).get(page(machines[0])))
 
     def test_a_rollback_is_told_as_one(self, as_user, publisher, job, machines, start, finish):
         run = start(job, machines[:1])
