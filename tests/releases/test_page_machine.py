@@ -31,6 +31,12 @@ class TestOne:
         Machine.objects.filter(pk=machines[0].pk).update(address=address, port=2222)
         assert f" {told} · sh-1" in words(as_user(publisher).get(page(machines[0])))
 
+    def test_a_label_may_be_named_like_what_every_dict_has(self, as_user, publisher, machines):
+        labels = {"items": "seven", "rack": "r-1"}
+        Machine.objects.filter(pk=machines[0].pk).update(labels=labels)
+        said = words(as_user(publisher).get(page(machines[0])))
+        assert "items seven rack r-1" in said
+
     def test_a_rollback_is_told_as_one(self, as_user, publisher, job, machines, start, finish):
         run = start(job, machines[:1])
         finish()
