@@ -90,11 +90,11 @@ class MachinesField(ModelMultipleChoiceField):
         """The ids that a form shows as chosen; what is no id is left out."""
         if isinstance(value, set):  # of ids already
             return value
-        chosen = set()
+        ids = []  # what is named again counts again, or it could be for ever
         for word in _words(value or []):
             with contextlib.suppress(ValidationError):
-                chosen.update(self._range(word, len(chosen)))
-        return chosen
+                ids += self._range(word, len(ids))
+        return set(ids)
 
     def _ids(self, value):
         ids = []

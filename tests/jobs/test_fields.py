@@ -133,6 +133,12 @@ def test_a_choice_is_bounded_before_it_is_written_out(field, value, settings, dj
         assert error_of(field, value).code == "too_many"
 
 
+def test_what_is_named_again_counts_again_before_it_is_shown(field, settings):
+    settings.CONFIG_SERVICE_MAX_MACHINES = 10
+    half = range(1, MOST // 2 + 1)
+    assert field.prepare_value([in_short(half)] * 3 + [f"{MOST + 1}"]) == set(half)
+
+
 def test_as_many_can_be_chosen_and_shown_again_as_a_list_may_have(field, settings):
     settings.CONFIG_SERVICE_MAX_MACHINES = 200_000
     assert error_of(field, ["1000001-1200000"]).messages == NOT_OFFERED
