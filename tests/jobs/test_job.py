@@ -99,7 +99,8 @@ def test_editing_is_told_by_an_event_that_says_from_what(job, requester, machine
     job.version = "2.1"
     job.edit(requester, machines[:2])
     assert last_event(job) == ("edited", requester, "approved", "waiting", "", came_from)
-    assert job.events.first().detail == {"version": "2.1", "machines": 2}
+    dropped = ["pay-3", "pay-4", "pay-5", "pay-6"]
+    assert job.events.first().detail == {"version": "2.1", "machines": 2, "dropped": dropped}
 
 
 def test_an_edit_changes_fields_and_machines_and_makes_the_approval_void(job, requester, machines):
