@@ -43,7 +43,7 @@ def machine_page(request, machine_id):
     holder = MachineRun.objects.holding().on_host_of(machine).select_related("run__stage__job__business").first()
     context = {
         "machine": machine,
-        "labels": machine.labels.items(),  # in a template, a label named items would be taken instead
+        "labels": sorted(machine.labels.items()),  # in a template, a label named items would be taken instead
         "listings": [(one, MachineRun.objects.version_on(machine, one.business)) for one in listings],
         "holder": holder,
         "holder_is_seen": holder and holder.run.stage.job in Job.objects.seen_by(request.user),
