@@ -62,8 +62,7 @@ class Candidate:
     def drift(self):
         """What became of it since it was chosen: that it is gone, or where it has moved."""
         if self.move and not self.gone_at:
-            told = {"machine": self.machine.hostname, "was": self.move.was_at, "now": self.move.is_at}
-            return _("%(machine)s was chosen at %(was)s and is at %(now)s now.") % told
+            return self.move.move_in_words
         return _("%(machine)s is gone from the config service.") % {"machine": self.machine.hostname}
 
     @property

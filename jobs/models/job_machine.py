@@ -111,6 +111,11 @@ class JobMachine(models.Model):
     def is_at(self):
         return place_of(self.machine)
 
+    @property
+    def move_in_words(self):
+        told = {"machine": self.machine, "was": self.was_at, "now": self.is_at}
+        return _("%(machine)s was chosen at %(was)s and is at %(now)s now.") % told
+
 
 def told_of_moves(moved):
     """What an event keeps of moves that are accepted: the first of them."""

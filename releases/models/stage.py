@@ -1,5 +1,4 @@
 from datetime import timedelta
-from operator import attrgetter
 
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, models, transaction
@@ -10,7 +9,6 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
-from jobs.models.job import first_names
 from jobs.models.job_machine import told_of_moves
 from jobs.rights import Right
 from jobs.shares import share, share_of
@@ -333,24 +331,6 @@ class ReleaseStage(StageMachines, models.Model):
         self._require(row.update(status=status, version=F("version") + 1, **chosen), _("This stage has moved on."))
         self.refresh_from_db(fields=["status", "version"])
         return was
-
-    def departures(self, machines):
-        """(added, left out): how a choice departs from the plan of this stage; both empty when there is no plan."""
-        planned = self.planned_machines
-        if not planned:
-            return [], []
-        if left_out := planned - {machine.pk for machine in machines}:
-            left_out -= set(self.machines_released())
-        added = sorted((machine for machine in machines if machine.pk not in planned), key=attrgetter("hostname"))
-        of_stage = Machine.objects.filter(job_machines__job=self.job, job_machines__planned=self.kind)
-        in_order = of_stage.order_by("hostname") if left_out else ()
-        return added, [machine for machine in in_order if machine.pk in left_out]
-
-    def _departures(self, machines):
-        """What the event keeps of it."""
-        added, left_out = self.departures(machines)
-        told = {"beyond_plan": added, "left_out": left_out}
-        return first_names({what: [machine.hostname for machine in some] for what, some in told.items()})
 
     def _accept_moves(self, machines):
         """Takes where these are now as where they are meant to be; what the event keeps of that."""

@@ -1,11 +1,13 @@
-"""Which machines a stage offers, and which of them it has changed."""
+"""Which machines a stage offers, how a choice departs from its plan, and which of them it has changed."""
 
 from collections import defaultdict
+from operator import attrgetter
 
 from django.db.models import F, Max, OuterRef, Q
 from django.utils.functional import cached_property
 
 from jobs.models import Machine
+from jobs.models.job import first_names
 from jobs.models.machine import PLACE
 from releases.models.machine_run import FAILURES, MachineRun, is_listed
 from releases.models.task import Action
@@ -48,6 +50,24 @@ class StageMachines:
         for stage in self.siblings:
             stage.planned_machines = planned.get(stage.kind, set())
         return planned.get(self.kind, set())
+
+    def departures(self, machines):
+        """(added, left out): how a choice departs from the plan of this stage; both empty when there is no plan."""
+        planned = self.planned_machines
+        if not planned:
+            return [], []
+        if left_out := planned - {machine.pk for machine in machines}:
+            left_out -= set(self.machines_released())
+        added = sorted((machine for machine in machines if machine.pk not in planned), key=attrgetter("hostname"))
+        of_stage = Machine.objects.filter(job_machines__job=self.job, job_machines__planned=self.kind)
+        in_order = of_stage.order_by("hostname") if left_out else ()
+        return added, [machine for machine in in_order if machine.pk in left_out]
+
+    def _departures(self, machines):
+        """What the event keeps of it."""
+        added, left_out = self.departures(machines)
+        told = {"beyond_plan": added, "left_out": left_out}
+        return first_names({what: [machine.hostname for machine in some] for what, some in told.items()})
 
     def to_try_again(self, what):
         """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run").

@@ -1,11 +1,11 @@
-"""What is on a machine, and whose work goes, where jobs of one version release, undo and try again there."""
+"""What is on a machine, and whose work goes, where several jobs release, undo and try again there."""
 
 import pytest
 
 from jobs.models import Job, Machine
 from releases.ledger import move_on, tidy
-from releases.models import MachineRun, ReleaseStage
-from tests.pages import page, source, words
+from releases.models import MachineRun, ReleaseStage, StageMoved
+from tests.pages import checked, page, source, words
 from tests.releases.test_rollback_overtaken import versions
 from tests.workers import claim
 
@@ -19,10 +19,10 @@ def here(machines):
 def put(make_job, start, finish, here):
     """Has a job release this version on pay-1; 1.0 was there."""
 
-    def put(version):
+    def put(version, status="succeeded"):
         job = make_job(version)
         start(job, here)
-        finish()
+        finish(status)
         return job
 
     put("1.0")
@@ -44,6 +44,61 @@ def take_back(publisher, finish, here):
 
 def pre_release(job):
     return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), "pre-release")
+
+
+def test_a_newer_job_that_went_back_leaves_the_one_between_them_there(put, take_back, as_user, publisher):
+    a, b, c = put("2.0"), put("3.0"), put("4.0")
+    take_back(c)
+    with pytest.raises(StageMoved, match="A later job ran"):
+        take_back(a)
+    response = as_user(publisher).get(page("roll_back_stage", a))
+    assert f"3.0 Succeeded back to 1.0 · #{b.pk} payment 3.0 ran there since" in words(response)
+    assert not checked(response)
+    assert take_back(a, undo_later=True) == {("pay-1", "3.0", "1.0")}
+    assert a.events.get(verb="rolled_back").detail["undone_jobs"] == [b.pk]
+
+
+def test_all_that_go_with_it_are_named(put, take_back, as_user, publisher):
+    a, b, c = put("2.0"), put("3.0"), put("4.0")
+    shown = words(as_user(publisher).get(page("roll_back_stage", a)))
+    assert f"#{b.pk} payment 3.0, #{c.pk} payment 4.0 ran there since" in shown
+    take_back(a, undo_later=True)
+    assert a.events.get(verb="rolled_back").detail["undone_jobs"] == [b.pk, c.pk]
+
+
+def test_a_job_that_was_undone_by_the_way_does_not_put_a_bad_version_back(put, take_back, as_user, publisher):
+    a, b = put("2.0"), put("3.0")
+    take_back(a, undo_later=True)
+    with pytest.raises(StageMoved, match="A later job ran"):
+        take_back(b)
+    shown = words(as_user(publisher).get(page("roll_back_stage", b)))
+    assert f"1.0 Succeeded back to 2.0 · #{a.pk} payment 2.0 ran there since" in shown
+
+
+def test_released_again_it_finds_what_its_own_rollback_left(put, take_back, start, finish, here):
+    a = put("2.0")
+    b = put("3.0")
+    take_back(b)
+    assert take_back(a) == {("pay-1", "2.0", "1.0")}
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+    finish("failed")
+    assert {back_to for _, _, back_to in take_back(a)} == {"1.0"}
+
+
+def test_and_so_after_a_rollback_that_undid_others(put, take_back, start, here):
+    a = put("2.0")
+    put("3.0")
+    take_back(a, undo_later=True)
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+
+
+def test_its_own_version_is_never_what_it_found(put, take_back, start, finish, publisher, here):
+    """Another job's rollback put it there again, and its own rollback failed."""
+    a, b = put("2.0"), put("3.0")
+    take_back(b)
+    ReleaseStage.objects.of_kind(a, "pre-release").roll_back(publisher, here, "bad", "back")
+    finish("failed")
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
 
 
 def test_the_same_version_that_another_job_put_there_is_what_was_before(put, take_back, start, finish, here):
