@@ -156,7 +156,7 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
 
     @admin.display(description=_("why the last answer was not taken"))
     def why_not_taken(self, business):
-        return business.why_not_taken
+        return business.why_not_taken or None
 
     @admin.action(description=_("Ask the config service now"), permissions=["change"])
     def ask_now(self, request, queryset):
@@ -195,7 +195,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("why it was not taken"))
     def why_not_taken(self, sync):
-        return sync.why_not_taken
+        return sync.why_not_taken or None
 
     @admin.display(description=_("changes"))
     def changes(self, sync):

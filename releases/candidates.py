@@ -82,11 +82,9 @@ class Candidate:
             told |= {"since": _at(self.by.queued_at, "H:i"), "status": self.by.get_status_display().lower()}
             words = _("by %(job)s, %(who)s, since %(since)s, %(status)s") % told
             other = self.by.machine.hostname
-            return (
-                words
-                if other == self.machine.hostname
-                else _("%(words)s, as %(name)s") % {"words": words, "name": other}
-            )
+            if other != self.machine.hostname:
+                words = _("%(words)s, as %(name)s") % {"words": words, "name": other}
+            return words
         if self.state == "changed":
             return _("was %(was)s, is %(now)s") % {"was": self.move.was_at, "now": self.move.is_at}
         if self.state == "excused":
