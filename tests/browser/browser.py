@@ -120,11 +120,28 @@ class Browser:
     def wait_for(self, words, css="body"):
         self._soon(lambda: words in self.words(css))
 
-    def all(self, css):
-        return self.driver.find_elements("css selector", css)
+    def wait_shown(self, css):
+        self._shown(css)
 
-    def one(self, css):
-        return self._soon(lambda: [element for element in self.all(css) if element.is_displayed()])[0]
+    def wait_hidden(self, css):
+        self._soon(lambda: not self._displayed(css))
+
+    def count(self, css):
+        return self.ask("document.querySelectorAll(arguments[0]).length", css)
+
+    def texts(self, css):
+        return self.ask("[...document.querySelectorAll(arguments[0])].map((it) => it.innerText)", css)
+
+    def value(self, css, name="value"):
+        """The property `name` of the first, once it is shown: a page may swap an element while it is held here."""
+        self._shown(css)
+        return self._soon(lambda: [self.ask("document.querySelector(arguments[0])[arguments[1]]", css, name)])[0]
+
+    def _shown(self, css):
+        return self._soon(lambda: self._displayed(css))[0]
+
+    def _displayed(self, css):
+        return [element for element in self.driver.find_elements("css selector", css) if element.is_displayed()]
 
     def _soon(self, look):
         """Waits until `look` finds something, whatever is swapped or loaded anew while it looks."""
@@ -138,7 +155,7 @@ class Browser:
     # ---- What is done with it ----
     def click(self, css, shift=False):
         """Clicks on the first that is shown; tries again when the page has just swapped it."""
-        wait_until(lambda: self._click(lambda: self.one(css), shift) is None)
+        wait_until(lambda: self._click(lambda: self._shown(css), shift) is None)
 
     def _click(self, find, shift=False):
         try:
@@ -157,9 +174,17 @@ class Browser:
         wait_until(lambda: self._click(lambda: self._soon(lambda: self.ask(find, words))) is None)
 
     def type(self, css, words):
-        field = self.one(css)
-        field.clear()
-        field.send_keys(words)
+        def typed():
+            field = self._shown(css)
+            field.clear()
+            field.send_keys(words)
+            return True
+
+        self._soon(typed)
+
+    def choose(self, css, words):
+        """Picks the choice that begins with `words`, as one types it in a closed list."""
+        self._soon(lambda: [self._shown(css).send_keys(words)])
 
     def keys(self, *keys):
         ActionChains(self.driver).send_keys(*keys).perform()

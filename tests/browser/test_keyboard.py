@@ -11,9 +11,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 def test_from_login_to_a_running_machines_log(browser, worker, job, publisher, task_that):
     task_that("say hello", "sleep 500")
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
-    browser.one("#id_username")
+    browser.wait_shown("#id_username")
     browser.keys(publisher.username, Keys.TAB, PASSWORD, Keys.ENTER)
-    browser.one("[data-picker-search]")
+    browser.wait_shown("[data-picker-search]")
     for hostname in ("pay-2", "pay-3"):
         browser.tab_to(f"tr[data-hostname={hostname}] input")
         browser.keys(Keys.SPACE)

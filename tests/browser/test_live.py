@@ -19,11 +19,11 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     browser.wait_for("Live, ", "[data-live]")
     browser.block("*/live/*")
     browser.wait_for("Connection lost ", "[data-live]")
-    wait_until(lambda: browser.all("[data-live-figures].stale"))
+    wait_until(lambda: browser.count("[data-live-figures].stale"))
     assert "6 running" in browser.words("#live .counts")  # what was last known stays
     browser.block()
     browser.wait_for("Live, ", "[data-live]")
-    wait_until(lambda: not browser.all(".stale"))
+    wait_until(lambda: not browser.count(".stale"))
 
 
 def test_a_worker_that_comes_and_dies_is_told(publisher_at, job, machines, start):
@@ -73,7 +73,7 @@ def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, mac
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
     browser.wait_for("Live", "#live")
     publisher.end_sessions()
-    browser.one("#id_username")
+    browser.wait_shown("#id_username")
     assert browser.path == f"/login/?next=/jobs/{job.pk}/stages/pre-release/"
 
 

@@ -13,7 +13,7 @@ TALK = [f"say line {number}" for number in range(60)]
 
 def open_run(browser, job):
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
-    browser.one("#log-pane .lines")
+    browser.wait_shown("#log-pane .lines")
 
 
 def lines(browser):
@@ -39,11 +39,9 @@ def test_it_grows_and_follows_to_its_end(publisher_at, publisher, worker, job, m
     wait_until(lambda: at_end(browser))
     assert len(lines(browser)) == 61
     browser.ask("document.querySelector('.lines').scrollTop = 0")
-    follow = browser.one("[data-log-follow]")
-    wait_until(lambda: not follow.is_selected())
-    assert follow.is_displayed()
+    wait_until(lambda: not browser.value("[data-log-follow]", "checked"))
     run.cancel(publisher)
-    wait_until(lambda: not follow.is_displayed())
+    browser.wait_hidden("[data-log-follow]")
     assert browser.ask("window.notReloaded")
 
 

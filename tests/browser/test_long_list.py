@@ -38,7 +38,7 @@ def selected(browser):
 
 def test_few_rows_are_drawn_and_groups_select_all_the_same(stage):
     assert len(drawn(stage)) == 300
-    assert len(stage.all("tr.group input")) == len(SITES)
+    assert stage.count("tr.group input") == len(SITES)
     stage.click("tr.group input[aria-label=sh-1]")
     assert selected(stage) == "1500 selected"
     assert "sh-1 1500" in stage.words(".sum")
@@ -74,7 +74,7 @@ def test_groups_beyond_the_first_are_told_and_drawn_on_a_click(browser, client, 
     mark_fresh(payment)
     browser.log_in(client, requester)
     browser.open("/jobs/new/")
-    assert not browser.all("[data-picker-more-groups]")
+    assert not browser.count("[data-picker-more-groups]")
     browser.ask(
         "((select) => { select.value = 'label:serial'; select.dispatchEvent(new Event('input', { bubbles: true })) })"
         "(document.querySelector('[data-picker-group]'))"
@@ -85,7 +85,7 @@ def test_groups_beyond_the_first_are_told_and_drawn_on_a_click(browser, client, 
     assert browser.ask("document.activeElement.getAttribute('aria-label')") == "s-300"
     show_more_groups(browser, 100)
     assert len(drawn(browser)) == 720
-    assert not browser.all("[data-picker-more-groups]")
+    assert not browser.count("[data-picker-more-groups]")
     browser.type("[data-picker-search]", "s-69")
     assert len(drawn(browser)) == 31
     browser.type("[data-picker-search]", "web")
@@ -104,7 +104,7 @@ def test_what_was_chosen_outlives_a_check_an_error_and_the_way_back(stage):
     assert selected(stage) == "501 selected"
     stage.type("#id_batch_size", "many")
     stage.press("Check 501 machines")
-    wait_until(lambda: stage.all("#id_batch_size ~ .errorlist"))
+    stage.wait_shown("#id_batch_size ~ .errorlist")
     wait_until(lambda: selected(stage) == "501 selected")
     stage.type("#id_batch_size", "100")
     stage.press("Check 501 machines")

@@ -94,12 +94,12 @@ def test_nor_are_the_pages_before_one_is_in(browser, client, publisher, job, ord
     browser.driver.add_cookie({"name": "django_language", "value": language})
     found = []
     for _try in range(6):
-        if browser.all("#id_username"):
+        if browser.count("#id_username"):
             browser.type("#id_username", "who." + "x" * 100)
             browser.type("#id_password", "wrong")
             browser.ask("window.tried = true")
-            browser.one("button.main").click()
+            browser.click("button.main")
             wait_until(lambda: browser.ask("!window.tried && document.readyState === 'complete'"))
         found += too_wide(browser)
-    assert not browser.all("#id_username")  # locked out
+    assert not browser.count("#id_username")  # locked out
     assert found == []

@@ -39,7 +39,7 @@ def chosen(browser):
 
 
 def test_search_and_select_what_was_found(picker):
-    assert not picker.one("[data-picker-main]").is_enabled()
+    assert picker.value("[data-picker-main]", "disabled")
     picker.type("[data-picker-search]", "web-0")
     picker.press("Select the 8 found")
     assert chosen(picker) == [f"web-{n:02}" for n in (1, 2, 3, 4, 6, 7, 8, 9)]
@@ -125,7 +125,7 @@ def test_the_blocked_can_be_looked_at_alone(picker):
     picker.press("Blocked 1")
     assert hostnames(picker, "row.offsetParent") == ["web-05"]
     picker.wait_for("payment 1.9, publisher, since ", "tr[data-hostname=web-05]")  # once it is drawn
-    assert not picker.one("tr[data-hostname=web-05] input").is_enabled()
+    assert picker.value("tr[data-hostname=web-05] input", "disabled")
 
 
 def test_the_site_is_offered_once_though_it_is_a_label_too(picker):
@@ -141,7 +141,7 @@ def test_a_label_may_be_named_like_what_every_object_has(browser, client, reques
     mark_fresh(payment)
     browser.log_in(client, requester)
     browser.open("/jobs/new/")
-    browser.one("[data-picker-group]").send_keys(f"Group by {label}")
+    browser.choose("[data-picker-group]", f"Group by {label}")
     names = "[...document.querySelectorAll('tr.group [data-group-name]')].map((it) => it.textContent)"
     wait_until(lambda: browser.ask(names) == ["–", "blue"])
     browser.type("[data-picker-search]", f"{label}=blue")
@@ -153,18 +153,18 @@ def test_a_long_version_leaves_a_phone_room_for_the_host_name(publisher_at, make
     finish()
     publisher_at.width(NARROW)
     publisher_at.open(f"/jobs/{make_job('2.0').pk}/stages/pre-release/")
-    assert publisher_at.one("tr[data-hostname=pay-1] label code").size["height"] < 30
+    assert publisher_at.value("tr[data-hostname=pay-1] label code", "offsetHeight") < 30
 
 
 def test_it_works_without_scripts(picker):
     picker.scripts(on=False)
     picker.driver.refresh()
-    assert not picker.all("tr.group")
+    assert not picker.count("tr.group")
     for hostname in ("web-01", "web-30"):
-        picker.one(f"tr[data-hostname={hostname}] input").click()
-    picker.one("[data-picker-main]").click()
+        picker.click(f"tr[data-hostname={hostname}] input")
+    picker.click("[data-picker-main]")
     picker.wait_for("payment 2.0 goes to 2 machines")
-    picker.one("button[value=start]").click()
+    picker.click("button[value=start]")
     picker.wait_for("2 waiting", "#live .counts")
 
 
@@ -174,15 +174,15 @@ def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.type("[name=remark]", "before the weekend")
     picker.press("Check 19 machines")
     picker.wait_for("payment 2.0 goes to 19 machines")
-    assert not picker.all("#id_typed_count")
+    assert not picker.count("#id_typed_count")
     picker.press("← Back to choosing")
     picker.wait_for("Check 19 machines")
-    assert picker.one("[name=remark]").get_property("value") == "before the weekend"
+    assert picker.value("[name=remark]") == "before the weekend"
     picker.type("[data-picker-search]", "web")
     picker.press("Select the 29 found")
     picker.press("Check 29 machines")
     picker.wait_for("Type the number of machines, 29, to start")
-    assert picker.one("#id_typed_count").get_property("value") == ""
+    assert picker.value("#id_typed_count") == ""
     picker.type("#id_typed_count", "30")
     picker.press("Start pre-release on 29 machines")
     picker.wait_for("29 machines are chosen; type that number.")
@@ -196,7 +196,7 @@ def test_a_job_form_without_machines_has_nothing_to_pick(browser, client, reques
     browser.log_in(client, requester)
     browser.open("/jobs/new/")
     assert "The config service gives no machines for Payment." in browser.text
-    assert not browser.all("[data-picker]")
+    assert not browser.count("[data-picker]")
 
 
 def test_another_business_is_chosen_with_everything_typed_kept(browser, client, requester, payment, orders):
@@ -210,7 +210,7 @@ def test_another_business_is_chosen_with_everything_typed_kept(browser, client, 
     browser.open("/jobs/new/?business=payment")
     for name, words in typed.items():
         browser.ask(f"document.getElementById('id_{name}').value = arguments[0]", words)
-    browser.one("#id_business").send_keys("Orders")
+    browser.choose("#id_business", "Orders")
     wait_until(lambda: hostnames(browser, "true") == ["orders-1"])
     assert len(browser.path) < 100
     shown = {name: browser.ask(f"document.getElementById('id_{name}').value") for name in typed}

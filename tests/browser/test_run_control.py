@@ -17,7 +17,7 @@ def open_stage(browser, job):
 def is_swapped(browser):
     """Waits until the live part of the page is another one than now."""
     browser.ask("document.querySelector('#live > .card').classList.add('old')")
-    wait_until(lambda: not browser.all("#live > .old"))
+    wait_until(lambda: not browser.count("#live > .old"))
     return True
 
 
@@ -32,7 +32,7 @@ def test_pause_resume_and_cancel_by_click(publisher_at, worker, job, machines, s
     browser.wait_for("Paused: nothing more begins until it is resumed; what runs goes on", "#live .note")
     browser.press("Resume")
     browser.wait_for("Resumed.", ".messages")
-    assert not browser.all("#live .note")
+    assert not browser.count("#live .note")
     browser.press("Cancel the run…")
     browser.wait_for("1 command that runs now would be ended on its machine.")
     assert run.machine_runs.counts() == {"running": 1, "queued": 5}

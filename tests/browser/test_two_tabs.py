@@ -39,7 +39,7 @@ def _start_what_the_other_tab_holds(browser, one, other):
     browser.press("Check 2 machines")
     browser.wait_for(f"pay-3 is held by #{one.pk}.")
     assert not other.stages.filter(runs__isnull=False).exists()
-    assert browser.one("tr[data-hostname=pay-4] input").is_selected()
+    assert browser.value("tr[data-hostname=pay-4] input", "checked")
     browser.press("Check 1 machine")
     browser.wait_for("payment 3.0 goes to 1 machine")
     browser.press("Start pre-release")
@@ -63,8 +63,8 @@ def test_a_stage_that_moved_on_keeps_what_was_typed(publisher_at, worker, job, t
     browser.type("#id_remark", "Ticket 7, 重试")
     browser.press("Check 1 machine")
     browser.wait_for("This stage has moved on since the page was loaded. Nothing was started.")
-    assert browser.one("#id_remark").get_property("value") == "Ticket 7, 重试"
-    assert browser.one("tr[data-hostname=pay-2] input").is_selected()
+    assert browser.value("#id_remark") == "Ticket 7, 重试"
+    assert browser.value("tr[data-hostname=pay-2] input", "checked")
     assert Run.objects.count() == 1
 
 
