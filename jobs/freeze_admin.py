@@ -2,7 +2,7 @@ from django.contrib import admin, messages
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import CarefulAdmin, ReadOnlyInline, Told, status
+from deploy_portal.admin import CarefulAdmin, ReadOnlyInline, Told, UndoesNothing, status
 from deploy_portal.clock import database_now
 from jobs.freeze_forms import TIMES, EndFreezeForm, FreezeForm
 from jobs.models import Freeze, FreezeMoved, Leave
@@ -31,11 +31,13 @@ class LeaveInline(ReadOnlyInline):
 
 
 @admin.register(Freeze)
-class FreezeAdmin(Told, CarefulAdmin):
+class FreezeAdmin(Told, UndoesNothing, CarefulAdmin):
     """Kept by ops. One that has begun is history: it can be ended, but neither changed nor deleted."""
 
     form = FreezeForm
     inlines = [LeaveInline]
+    fieldsets = [(None, {"fields": ["business", "reason", "kind"]})]
+    fieldsets += [(kind.label, {"fields": names}) for kind, names in TIMES.items()]
     list_display = ["reason", "for_whom", "kind", "in_force_now", "next_time", "made_by", "ended_early"]
     list_filter = ["business", "kind", InForceFilter]
     list_select_related = ["business", "made_by", "ended_by"]
@@ -65,10 +67,11 @@ class FreezeAdmin(Told, CarefulAdmin):
         return self.inlines if obj else []
 
     def get_fieldsets(self, request, obj=None):
-        times = [(kind.label, {"fields": names}) for kind, names in TIMES.items()]
-        fieldsets = [(None, {"fields": ["business", "reason", "kind"]}), *times]
-        end_now = ["end_now"] if self._can_only_end(request, obj) else []
-        return [*fieldsets, (_("History"), {"fields": [*self.HISTORY, *end_now]})] if obj else fieldsets
+        if obj is None:
+            return self.fieldsets
+        if self._can_only_end(request, obj):
+            return [*self.fieldsets, (_("History"), {"fields": [*self.HISTORY, "end_now"]})]
+        return [*super().get_fieldsets(request, obj), (_("History"), {"fields": self.HISTORY})]
 
     def get_readonly_fields(self, request, obj=None):
         if obj is None:

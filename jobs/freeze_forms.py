@@ -6,6 +6,7 @@ from django import forms
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.based_on import BasedOnForm
 from deploy_portal.clock import database_now
 from jobs.forms import ReasonForm
 from jobs.models import Freeze
@@ -34,7 +35,7 @@ class WeekdaysField(forms.TypedMultipleChoiceField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class FreezeForm(forms.ModelForm):
+class FreezeForm(BasedOnForm):
     """A freeze, as ops make it and may change it until it begins."""
 
     weekdays = WeekdaysField(label=_("Begins on"), required=False)

@@ -42,6 +42,7 @@ STATUS_WORDS = {
     "in_progress": _("In progress"),
     "released": _("Released"),
     "sent_back": _("Sent back"),
+    "not_released": _("Not released"),
     "withdrawn": _("Withdrawn"),
 }
 

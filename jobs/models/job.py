@@ -65,11 +65,12 @@ class Job(models.Model):
         IN_PROGRESS = "in_progress", _("In progress")
         RELEASED = "released", _("Released")
         ROLLED_BACK = "rolled_back", _("Rolled back")
+        NOT_RELEASED = "not_released", _("Not released")
         WITHDRAWN = "withdrawn", _("Withdrawn")
 
     BEFORE_APPROVERS = [Status.WAITING, Status.APPROVED]
     BEFORE_FIRST_STAGE = [*BEFORE_APPROVERS, Status.SENT_BACK]
-    RELEASABLE = [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK]
+    RELEASABLE = [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK, Status.NOT_RELEASED]
 
     business = models.ForeignKey(Business, models.PROTECT, related_name="jobs", verbose_name=_("business"))
     title = models.CharField(_("title"), max_length=200, validators=[printable_line])

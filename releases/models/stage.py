@@ -281,15 +281,20 @@ class ReleaseStage(StageMachines, models.Model):
         return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
 
     def _job_status(self):
-        """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left."""
+        """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left.
+
+        Not released when every machine was excused.
+        """
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         released, back = touched.released(), touched.rolled_back()
+        wanted = self.job.job_machines.filter(excused_at=None)
         if released.exists():
-            done = (released | back).values("machine")
-            left = self.job.job_machines.filter(excused_at=None).exclude(machine__in=done)
+            left = wanted.exclude(machine__in=(released | back).values("machine"))
             return Job.Status.IN_PROGRESS if left.exists() else Job.Status.RELEASED
         changed = touched.exclude(pk__in=back.values("pk")).exclude(machine__in=self._excused())
-        return Job.Status.ROLLED_BACK if back.exists() and not changed.exists() else Job.Status.IN_PROGRESS
+        if back.exists() and not changed.exists():
+            return Job.Status.ROLLED_BACK
+        return Job.Status.IN_PROGRESS if wanted.exists() else Job.Status.NOT_RELEASED
 
     def _excused(self):
         return self.job.job_machines.exclude(excused_at=None).values("machine")

@@ -115,11 +115,7 @@ def _sentence(event, number):
         Verb.RESOLVED: _("{who} resolved {names} as {state}"),
         Verb.PAUSED: _("{who} paused {stage}"),
         Verb.RESUMED: _("{who} resumed {stage}"),
-        Verb.CANCELLED: ngettext(
-            "{who} cancelled {stage}: {n} machine had not begun, {running} were running",
-            "{who} cancelled {stage}: {n} machines had not begun, {running} were running",
-            number,
-        ),
+        Verb.CANCELLED: _("{who} cancelled {stage}: {n} not begun, {running} running"),
         Verb.LEAVE: _("{who} gave leave from a freeze"),
         Verb.EXCUSED: ngettext("{who} excused {names}", "{who} excused {n} machines: {names}", number),
     }

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import pytest
 
 from jobs.models import Event, Freeze, Leave
+from tests.forms import based_on
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.pages import words
 
@@ -103,7 +104,8 @@ def test_refuses_in_words_what_makes_no_sense(as_user, ops, settings, case):
 
 
 def test_one_that_has_not_begun_can_be_changed_and_deleted(admin, later):
-    assert admin.post(change(later), ONCE | {"reason": "bigger sale"} | NO_LEAVES).status_code == 302
+    bigger = ONCE | {"reason": "bigger sale"} | NO_LEAVES | based_on(admin, change(later))
+    assert admin.post(change(later), bigger).status_code == 302
     assert Freeze.objects.get().reason == "bigger sale"
     assert admin.post(f"{LIST}{later.pk}/delete/", {"post": "yes"}).status_code == 302
     assert not Freeze.objects.exists()
@@ -126,6 +128,14 @@ def test_it_is_not_ended_without_a_reason(admin, ops, reason):
     freeze = freeze_now(ops)
     assert errors(admin.post(change(freeze), {"end_now": reason} | NO_LEAVES))["end_now"]
     assert Freeze.objects.in_force()
+
+
+def test_what_was_opened_before_undoes_nothing_that_another_did_meanwhile(admin, later, payment):
+    form = ONCE | {"reason": "bigger sale"} | NO_LEAVES | based_on(admin, change(later))
+    Freeze.objects.update(business=payment)
+    assert "Somebody changed this meanwhile." in str(errors(admin.post(change(later), form)))
+    later.refresh_from_db()
+    assert (later.business, later.reason) == (payment, "the great sale")
 
 
 def test_what_is_over_or_a_stop_is_only_shown(admin, ops, later):

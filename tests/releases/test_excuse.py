@@ -167,11 +167,17 @@ def test_a_job_that_is_rolled_back_or_excused_everywhere_is_rolled_back(job, mac
     assert job_status(job) == Job.Status.ROLLED_BACK
 
 
-def test_a_job_of_which_every_machine_is_excused_was_never_released(job, machines, start, finish, publisher):
+def test_a_job_of_which_every_machine_is_excused_ends_as_not_released(job, machines, start, finish, publisher):
     start(job, machines[:2])
     finish("failed")
-    excuse(job, machines, publisher, "scrapped")
+    excuse(job, machines[1:], publisher, "scrapped")
     assert job_status(job) == Job.Status.IN_PROGRESS
+    excuse(job, machines[:1], publisher, "scrapped, too")
+    assert job_status(job) == Job.Status.NOT_RELEASED
+    stage_of(job).roll_back(publisher, machines[:1], "what it left there", "back")
+    assert job_status(job) == Job.Status.IN_PROGRESS
+    finish()
+    assert job_status(job) == Job.Status.ROLLED_BACK
 
 
 def test_an_excused_machine_that_proves_to_be_released_still_counts_as_released(

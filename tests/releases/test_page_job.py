@@ -86,6 +86,14 @@ def test_it_says_what_is_next(as_user, publisher, make_job, requester, start, fi
     assert "2.0 is out" in words(client.get(page("job", job)))
 
 
+def test_a_job_of_which_every_machine_is_excused_has_ended(as_user, publisher, job, machines, start, finish):
+    start(job, machines)
+    finish("failed")
+    ReleaseStage.objects.excuse(job, machines, publisher, "scrapped")
+    said = words(as_user(publisher).get(page("job", job)))
+    assert "2.0 was not released Every machine of this job was excused." in said
+
+
 def test_a_withdrawn_job_offers_nothing(as_user, requester, job):
     job.withdraw(requester, "not needed")
     response = as_user(requester).get(page("job", job))
