@@ -1,9 +1,10 @@
 """How often a person may change something, and an address try to log in. What is only read is never limited."""
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError
 from django.shortcuts import render
 
+from deploy_portal.database import is_away
 from deploy_portal.middleware import database_away
 from deploy_portal.models import Quota
 
@@ -30,7 +31,9 @@ def limited_writes(get_response):
         try:
             who, limit = _limit(request)
             seconds = Quota.objects.take(who, limit) if limit else 0
-        except (InterfaceError, OperationalError) as error:
+        except DatabaseError as error:
+            if not is_away(error):
+                raise
             return database_away(request, error)
         return _too_many(request, seconds) if seconds else None
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from deploy_portal import origin, sessions
+from deploy_portal.database import is_away
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def busy_database(get_response):
         return get_response(request)
 
     def process_exception(request, exception):
-        if isinstance(exception, InterfaceError | OperationalError):
+        if is_away(exception):
             return database_away(request, exception)
         return None
 

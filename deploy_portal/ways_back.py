@@ -6,6 +6,7 @@ from django.urls import Resolver404, resolve, reverse
 BUTTON_ON = {
     "approve_job": "job",
     "withdraw_job": "job",
+    "send_back_job": "job",
     "skip_stage": "stage",
     "pause_run": "job",
     "resume_run": "job",

@@ -30,6 +30,11 @@ class LeaveInline(ReadOnlyInline):
         return super().get_queryset(request).select_related("job__business", "by")
 
 
+def _kept(freeze):
+    """As the database has it: a form with mistakes leaves a row half filled in."""
+    return freeze and (Freeze.objects.filter(pk=freeze.pk).first() or freeze)
+
+
 @admin.register(Freeze)
 class FreezeAdmin(Told, UndoesNothing, CarefulAdmin):
     """Kept by ops. One that has begun is history: it can be ended, but neither changed nor deleted."""
@@ -53,11 +58,12 @@ class FreezeAdmin(Told, UndoesNothing, CarefulAdmin):
 
     def has_change_permission(self, request, obj=None):
         """A stop has a switch of its own, and what is over stays as it was."""
-        is_fixed = obj and (obj.is_stop or obj.ended_at or (obj.ends_at and obj.ends_at <= database_now()))
+        kept = _kept(obj)
+        is_fixed = kept and (kept.is_stop or kept.ended_at or (kept.ends_at and kept.ends_at <= database_now()))
         return not is_fixed and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request, obj=None):
-        return bool(obj) and not obj.has_begun(database_now()) and super().has_delete_permission(request, obj)
+        return bool(obj) and not _kept(obj).has_begun(database_now()) and super().has_delete_permission(request, obj)
 
     def get_form(self, request, obj=None, **kwargs):
         form = {"form": EndFreezeForm} if self._can_only_end(request, obj) else {}
@@ -79,7 +85,7 @@ class FreezeAdmin(Told, UndoesNothing, CarefulAdmin):
         return self.HISTORY + (self.form.Meta.fields if self._can_only_end(request, obj) else [])
 
     def _can_only_end(self, request, freeze):
-        return bool(freeze) and self.has_change_permission(request, freeze) and freeze.has_begun(database_now())
+        return bool(freeze) and self.has_change_permission(request, freeze) and _kept(freeze).has_begun(database_now())
 
     def save_model(self, request, obj, form, change):
         if not change:

@@ -9,10 +9,11 @@ import time
 from collections import defaultdict
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
+from django.db import DatabaseError, close_old_connections, connection, connections, transaction
 from django.db.models import Exists
 
 from deploy_portal import origin
+from deploy_portal.database import is_away
 from releases.models import LogBlock, MachineRun, Run, Worker
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,9 @@ class Ledger:
             Run.objects.due().filter(pk__in=moved).advance()
         if not begins:
             return set(), None
-        return MachineRun.objects.begin(self.worker, begins), time.monotonic()
+        # The clock before the question: how long its answer takes to come is time in which this worker was silent.
+        asked_at = time.monotonic()
+        return MachineRun.objects.begin(self.worker, begins), asked_at
 
     @transaction.atomic
     def _record_ends(self, ends, blocks):
@@ -182,7 +185,9 @@ def _persistently(function, *args):
             if connection.vendor != "sqlite":  # which has nothing that could have gone, and would be opened each time
                 close_old_connections()
             return function(*args)
-        except (OperationalError, InterfaceError) as error:
+        except DatabaseError as error:
+            if not is_away(error):
+                raise
             log.warning("The database is away or busy; trying again: %s", error)
             connection.close()
             time.sleep(RETRY_AFTER)

@@ -1,9 +1,15 @@
-"""The tables are made by the migrations once for all processes of a run; each of them works on a copy."""
+"""The tables are made by the migrations once for all processes of a run, each of which works on a copy.
+
+And what is peculiar to a database: how many parameters it takes, how it says that it takes no writes.
+"""
 
 import fcntl
+import sqlite3
+from contextlib import contextmanager
 
 import pytest
-from django.db import connection
+from django.db import InternalError, connection
+from psycopg.errors import ReadOnlySqlTransaction
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +41,24 @@ def _use_migrated(mark):
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         mark.touch()
     connection.close()
+
+
+@contextmanager
+def few_parameters():
+    """Queries of 999 parameters at most, as in an SQLite that is built with its old default."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    connection.ensure_connection()
+    was = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    try:
+        yield
+    finally:
+        connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, was)
+
+
+def read_only():
+    """What Django makes of PostgreSQL's word that it takes no writes for now, as in a failover."""
+    error = InternalError("cannot execute UPDATE in a read-only transaction")
+    error.__cause__ = ReadOnlySqlTransaction()
+    return error

@@ -7,8 +7,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-# Nor does anybody clean up or count rows in between: tables counted while a test had left them empty are read row by row
-# for each row of another, minutes long, in the next.
+# Nor are rows counted in between: a table that was counted while a test had left it empty is read row by row
+# for each row of another in the next, minutes long.
 FASTER = ["fsync = off", "synchronous_commit = off", "full_page_writes = off", "jit = off", "autovacuum = off"]
 
 _server = _folder = None

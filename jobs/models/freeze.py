@@ -191,7 +191,7 @@ class Freeze(models.Model):
         """Its next occurrence that has not begun, or None."""
         if self.kind == self.Kind.ONCE:
             return Occurrence(self, self.starts_at, self.ends_at) if self.starts_at > now else None
-        return next(one for one in self.occurrences(now, now + AROUND) if one.starts > now)
+        return next((one for one in self.occurrences(now, now + AROUND) if one.starts > now), None)
 
     def end(self, by, reason):
         """Ends it for good, before its time; what it was stays known."""

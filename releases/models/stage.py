@@ -15,7 +15,7 @@ from jobs.shares import share, share_of
 from jobs.validators import printable_text
 from releases.batches import batches
 from releases.models.machine_run import BAD, MachineRun, with_version_before
-from releases.models.run import MachinesHeld
+from releases.models.run import MachinesHeld, Run
 from releases.models.stage_machines import StageMachines
 from releases.models.task import Action
 
@@ -285,6 +285,8 @@ class ReleaseStage(StageMachines, models.Model):
 
         Not released when every machine was excused.
         """
+        if Run.objects.active().filter(stage__job=self.job).exists():
+            return Job.Status.IN_PROGRESS
         touched = MachineRun.objects.in_job(self.job).latest_touched()
         released, back = touched.released(), touched.rolled_back()
         wanted = self.job.job_machines.filter(excused_at=None)

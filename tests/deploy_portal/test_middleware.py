@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.urls import include, path, reverse
 
 from jobs.models import Event
+from tests.databases import read_only
 
 
 def fill_session(request):
@@ -18,7 +19,8 @@ def fill_session(request):
 
 
 def lose_database(request):
-    raise {"operational": OperationalError, "interface": InterfaceError}[request.GET["how"]]("database is locked")
+    errors = [OperationalError("database is locked"), InterfaceError("connection is closed"), read_only()]
+    raise dict(zip(["operational", "interface", "read_only"], errors, strict=True))[request.GET["how"]]
 
 
 urlpatterns = [
@@ -48,7 +50,7 @@ def test_utf_8_by_whatever_name_is_taken(client, db, charset):
     assert "This field is required." in client.post("/login/", "username=中", content_type=form).text
 
 
-@pytest.mark.parametrize("how", ["operational", "interface"])
+@pytest.mark.parametrize("how", ["operational", "interface", "read_only"])
 def test_a_database_that_is_away_is_a_503_with_words_and_when_to_come_back(client, odd_pages, how):
     response = client.get("/lose/", {"how": how})
     assert response.status_code == 503

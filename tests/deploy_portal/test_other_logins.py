@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from deploy_portal import other_logins
 from deploy_portal.models import User
-from tests.conftest import make_user
+from tests.conftest import PASSWORD, make_user
 
 LDAP = {"LDAP_SERVER": "ldaps://ldap.example", "LDAP_SEARCH_BASE": "ou=people,dc=example"}
 ENDPOINTS = [f"OIDC_{name}_ENDPOINT" for name in ("AUTHORIZATION", "TOKEN", "USER", "JWKS")]
@@ -39,9 +39,24 @@ def ldap_packages(monkeypatch):
     ldap.OPT_X_TLS_DEMAND, ldap.OPT_X_TLS_NEWCTX = "DEMAND", "NEWCTX"
     config, backend = ModuleType("django_auth_ldap.config"), ModuleType("django_auth_ldap.backend")
     config.LDAPSearch = lambda *args: SimpleNamespace(args=args)
-    backend.LDAPBackend = type("LDAPBackend", (), {"get_user": lambda self, pk: User.objects.filter(pk=pk).first()})
+    backend.LDAPBackend = LibrarysBackend
     for module in (ldap, package, config, backend):
         monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+class LibrarysBackend:
+    """What django-auth-ldap's does with a directory that takes any case and one password."""
+
+    def authenticate(self, request, username=None, password=None, **kwargs):
+        if password != PASSWORD:
+            return None
+        user, is_new = self.get_or_build_user(username, None)
+        if is_new:
+            user.save()
+        return user
+
+    def get_user(self, pk):
+        return User.objects.filter(pk=pk).first()
 
 
 def refused(read, *args):
@@ -116,6 +131,22 @@ class TestLdap:
         User.objects.update(is_active=False)
         assert backend.get_user(person.pk) is None
         assert backend.get_user(0) is None
+
+    def test_a_name_is_taken_only_as_the_portal_writes_it(self, db, case):
+        """Each other case would have tries of its own before it is locked."""
+        backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+        people = [make_user("wang.fang"), make_user("Li.Na"), make_user("li.na")]
+        assert [backend.authenticate(None, person.username, PASSWORD) for person in people] == people
+        for name in ("Wang.fang", "WANG.FANG", "LI.NA", "New", "", None):
+            with case(name):
+                assert backend.authenticate(None, name, PASSWORD) is None
+        assert backend.authenticate(None, "wang.fang", "wrong") is None
+        assert User.objects.count() == 3
+
+    def test_who_is_new_gets_an_account_with_a_name_in_small_letters(self, db):
+        backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+        new = backend.authenticate(None, "new", PASSWORD)
+        assert (new.username, new.pk) == ("new", User.objects.get().pk)
 
 
 class TestOidc:

@@ -254,6 +254,7 @@ class TestLoggingInOnTheWay:
     BACK_AT = {
         "approve_job": "job",
         "withdraw_job": "job",
+        "send_back_job": "job",
         "skip_stage": "stage",
         "pause_run": "job",
         "resume_run": "job",

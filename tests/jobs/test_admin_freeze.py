@@ -130,6 +130,14 @@ def test_it_is_not_ended_without_a_reason(admin, ops, reason):
     assert Freeze.objects.in_force()
 
 
+def test_a_mistake_in_what_was_changed_is_told_and_nothing_typed_is_lost(admin, later):
+    wrong = {"kind": "weekly", "reason": "weekend", "weekdays": ["16"], "hours": "999"} | NO_LEAVES
+    response = admin.post(change(later), wrong | based_on(admin, change(later)))
+    assert set(errors(response)) == {"from_time", "hours"}
+    assert response.context["adminform"].form["hours"].value() == "999"
+    assert "kind" in errors(admin.post(change(later), NO_LEAVES))
+
+
 def test_what_was_opened_before_undoes_nothing_that_another_did_meanwhile(admin, later, payment):
     form = ONCE | {"reason": "bigger sale"} | NO_LEAVES | based_on(admin, change(later))
     Freeze.objects.update(business=payment)

@@ -136,6 +136,12 @@ def test_the_next_time(rule, now, expected):
     assert f"{weekly(rule).upcoming(at(now)).starts:%m-%d %H:%M}" == expected
 
 
+def test_none_is_seen_where_two_become_one_of_a_fortnight(settings):
+    """The hour between them is the one that the change of the clocks skips."""
+    settings.TIME_ZONE = "Europe/Berlin"
+    assert weekly("sun 03:00 167").upcoming(at("2027-03-23 12:00")) is None
+
+
 def told(by):
     """The last event of what is of no job."""
     event = Event.objects.filter(job=None, actor=by).latest("pk")

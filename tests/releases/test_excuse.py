@@ -167,6 +167,18 @@ def test_a_job_that_is_rolled_back_or_excused_everywhere_is_rolled_back(job, mac
     assert job_status(job) == Job.Status.ROLLED_BACK
 
 
+def test_a_job_is_not_released_while_a_run_of_it_goes_on(job, machines, start, finish, publisher):
+    start(job, machines[:3])
+    finish()
+    start(job, machines[3:], "gray-release")
+    finish("failed", on=["pay-6"])
+    stage_of(job).roll_back(publisher, machines[:3], "it hurts", "back")
+    excuse(job, machines[5:], publisher, "scrapped")
+    assert job_status(job) == Job.Status.IN_PROGRESS
+    finish()
+    assert job_status(job) == Job.Status.RELEASED
+
+
 def test_a_job_of_which_every_machine_is_excused_ends_as_not_released(job, machines, start, finish, publisher):
     start(job, machines[:2])
     finish("failed")

@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import sqlite3
-from contextlib import contextmanager
 from itertools import accumulate
 
 import pytest
@@ -17,6 +15,7 @@ from jobs.fields import in_short
 from jobs.models import Job, Listing, Machine
 from releases.models import MachineRun, Run
 from tests.conftest import list_machines, mark_fresh, rows
+from tests.databases import few_parameters
 from tests.pages import checked, ids, offered, page, stage_fields, token_in, words
 
 pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
@@ -201,20 +200,6 @@ def ten_thousand(payment, make_job):
     )
     mark_fresh(payment)
     return make_job(on=list(payment.machines.filter(listings__gone_at=None)))
-
-
-@contextmanager
-def few_parameters():
-    """Queries of 999 parameters at most, as in an SQLite that is built with its old default."""
-    if connection.vendor != "sqlite":
-        yield
-        return
-    connection.ensure_connection()
-    was = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
-    try:
-        yield
-    finally:
-        connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, was)
 
 
 def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(as_user, publisher, ten_thousand):

@@ -13,6 +13,8 @@ from jobs.models import Event
 from releases.management.commands import prune_logs
 from releases.models import LogBlock, MachineRun
 from tests.commands import fail, help_of, say, say_json
+from tests.conftest import list_machines
+from tests.databases import few_parameters
 from tests.pages import page, words
 
 MARK = re.compile(r"… this log was pruned on (\d{4}-\d\d-\d\d \d\d:\d\d) UTC …")
@@ -126,6 +128,16 @@ def test_it_goes_batch_by_batch_each_in_a_short_transaction(logs, monkeypatch):
     deletes = [query["sql"] for query in captured if query["sql"].startswith("DELETE")]
     assert len(deletes) == 3
     assert sum(query["sql"].startswith("SAVEPOINT") for query in captured) >= 3
+
+
+def test_many_logs_are_pruned_with_few_parameters(payment, make_job, start, finish):
+    machines = list_machines(payment, *(f"pay-{number}" for number in range(1100)))
+    run = start(make_job(on=machines), machines)
+    finish()
+    LogBlock.objects.bulk_create(LogBlock(machine_run=one, number=1, text="x") for one in run.machine_runs.all())
+    end(run.machine_runs, 40)
+    with few_parameters():
+        assert say_json("prune_logs", "--older-than", 30)["logs"] == 1100
 
 
 def test_two_calls_at_the_same_time_leave_one_mark(logs):

@@ -10,6 +10,7 @@ from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.ledger import tidy
 from releases.models import LogBlock, MachineRun, Run, Worker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
+from tests.databases import read_only
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 
@@ -365,7 +366,8 @@ def test_a_worker_moves_on_a_run_whose_last_recorder_died_before_it_could(at_wor
 
 
 @pytest.mark.parametrize("when", ["claim", "begin", "end"])
-def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job, machines, monkeypatch, when):
+@pytest.mark.parametrize("error", [OperationalError("terminating connection"), read_only()], ids=["away", "read_only"])
+def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job, machines, monkeypatch, when, error):
     manager = type(MachineRun.objects.all())
     real = getattr(manager, when)
     failures = []
@@ -373,7 +375,7 @@ def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job,
     def fail_once(self, *args, **kwargs):
         if not failures:
             failures.append(when)
-            raise OperationalError("terminating connection due to administrator command")
+            raise error
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.01)

@@ -62,6 +62,33 @@ def test_a_command_is_not_sent_when_its_beginning_is_long_ago(
     assert working.executor.sent == ([] if seconds else ["pay-1"])
 
 
+def test_a_command_is_not_sent_when_the_answer_to_its_beginning_was_long_in_coming(
+    at_work, start, job, machines, settings, monkeypatch
+):
+    """The commit was quick; the network was not, or the process stood still while it listened."""
+    settings.WORKER_DEAD_AFTER = 1
+    manager = type(MachineRun.objects.all())
+    begin, reached, let_go = manager.begin, threading.Event(), threading.Event()
+
+    def begin_and_hear_of_it_late(self, *args):
+        begun = begin(self, *args)
+        reached.set()
+        let_go.wait(PATIENCE)
+        return begun
+
+    monkeypatch.setattr(manager, "begin", begin_and_hear_of_it_late)
+    working = at_work()
+    run = start(job, machines[:1])
+    assert reached.wait(PATIENCE)
+    committed = time.monotonic()
+    given_up(working.worker.worker)
+    wait_until(lambda: time.monotonic() > committed + settings.WORKER_DEAD_AFTER)
+    let_go.set()
+    wait_until(lambda: working.has_ended)
+    assert working.executor.sent == []
+    assert row(run, "pay-1").status == "unknown"
+
+
 def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(
     at_work, release_task, start, job, machines, publisher, settings
 ):

@@ -11,7 +11,7 @@ from jobs.models import Event
 from releases.models import LogBlock, MachineRun
 from releases.models.machine_run import HOLDING
 
-BATCH = 1000
+BATCH = 500
 PRUNED = "… this log was pruned on {:%Y-%m-%d %H:%M} UTC …"
 
 
