@@ -60,7 +60,8 @@ class ReleaseStageQuerySet(models.QuerySet):
     def excuse(self, job, machines, by, reason):
         """Lets the job be done without `machines`: none that it released or that a run of it is about to touch."""
         with transaction.atomic():
-            if not job.lock().is_releasable:
+            now = job.lock()
+            if not now.is_releasable:
                 raise JobMoved(_("This job is not approved; edit it instead."))
             runs = MachineRun.objects.in_job(job)
             busy = set(runs.pending().values_list("machine", flat=True))
@@ -68,8 +69,11 @@ class ReleaseStageQuerySet(models.QuerySet):
             if refused := [machine for machine in machines if machine.pk in busy | released]:
                 raise MachinesHeld(refused)
             job.excuse(by, machines, reason)
-            for stage in self.of(job):
+            stages = self.of(job)
+            for stage in stages:
                 stage.conclude()
+            if not now.is_before_first_stage:
+                stages[0].conclude_job()
 
     def of_kind(self, job, kind):
         return next(stage for stage in self.of(job) if stage.kind == kind)
@@ -250,6 +254,8 @@ class ReleaseStage(StageMachines, models.Model):
             self._lock()
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
             was = self._move(self.Status.SKIPPED, done_at=Now())
+            # What it was skipped for is this revision: from here on there is no other.
+            self.job.begin()
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
 
     def conclude(self):
@@ -260,6 +266,9 @@ class ReleaseStage(StageMachines, models.Model):
         # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
         row = ReleaseStage.objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
         row.update(status=status, version=F("version") + 1, done_at=Now())
+        self.conclude_job()
+
+    def conclude_job(self):
         self.job.conclude(self._job_status())
 
     def record(self, verb, by, reason="", was="", became="", **detail):

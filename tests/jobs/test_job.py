@@ -52,7 +52,7 @@ ALLOWED = {
     "send back": [Status.WAITING, Status.APPROVED],
     "withdraw": [Status.WAITING, Status.APPROVED, Status.SENT_BACK],
     "edit": [Status.WAITING, Status.APPROVED, Status.SENT_BACK],
-    "begin": [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK],
+    "begin": [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK, Status.NOT_RELEASED],
 }
 BECOMES = {
     "approve": Status.APPROVED,

@@ -192,6 +192,16 @@ def test_a_job_of_which_every_machine_is_excused_ends_as_not_released(job, machi
     assert job_status(job) == Job.Status.ROLLED_BACK
 
 
+def test_a_job_that_was_only_skipped_ends_with_the_excuse_of_its_last_machine(job, machines, publisher):
+    stage_of(job).skip(publisher, "nothing to try")
+    with pytest.raises(JobMoved):  # what was skipped for this version is not for another
+        Job.objects.get(pk=job.pk).edit(job.requester, machines)
+    excuse(job, machines[1:], publisher, "scrapped")
+    assert job_status(job) == Job.Status.IN_PROGRESS
+    excuse(job, machines[:1], publisher, "scrapped, too")
+    assert job_status(job) == Job.Status.NOT_RELEASED
+
+
 def test_an_excused_machine_that_proves_to_be_released_still_counts_as_released(
     job, machines, start, worker, publisher
 ):
