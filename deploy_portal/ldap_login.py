@@ -9,9 +9,8 @@ class LdapBackend(LDAPBackend):
     """Takes a name only as the portal writes it: a directory takes any case, and each would have tries of its own."""
 
     def authenticate(self, request, username=None, password=None, **kwargs):
-        is_known = User.objects.filter(username=username).exists()
-        is_new = not is_known and not User.objects.filter(username__iexact=username or "").exists()
-        if not username or not (is_known or (is_new and username == username.lower())):
+        known = set(User.objects.filter(username__iexact=username or "").values_list("username", flat=True))
+        if not username or username not in (known or {username.lower()}):
             return None
         return super().authenticate(request, username=username, password=password, **kwargs)
 

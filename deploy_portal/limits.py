@@ -1,7 +1,7 @@
 """How often a person may change something, and an address try to log in. What is only read is never limited."""
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 from django.shortcuts import render
 
 from deploy_portal.database import is_away
@@ -31,7 +31,7 @@ def limited_writes(get_response):
         try:
             who, limit = _limit(request)
             seconds = Quota.objects.take(who, limit) if limit else 0
-        except DatabaseError as error:
+        except Error as error:
             if not is_away(error):
                 raise
             return database_away(request, error)

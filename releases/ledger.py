@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection, connections, transaction
+from django.db import Error, close_old_connections, connection, connections, transaction
 from django.db.models import Exists
 
 from deploy_portal import origin
@@ -185,7 +185,7 @@ def _persistently(function, *args):
             if connection.vendor != "sqlite":  # which has nothing that could have gone, and would be opened each time
                 close_old_connections()
             return function(*args)
-        except DatabaseError as error:
+        except Error as error:
             if not is_away(error):
                 raise
             log.warning("The database is away or busy; trying again: %s", error)

@@ -14,7 +14,7 @@ def test_the_admin_s_autocomplete_works(browser, client, ops, payment, requester
     browser.log_in(client, ops)
     browser.open(f"/admin/jobs/business/{payment.pk}/change/")
     browser.click(".field-user .select2-selection")
-    wait_until(lambda: "requester" in browser.texts(".select2-results__option"))
+    assert wait_until(lambda: "requester" in browser.texts(".select2-results__option"))
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])

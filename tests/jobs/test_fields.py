@@ -95,7 +95,7 @@ def test_the_form_says_in_its_own_words_why_not(field, machines):
 @pytest.mark.parametrize("number", [1, 1000, 10_000])
 def test_however_many_are_named_it_is_one_query(field, number, django_assert_num_queries):
     with django_assert_num_queries(1):
-        error_of(field, [str(pk) for pk in range(1_000_000, 1_000_000 + number)])
+        assert error_of(field, [str(pk) for pk in range(1_000_000, 1_000_000 + number)])
 
 
 def test_ten_thousand_machines_can_be_chosen(field, payment, django_assert_num_queries):

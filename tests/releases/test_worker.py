@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from jobs.models import Business, Event, Machine
 from releases.executors.base import Ending, ExecutorError, Outcome
@@ -366,7 +366,11 @@ def test_a_worker_moves_on_a_run_whose_last_recorder_died_before_it_could(at_wor
 
 
 @pytest.mark.parametrize("when", ["claim", "begin", "end"])
-@pytest.mark.parametrize("error", [OperationalError("terminating connection"), read_only()], ids=["away", "read_only"])
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError("terminating connection"), InterfaceError("the connection is closed"), read_only()],
+    ids=["away", "closed", "read_only"],
+)
 def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job, machines, monkeypatch, when, error):
     manager = type(MachineRun.objects.all())
     real = getattr(manager, when)
