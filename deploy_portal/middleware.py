@@ -3,7 +3,7 @@ import logging
 from urllib.parse import quote
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
@@ -120,7 +120,9 @@ def required_second_factor(get_response):
             return None
         try:
             is_lacking = request.user.is_authenticated and request.user.must_have_second_factor()
-        except (InterfaceError, OperationalError) as error:
+        except Error as error:
+            if not is_away(error):
+                raise
             return database_away(request, error)
         return redirect("second_factor") if is_lacking else None
 

@@ -6,10 +6,11 @@ import sys
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import Error, ProgrammingError
 from django.http import Http404
 
 from deploy_portal import origin
+from deploy_portal.database import is_away
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from jobs.models import Business, JobMoved
@@ -31,7 +32,9 @@ class InertCommand(BaseCommand):
             return super().execute(*args, **options)
         except CommandError as error:
             raise CommandError(inert(error), returncode=error.returncode) from error
-        except (OperationalError, ProgrammingError, InterfaceError) as error:  # away, busy, or without our tables
+        except Error as error:
+            if not is_away(error) and not isinstance(error, ProgrammingError):  # which is one without our tables
+                raise
             raise CommandError(f"The database cannot be used: {inert(error)}", returncode=MISTAKE) from error
         except UnicodeEncodeError as error:
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."

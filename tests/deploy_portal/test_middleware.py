@@ -18,9 +18,15 @@ def fill_session(request):
     return HttpResponse("kept")
 
 
+LOST = {
+    "operational": OperationalError("database is locked"),
+    "interface": InterfaceError("connection is closed"),
+    "read_only": read_only(),
+}
+
+
 def lose_database(request):
-    errors = [OperationalError("database is locked"), InterfaceError("connection is closed"), read_only()]
-    raise dict(zip(["operational", "interface", "read_only"], errors, strict=True))[request.GET["how"]]
+    raise LOST[request.GET["how"]]
 
 
 urlpatterns = [
@@ -50,7 +56,7 @@ def test_utf_8_by_whatever_name_is_taken(client, db, charset):
     assert "This field is required." in client.post("/login/", "username=中", content_type=form).text
 
 
-@pytest.mark.parametrize("how", ["operational", "interface", "read_only"])
+@pytest.mark.parametrize("how", LOST)
 def test_a_database_that_is_away_is_a_503_with_words_and_when_to_come_back(client, odd_pages, how):
     response = client.get("/lose/", {"how": how})
     assert response.status_code == 503
@@ -64,15 +70,16 @@ def test_the_503_is_told_in_the_readers_language(client, odd_pages):
 
 
 @pytest.mark.parametrize("page", ["/", "/jobs/", "/jobs/1/", "/jobs/1/stages/release/", "/admin/"])
-def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, publisher, monkeypatch, page):
+@pytest.mark.parametrize("how", LOST)
+def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, publisher, monkeypatch, page, how):
     client.force_login(publisher)
 
     def away(*args, **kwargs):
-        raise OperationalError("server closed the connection unexpectedly")
+        raise LOST[how]
 
     with monkeypatch.context() as patch:
         patch.setattr(CursorWrapper, "execute", away)
-        assert client.get(page).status_code == 503
+        assert [client.get(page).status_code, client.post(page).status_code] == [503, 503]
 
 
 @pytest.mark.django_db(transaction=True)

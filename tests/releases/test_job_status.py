@@ -1,8 +1,11 @@
 import pytest
+from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from tests.commands import MISTAKE, fail, help_of, say, say_json
+from tests.databases import read_only
 
 STATUS = ("job_status", "--as", "requester")
+UNUSABLE = [OperationalError("away"), InterfaceError("closed"), ProgrammingError("no such table"), read_only()]
 
 
 def test_json_tells_the_stages_their_runs_and_each_machine(job, machines, start, finish):
@@ -62,3 +65,13 @@ def test_a_job_that_is_not_there_is_refused(job, number):
 
 def test_help_says_what_it_does(capsys):
     assert "how a job stands" in help_of("job_status", capsys)
+
+
+@pytest.mark.parametrize("error", UNUSABLE, ids=lambda error: type(error).__name__)
+def test_a_database_that_cannot_be_used_is_told_in_a_line(requester, monkeypatch, error):
+    def unusable(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("django.db.backends.utils.CursorWrapper.execute", unusable)
+        assert fail(*STATUS, 1, code=MISTAKE) == f"The database cannot be used: {error}"
