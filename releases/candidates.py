@@ -150,7 +150,7 @@ def candidates(stage):
     whole = Run.objects.select_related("stage__job__business", "started_by")
     runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
     holders = holders_of(job, runs)
-    held = {row[0]: holders[row[1:]] for row in machines.rows("pk", *HOST) if row[1:] in holders} if holders else {}
+    held = dict(holders)
     released = {}
     if not job.is_before_first_stage:
         held |= {run.machine_id: run for run in runs.in_job(job).pending()}
@@ -181,9 +181,16 @@ def candidates(stage):
 
 
 def holders_of(job, runs):
-    """{host: the machine run, of `runs`, that holds it} for the hosts of the job's machines, by whatever name."""
-    on_them = Exists(Machine.objects.filter(jobs=job, **{name: OuterRef(f"machine__{name}") for name in HOST}))
-    return {run.machine.host: run for run in runs.holding().filter(on_them).select_related("machine")}
+    """{machine id: the machine run, of `runs`, that holds it, by whatever name} for the machines of the job."""
+    machines = Machine.objects.filter(jobs=job)
+    on_them = Exists(machines.filter(pk=OuterRef("machine")))
+    on_them |= Exists(machines.filter(**{name: OuterRef(name) for name in HOST}))
+    holding = list(runs.holding().filter(on_them).select_related("machine"))
+    if not holding:
+        return {}
+    by_host = {tuple(getattr(run, name) for name in HOST): run for run in holding}
+    held = {pk: by_host[tuple(host)] for pk, *host in machines.values_list("pk", *HOST) if tuple(host) in by_host}
+    return held | {run.machine_id: run for run in holding}
 
 
 def _at(time, form):
@@ -261,7 +268,7 @@ class Rollback:
         holders = holders_of(self.job, MachineRun.objects.select_related("run__stage"))
         return {
             run.machine_id: Candidate(
-                run.machine, "held" if run.machine.host in holders else "gone", holders.get(run.machine.host)
+                run.machine, "held" if run.machine_id in holders else "gone", holders.get(run.machine_id)
             ).why_not
             for stage in self.stages
             for run in stage.changed_out_of_reach()

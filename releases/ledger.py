@@ -142,6 +142,7 @@ class Ledger:
 def move_on():
     """Moves on the runs whose batch has ended or whose budget is spent, and those that waited for a machine."""
     MachineRun.objects.call_off_astray()
+    MachineRun.objects.follow_moves()
     MachineRun.objects.admit()
     Run.objects.due().advance()
 

@@ -260,12 +260,11 @@ def _storable(exit_status):
 
 
 def _order(machine_run, script):
-    machine = machine_run.machine
     return Order(
-        hostname=machine.hostname,
-        address=machine.address,
-        port=machine.port,
-        user=machine.user,
+        hostname=machine_run.machine.hostname,
+        address=machine_run.address,
+        port=machine_run.port,
+        user=machine_run.user,
         script=script,
         timeout=machine_run.run.timeout,
         env=machine_run.environment,

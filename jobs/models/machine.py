@@ -1,12 +1,10 @@
-from django.db import connection, models
-from django.db.models import Exists, OuterRef, Q
+from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 
-# Any number that nobody else takes as an advisory lock of PostgreSQL.
-OTHER_NAMES = 7_236_456
 # Where a machine is, and which workers reach it. A job remembers it, to tell when the machine has moved since.
 PLACE = ("address", "port", "user", "site")
 # What tells one host from another, whatever its name; private addresses repeat from site to site.
@@ -19,15 +17,6 @@ class MachineQuerySet(models.QuerySet):
     def live_in(self, business):
         """The machines that the config service gives for `business` now."""
         return self.filter(listings__business=business, listings__gone_at=None)
-
-    def lock_other_names(self, job):
-        """Inside a transaction: if hosts of `job` have another name, too, whoever takes such ones goes one by one."""
-        if connection.vendor != "postgresql":  # SQLite has one writer at a time anyway
-            return
-        same_host = Machine.objects.filter(**{name: OuterRef(name) for name in HOST})
-        if self.filter(Exists(same_host.exclude(pk=OuterRef("pk"))), jobs=job).exists():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [OTHER_NAMES])
 
     def put(self, rows):
         """Writes those of `rows` that are new or not as they were; returns {hostname: id} of all machines."""
@@ -81,10 +70,6 @@ class Machine(models.Model):
 
     def __str__(self):
         return self.hostname
-
-    @property
-    def host(self):
-        return tuple(getattr(self, name) for name in HOST)
 
     @property
     def address_and_port(self):

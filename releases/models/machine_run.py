@@ -7,9 +7,9 @@ from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Freeze, Job, JobMachine, Listing, Machine
+from jobs.models import Event, Freeze, Job, Listing, Machine
 from jobs.models.job_machine import SAME_PLACE
-from jobs.models.machine import HOST
+from jobs.models.machine import HOST, PLACE
 from releases.models.task import Action
 from releases.models.worker import Worker
 
@@ -34,6 +34,8 @@ PENDING = [*NOT_BEGUN, Status.RUNNING]
 HOLDING = [Status.QUEUED, Status.CLAIMED, Status.RUNNING, Status.UNKNOWN]
 FAILURES = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN]
 BAD = [*FAILURES, Status.NOT_RUN]
+GONE = gettext_noop("It left the business line before its turn came.")
+MOVED = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
 
 
 class MachineRunQuerySet(models.QuerySet):
@@ -48,12 +50,13 @@ class MachineRunQuerySet(models.QuerySet):
         return self.filter(status__in=FAILURES)
 
     def on_host_of(self, machine):
-        """Those on the host of `machine`, whatever its name was."""
-        return self.filter(**{f"machine__{name}": getattr(machine, name) for name in HOST})
+        """Those of `machine`, wherever they were sent, and those sent to its host, by whatever name."""
+        return self.filter(Q(machine=machine) | Q(**{name: getattr(machine, name) for name in HOST}))
 
     def on_host(self, of=""):
-        """Whether one of these is on the same host, whatever its name; `of` leads from what is asked to its machine."""
-        return Exists(self.filter(**{f"machine__{name}": OuterRef(f"{of}{name}") for name in HOST}))
+        """The same as a condition; `of` leads from what is asked to its machine."""
+        of_machine = Exists(self.filter(machine=OuterRef(f"{of}pk")))
+        return of_machine | Exists(self.filter(**{name: OuterRef(f"{of}{name}") for name in HOST}))
 
     def in_job(self, job):
         return self.filter(run__stage__job=job)
@@ -102,8 +105,8 @@ class MachineRunQuerySet(models.QuerySet):
         return queued.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
 
     def in_reach(self):
-        """Leaves out the releases whose machine has gone or moved since its job chose it; a rollback never."""
-        return self.filter(Q(run__action=Action.ROLLBACK) | (is_listed() & _is_where_chosen()))
+        """Leaves out those whose machine moved since they were queued, and releases whose machine has gone."""
+        return self.filter(SAME_PLACE, Q(run__action=Action.ROLLBACK) | is_listed())
 
     def due(self, sites=()):
         """Those whose turn it is and that are in reach, for these sites (none named: all), rollbacks first."""
@@ -154,15 +157,25 @@ class MachineRunQuerySet(models.QuerySet):
     def call_off_astray(self):
         """Ends the releases whose turn has come while their machine is out of reach; a person may try them again."""
         releases = self.in_turn().filter(run__action=Action.RELEASE)
-        gone = gettext_noop("It left the business line before its turn came.")
-        moved = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
-        for astray, reason in ((releases.filter(~is_listed()), gone), (releases.filter(~_is_where_chosen()), moved)):
+        for astray, reason in ((releases.filter(~is_listed()), GONE), (releases.exclude(SAME_PLACE), MOVED)):
             # What a freeze holds is not its turn either; freezes are asked for only where there is something to end.
             if astray.exists():
                 not_frozen = astray.not_frozen()
                 with transaction.atomic():
                     not_frozen.lock()
                     not_frozen.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
+
+    def follow_moves(self):
+        """Sends the rollbacks that are queued to where their machines have moved; none to a host that is held."""
+        held = gettext_noop("It moved, to a host that another run holds. Roll it back again once that has ended.")
+        moved = self.filter(status=Status.QUEUED, run__action=Action.ROLLBACK).exclude(SAME_PLACE)
+        for machine_run in moved.select_related("machine"):
+            queued = self.model.objects.filter(pk=machine_run.pk, status=Status.QUEUED)
+            try:
+                with transaction.atomic():
+                    queued.update(**{name: getattr(machine_run.machine, name) for name in PLACE})
+            except IntegrityError:
+                queued.update(status=Status.NOT_RUN, reason=held, ended_at=Now())
 
     def call_off(self, status, reason=""):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
@@ -241,19 +254,13 @@ class MachineRunQuerySet(models.QuerySet):
         return ids
 
 
-# Each is put together once: a worker asks for them all the time, and that takes longer than the answer.
+# Put together once: a worker asks for it all the time, and that takes longer than the answer.
 @cache
 def is_listed():
     """Whether the business of a machine run's job lists its machine now."""
     # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
     listed = Listing.objects.live().filter(business=OuterRef("run__stage__job__business"), machine=OuterRef("machine"))
     return Exists(listed)
-
-
-@cache
-def _is_where_chosen():
-    chosen = JobMachine.objects.filter(job=OuterRef("run__stage__job"), machine=OuterRef("machine"))
-    return Exists(chosen.filter(SAME_PLACE))
 
 
 def with_versions(machines, business):
@@ -284,10 +291,17 @@ class MachineRun(models.Model):
     Status = Status
 
     run = models.ForeignKey("Run", models.PROTECT, related_name="machine_runs", verbose_name=_("run"))
-    machine = models.ForeignKey("jobs.Machine", models.PROTECT, related_name="runs", verbose_name=_("machine"))
+    machine = models.ForeignKey(
+        "jobs.Machine", models.PROTECT, related_name="runs", verbose_name=_("machine"), db_index=False
+    )
+    # Where the machine was when this was queued: the command goes there or nowhere, and holds that host.
+    address = models.CharField(_("address"), max_length=253)
+    port = models.PositiveIntegerField(_("SSH port"), default=22)
+    user = models.CharField(_("SSH user"), max_length=32, blank=True)
+    site = models.CharField(_("site"), max_length=255, blank=True)
     batch = models.PositiveIntegerField(_("batch"), default=1)
     status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.QUEUED)
-    worker = models.ForeignKey(Worker, models.PROTECT, null=True, verbose_name=_("worker"))
+    worker = models.ForeignKey(Worker, models.PROTECT, null=True, verbose_name=_("worker"), db_index=False)
     version_before = models.CharField(_("version before"), max_length=64, blank=True)
     version_after = models.CharField(_("version after, on success"), max_length=64, blank=True)
     exit_status = models.IntegerField(_("exit status"), null=True)
@@ -310,6 +324,7 @@ class MachineRun(models.Model):
         ordering = ["pk"]
         indexes = [
             models.Index(fields=["machine", "-ended_at"], name="machine_run_by_machine"),
+            models.Index(fields=["address", "port"], name="machine_run_by_host"),
             models.Index(fields=["worker", "status"], name="machine_run_by_worker"),
         ]
         constraints = [
@@ -317,6 +332,11 @@ class MachineRun(models.Model):
                 fields=["machine"],
                 condition=Q(status__in=["queued", "claimed", "running", "unknown"]),
                 name="one_active_run_per_machine",
+            ),
+            models.UniqueConstraint(
+                fields=HOST,
+                condition=Q(status__in=["queued", "claimed", "running", "unknown"]),
+                name="one_active_run_per_host",
             ),
             models.UniqueConstraint(fields=["run", "machine"], name="one_machine_run_per_run"),
             models.CheckConstraint(condition=Q(status__in=Status.values), name="machine_run_status_known"),
@@ -385,19 +405,16 @@ class MachineRun(models.Model):
         return self.went_back and self.version_after == other.version_now
 
     def take_machine(self):
-        """Queues this one, whose machine has come free, unless it left the business meanwhile; whether it did."""
+        """Queues this one, whose machine has come free, unless it went or moved meanwhile; whether it did."""
         held = MachineRun.objects.filter(pk=self.pk, status=Status.HELD)
         job = self.run.stage.job
-        if not Machine.objects.live_in(job.business).filter(pk=self.machine_id).exists():
-            gone = gettext_noop("It left the business line while it waited for its machine.")
-            held.update(status=Status.NOT_RUN, reason=gone, ended_at=Now())
-            return False
+        for there, reason in ((held.filter(is_listed()), GONE), (held.filter(SAME_PLACE), MOVED)):
+            if not there.exists():
+                held.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
+                return False
         before = with_version_before(Machine.objects.filter(pk=self.machine_id), job).get().before
         try:
             with transaction.atomic():
-                Machine.objects.lock_other_names(job)
-                if MachineRun.objects.holding().on_host_of(self.machine).exists():
-                    return False
                 return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))
         except IntegrityError:  # another run was faster
             return False

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
 from jobs.models import Event, Freeze, Leave, Machine
-from jobs.models.machine import HOST
+from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
 from releases.models.task import Action, TaskVersion
@@ -19,7 +19,9 @@ class MachinesHeld(Exception):
 
     def __init__(self, machines):
         self.machines = list(machines)
-        super().__init__(_("Not to be had now: %(names)s") % {"names": ", ".join(str(m) for m in self.machines[:20])})
+        names = ", ".join(str(machine) for machine in self.machines[:20])
+        ended = _("Another run took some of these machines meanwhile. Look again.")
+        super().__init__(_("Not to be had now: %(names)s") % {"names": names} if names else ended)
 
 
 class RunMoved(Exception):
@@ -137,8 +139,8 @@ class Run(models.Model):
         wait for each other.
         """
         free = [machine_id for machine_id in versions if machine_id not in held]
-        in_job = Machine.objects.filter(jobs=self.stage.job).order_by(*HOST, "pk") if held else Machine.objects.none()
-        ids = free + [pk for pk in in_job.values_list("pk", flat=True) if pk in held and pk in versions]
+        places = self._places()
+        ids = free + [pk for pk in places if pk in held and pk in versions]
         sizes = batches(len(ids), self.batch_size, self.canary)
         numbers = [number for number, size in enumerate(sizes, 1) for _ in range(size)]
         MachineRun.objects.bulk_create(
@@ -146,6 +148,7 @@ class Run(models.Model):
                 MachineRun(
                     run=self,
                     machine_id=machine_id,
+                    **dict(zip(PLACE, places[machine_id], strict=True)),
                     batch=number,
                     status=Status.HELD if machine_id in held else Status.QUEUED,
                     version_before=versions[machine_id][0],
@@ -155,6 +158,14 @@ class Run(models.Model):
             ],
             batch_size=1000,
         )
+
+    def _places(self):
+        """{machine id: where a command for it goes} in the order of hosts: a release only to where it was chosen."""
+        if self.is_rollback:
+            places = Machine.objects.filter(jobs=self.stage.job).values_list("pk", *PLACE)
+        else:
+            places = self.stage.job.job_machines.values_list("machine", *PLACE)
+        return {machine_id: place for machine_id, *place in places.order_by(*HOST, "pk")}
 
     def pause(self, by, reason=""):
         """Begins nothing more; what runs goes on."""

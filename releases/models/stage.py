@@ -2,7 +2,7 @@ from datetime import timedelta
 
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.clock import database_now
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
+from jobs.models.machine import HOST
 from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
@@ -315,10 +316,9 @@ class ReleaseStage(StageMachines, models.Model):
         try:
             with transaction.atomic():
                 self._lock()
-                Machine.objects.lock_other_names(self.job)
                 return self.runs.filter(submit_key=submit_key).first() or begin()
         except IntegrityError as error:
-            raise MachinesHeld(self._taken_meanwhile()) from error
+            raise self._refused_by_database() from error
 
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""
@@ -337,8 +337,15 @@ class ReleaseStage(StageMachines, models.Model):
         if refused := [machine for machine in machines if machine.pk not in allowed]:
             raise MachinesHeld(refused)
 
-    def _taken_meanwhile(self):
-        return Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
+    def _refused_by_database(self):
+        """What to raise: machines were taken meanwhile or, if none is held, two of those chosen are one host."""
+        in_job = Machine.objects.filter(jobs=self.job)
+        taken = in_job.filter(MachineRun.objects.holding().on_host())
+        others = in_job.filter(**{name: OuterRef(name) for name in HOST}).exclude(pk=OuterRef("pk"))
+        names = ", ".join(in_job.filter(Exists(others)).values_list("hostname", flat=True)[:20])
+        if taken or not names:
+            return MachinesHeld(taken)
+        return StageMoved(_("These names are of the same host now: %(names)s. Choose one of them.") % {"names": names})
 
     def _move(self, status, **chosen):
         """Takes this version of the stage to `status`; returns from which."""

@@ -254,7 +254,9 @@ class TestAfterTheStart:
         Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
         list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
         end(worker, begin(worker))
+        end(worker, begin(worker))
         assert state(back) == ("succeeded", 1, {"succeeded": 1})
+        assert back.machine_runs.get().address == "10.9.9.9"
 
 
 class TestAskedAtTheStart:

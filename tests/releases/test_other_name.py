@@ -1,16 +1,17 @@
 """One host under two names - renamed while something runs there, or listed by two businesses - is one machine."""
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
-from releases.models import MachineRun, MachinesHeld, ReleaseStage
+from releases.models import MachineRun, MachinesHeld, ReleaseStage, StageMoved
 from tests.conftest import make_member, mark_fresh, rows
 from tests.pages import page, source, stage_fields, words
 from tests.parallel import at_once
-from tests.workers import begin, end, state
+from tests.workers import begin, claim, end, state
 
 
 def same_host(name):
@@ -132,6 +133,127 @@ def test_a_machine_of_another_site_has_the_same_address_and_is_another(orders, m
     of_orders.job_machines.update(site="bj-1")
     start(make_job("1.0"), machines[:1])
     assert state(start(of_orders, by("ord-9"))) == ("running", 1, {"queued": 1})
+
+
+class TestMovedWhileItRuns:
+    """Its command stays where it was sent, whatever the config service says of its machine since."""
+
+    @pytest.fixture
+    def listed(self, payment):
+        """Makes payment's list of pay-3 to pay-6 and `machines`, as {host name: address}."""
+
+        def listed(**machines):
+            moved = [
+                MachineRow(name.replace("_", "-"), address, 22, "", {"site": "sh-1"}, "sh-1")
+                for name, address in machines.items()
+            ]
+            Listing.objects.take(payment, [*rows(*(f"pay-{number}" for number in range(3, 7))), *moved])
+            mark_fresh(payment)
+
+        return listed
+
+    @pytest.fixture
+    def running(self, make_job, machines, start, worker):
+        run = start(make_job("1.0"), machines[:1])
+        return run, begin(worker)
+
+    def test_the_name_that_its_host_has_now_is_held(self, running, make_job, start, listed):
+        listed(pay_1="10.0.0.2", pay_2="10.0.0.1")
+        with pytest.raises(MachinesHeld) as refused:
+            start(make_job("2.0", on=by("pay-2")), by("pay-2"))
+        assert refused.value.machines == by("pay-2")
+
+    def test_so_is_its_own_name_wherever_that_is_now(self, running, make_job, start, listed):
+        listed(pay_1="10.0.0.99", pay_2="10.0.0.2")
+        with pytest.raises(MachinesHeld):
+            start(make_job("2.0", on=by("pay-1")), by("pay-1"))
+
+    def test_the_host_that_its_name_has_now_is_free(self, running, make_job, start, listed):
+        listed(pay_1="10.0.0.2", pay_9="10.0.0.3")
+        Machine.objects.filter(hostname="pay-3").update(address="10.0.0.98")
+        assert state(start(make_job("2.0", on=by("pay-9")), by("pay-9"))) == ("running", 1, {"queued": 1})
+
+    def test_what_waits_for_the_host_goes_on_waiting(
+        self, running, make_job, machines, worker, listed, start_when_free
+    ):
+        waiting = start_when_free(make_job("2.0"), machines[:2])
+        assert state(waiting)[2] == {"held": 1, "queued": 1}
+        listed(pay_1="10.0.0.99", pay_2="10.0.0.2")
+        MachineRun.objects.admit()
+        assert state(waiting)[2] == {"held": 1, "queued": 1}
+        end(worker, running[1])
+        assert "It moved before its turn came." in waiting.machine_runs.get(machine=machines[0]).reason
+
+    def test_the_pages_say_who_holds_it(self, running, as_user, publisher, make_job, listed):
+        run, _ = running
+        listed(pay_1="10.0.0.2", pay_2="10.0.0.1")
+        job = make_job("2.0", on=[*by("pay-1"), *by("pay-2")])
+        text = words(as_user(publisher).get(page("stage", job)))
+        assert text.count(f"by #{run.stage.job_id} payment 1.0, publisher") == 2
+        assert "running, as pay-1" in text
+        own = words(
+            as_user(publisher).get(page("machine_run", run.stage.job, machine_run_id=run.machine_runs.get().pk))
+        )
+        assert "10.0.0.1" in own
+
+    def test_the_database_refuses_a_second_one_on_its_host(self, running, machines, start, make_job):
+        other = start(make_job("2.0"), machines[1:2])
+        with pytest.raises(IntegrityError), transaction.atomic():
+            other.machine_runs.update(address="10.0.0.1")
+
+
+def test_two_names_of_one_host_are_not_started_together(make_job, machines, start):
+    """As when one of them is listed by another business, too, which gives it this place."""
+    job = make_job()
+    Machine.objects.filter(hostname="pay-2").update(address="10.0.0.1")
+    job.job_machines.filter(machine=machines[1]).update(address="10.0.0.1")
+    with pytest.raises(StageMoved, match="the same host now: pay-1, pay-2. Choose one of them."):
+        start(job, machines[:3])
+    assert not MachineRun.objects.exists()
+    assert state(start(job, [machines[0], machines[2]])) == ("running", 1, {"queued": 2})
+
+
+class TestRollbackOfWhatMoved:
+    @pytest.fixture
+    def back(self, job, machines, start, finish, publisher):
+        """A rollback of pay-1 that is queued."""
+        run = start(job, machines[:1])
+        finish()
+        return ReleaseStage.objects.get(pk=run.stage_id).roll_back(publisher, machines[:1], "it hurts", "key")
+
+    def move(self, address):
+        Machine.objects.filter(hostname="pay-1").update(address=address)
+
+    def test_it_is_sent_nowhere_when_it_moves_after_it_was_claimed(self, back, worker):
+        claimed = claim(worker)
+        self.move("10.0.0.77")
+        assert MachineRun.objects.begin(worker, claimed) == set()
+        end(worker, [])
+        assert begin(worker) == claimed
+        assert back.machine_runs.get().address == "10.0.0.77"
+
+    def test_it_does_not_go_to_a_host_that_is_held(self, back, make_job, machines, start, worker):
+        other = start(make_job("3.0"), machines[1:2])
+        self.move("10.0.0.2")
+        end(worker, [])
+        machine_run = back.machine_runs.get()
+        assert (machine_run.status, machine_run.address) == ("not_run", "10.0.0.1")
+        assert (
+            machine_run.reason == "It moved, to a host that another run holds. Roll it back again once that has ended."
+        )
+        assert state(other) == ("running", 1, {"queued": 1})
+
+    def test_it_can_be_rolled_back_again_then(self, back, make_job, machines, start, worker, publisher):
+        start(make_job("3.0"), machines[1:2])
+        self.move("10.0.0.2")
+        end(worker, [])
+        stage = ReleaseStage.objects.get(pk=back.stage_id)
+        assert not stage.rollback_candidates()
+        end(worker, begin(worker))
+        [candidate] = stage.rollback_candidates()
+        assert candidate.rollback_versions == ("2.0", "")
+        again = stage.roll_back(publisher, machines[:1], "it still hurts", "again")
+        assert again.machine_runs.get().address == "10.0.0.2"
 
 
 @pytest.mark.django_db(transaction=True)
