@@ -49,13 +49,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name="machinerun",
-            name="machine",
-            field=models.ForeignKey(
-                db_index=False, on_delete=models.PROTECT, related_name="runs", to="jobs.machine", verbose_name="machine"
-            ),
-        ),
-        migrations.AlterField(
-            model_name="machinerun",
             name="worker",
             field=models.ForeignKey(
                 db_index=False, null=True, on_delete=models.PROTECT, to="releases.worker", verbose_name="worker"

@@ -291,9 +291,7 @@ class MachineRun(models.Model):
     Status = Status
 
     run = models.ForeignKey("Run", models.PROTECT, related_name="machine_runs", verbose_name=_("run"))
-    machine = models.ForeignKey(
-        "jobs.Machine", models.PROTECT, related_name="runs", verbose_name=_("machine"), db_index=False
-    )
+    machine = models.ForeignKey("jobs.Machine", models.PROTECT, related_name="runs", verbose_name=_("machine"))
     # Where the machine was when this was queued: the command goes there or nowhere, and holds that host.
     address = models.CharField(_("address"), max_length=253)
     port = models.PositiveIntegerField(_("SSH port"), default=22)

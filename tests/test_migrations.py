@@ -1,11 +1,12 @@
-"""What the migrations make of the rows that an older version of the portal left."""
+"""What the migrations make of an older portal's rows, and that they leave what the models say."""
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from jobs.models import Machine
-from releases.models import MachineRun
+from releases.models import MachineRun, Worker
 from tests.workers import begin, end
 
 
@@ -14,10 +15,23 @@ def migrate(*targets):
     executor.migrate(targets or executor.loader.graph.leaf_nodes())
 
 
+OWN_MODELS = [model for app in ("deploy_portal", "jobs", "releases") for model in apps.get_app_config(app).get_models()]
+
+
+@pytest.mark.parametrize("model", OWN_MODELS, ids=lambda model: model.__name__)
+def test_what_holds_in_the_models_holds_in_the_database(db, model):
+    """PostgreSQL loses a constraint of one column without a word when that column loses its index."""
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, model._meta.db_table)
+    named = {one.name for one in [*model._meta.constraints, *model._meta.indexes]}
+    assert named <= found.keys()
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.any_database
-def test_a_machine_run_takes_the_place_of_its_machine(make_job, machines, start, worker):
+def test_a_machine_run_takes_the_place_of_its_machine(make_job, machines, start):
     """Of two that hold one host, since a machine moved, the newer holds no more than its machine."""
+    worker = Worker.objects.enlist([])
     start(make_job("1.0"), machines[:1])
     end(worker, begin(worker), "unknown")
     start(make_job("2.0"), machines[1:3])
