@@ -10,6 +10,7 @@ from jobs.rights import Right
 from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
 from releases.models.run import ACTIVE
+from releases.models.stage import first_left, with_first_left
 from releases.pictures import bar, ordered
 
 SHOWN = 20
@@ -45,21 +46,19 @@ def _to_publish(user):
     if user.is_ops:
         return []
     not_excused = JobMachine.objects.filter(job=OuterRef("pk"), excused_at=None)
+    running = ReleaseStage.objects.filter(job=OuterRef("pk"), status=ReleaseStage.Status.RUNNING)
     businesses = Business.objects.where(user, Right.PUBLISH)
-    jobs = Job.objects.under_way().filter(Exists(not_excused), business__in=businesses)
+    jobs = with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=businesses))
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
-    stages = ReleaseStage.objects.filter(job=OuterRef("pk"))
-    stopped, running = Exists(stages.filter(status__in=_STOPPED)), Exists(stages.filter(status=_RUNNING))
-    ready = jobs.exclude(stopped).exclude(running)
-    return _stages("failed", jobs.filter(stopped), _STOPPED) + _stages("to_publish", ready, _NOT_BEGUN)
+    ready = jobs.filter(~Exists(running), left_status__in=_NOT_BEGUN, is_soaking=False)
+    return _stages("failed", jobs.filter(left_status__in=_STOPPED)) + _stages("to_publish", ready)
 
 
-def _stages(what, jobs, statuses):
-    stages = [ReleaseStage.objects.next_of(job) for job in jobs[: SHOWN + 1]]
-    return [Waiting(what, stage.job, stage) for stage in stages if stage and stage.status in statuses]
+def _stages(what, jobs):
+    stages = map(first_left, ReleaseStage.objects.of_each(list(jobs[: SHOWN + 1])).values())
+    return [Waiting(what, stage.job, stage) for stage in stages if stage]
 
 
-_RUNNING = ReleaseStage.Status.RUNNING
 _STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
 _NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 

@@ -1,9 +1,24 @@
 from datetime import timedelta
+from itertools import pairwise
 
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import (
+    Case,
+    DateTimeField,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Now
+from django.db.models.lookups import GreaterThan
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
@@ -33,19 +48,36 @@ class StageMoved(Exception):
 class ReleaseStageQuerySet(models.QuerySet):
     def of(self, job):
         """The job's three stages in order, made when they are first looked at."""
-        stages = list(self.filter(job=job).select_related("release_task__latest", "rollback_task__latest"))
-        if len(stages) < len(Kind):
-            self.bulk_create([ReleaseStage(job=job, kind=kind) for kind in Kind], ignore_conflicts=True)
-            return self.of(job)
-        stages.sort(key=lambda stage: stage.order)
-        for before, stage in zip([None, *stages], stages, strict=False):
-            stage.job, stage.previous, stage.siblings = job, before, stages
-        return stages
+        return self.of_each([job])[job]
+
+    def of_each(self, jobs):
+        """{job: its three stages in order}, by as many queries as for one job."""
+        by_job = {job: [] for job in jobs}
+        jobs_by_id = {job.pk: job for job in jobs}
+        for stage in self.filter(job__in=jobs).select_related("release_task__latest", "rollback_task__latest"):
+            by_job[jobs_by_id[stage.job_id]].append(stage)
+        if new := [job for job, stages in by_job.items() if len(stages) < len(Kind)]:
+            missing = [ReleaseStage(job=job, kind=kind) for job in new for kind in Kind]
+            self.bulk_create(missing, ignore_conflicts=True)
+            return self.of_each(jobs)
+        for job, stages in by_job.items():
+            stages.sort(key=lambda stage: stage.order)
+            for before, stage in zip([None, *stages], stages, strict=False):
+                stage.job, stage.previous, stage.siblings = job, before, stages
+        return by_job
 
     def next_of(self, job):
         """The first stage that is neither done nor closed; None when a run goes on there or nothing is left."""
-        stage = next((stage for stage in self.of(job) if not stage.is_done), None)
+        stage = first_left(self.of(job))
         return stage if stage and stage.is_open else None
+
+    def soaking(self):
+        """Those that have succeeded so lately that the one after them is not open yet."""
+        soak = Cast("job__business__soak_minutes", IntegerField()) * Value(timedelta(minutes=1))
+        opens_at = F("done_at") + ExpressionWrapper(soak, DurationField())
+        return self.filter(status=ReleaseStage.Status.SUCCEEDED, job__business__soak_minutes__gt=0).filter(
+            GreaterThan(ExpressionWrapper(opens_at, DateTimeField()), Now())
+        )
 
     def roll_back(self, stages, machine_ids, by, reason, submit_key, undo_later=False):
         """Rolls the machines back in every one of `stages` that changed some of them: all or none. Returns the runs."""
@@ -146,7 +178,7 @@ class ReleaseStage(StageMachines, models.Model):
 
     @property
     def is_done(self):
-        return self.status in (self.Status.SUCCEEDED, self.Status.SKIPPED)
+        return self.status in DONE
 
     @property
     def is_running(self):
@@ -396,3 +428,26 @@ class ReleaseStage(StageMachines, models.Model):
             facts["retry_of"] = run.retry_of_id
         self.record(verb, by, remark, was, self.status, **facts)
         return run
+
+
+DONE = [ReleaseStage.Status.SUCCEEDED, ReleaseStage.Status.SKIPPED]
+
+
+def first_left(stages):
+    """Of the stages of a job in order, the first that is not done; None when all are."""
+    return next((stage for stage in stages if not stage.is_done), None)
+
+
+def with_first_left(jobs):
+    """Of `jobs` those that have a stage left: `left_status` of the first, and `is_soaking` if it waits for that.
+
+    Those whose stages nobody has looked at have none yet: it will be waiting.
+    """
+    stages = ReleaseStage.objects.filter(job=OuterRef("pk"))
+    in_order = Case(*[When(kind=kind, then=number) for number, kind in enumerate(Kind.values)])
+    left = stages.exclude(status__in=DONE).order_by(in_order)
+    status = Case(When(~Exists(stages), then=Value("waiting")), default=Subquery(left.values("status")[:1]))
+    before = Case(*[When(left_kind=kind, then=Value(before)) for before, kind in pairwise(Kind.values)])
+    soaking = stages.soaking().filter(kind=OuterRef("kind_before"))
+    jobs = jobs.annotate(left_status=status, left_kind=Subquery(left.values("kind")[:1])).annotate(kind_before=before)
+    return jobs.annotate(is_soaking=Q(left_status="waiting") & Exists(soaking)).exclude(left_status=None)
