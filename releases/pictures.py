@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from operator import attrgetter
 from statistics import median
 
 from django.db.models import OuterRef, Prefetch, Subquery
@@ -290,9 +291,10 @@ class RunPicture:
 
     @property
     def first_to_read(self):
-        """The machine run whose log is shown before anybody asked for one."""
+        """The machine run whose log is shown before anybody asked for one; of what waits, one of the first batch."""
         running = (tile.machine_run for tile in self.tiles if tile.status == Status.RUNNING)
-        return next(iter(self.wrong), None) or next(running, self.tiles[0].machine_run)
+        machine_runs = [tile.machine_run for tile in self.tiles]
+        return next(iter(self.wrong), None) or next(running, min(machine_runs, key=attrgetter("batch")))
 
     @cached_property
     def wrong(self):
