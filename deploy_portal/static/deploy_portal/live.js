@@ -28,6 +28,8 @@
     for (const element of document.querySelectorAll("[data-live-figures]")) {
       element.classList.toggle("stale", lostAt !== null);
     }
+    // Dim and not disabled: should only the polling fail, a run can still be cancelled.
+    document.body.classList.toggle("lost", lostAt !== null && document.querySelector("[data-live]") !== null);
   }
 
   function answered() {
