@@ -171,6 +171,15 @@ def test_it_works_without_scripts(picker):
 def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.type("[data-picker-search]", "sh-1")
     picker.press("Select the 19 found")
+    for way in (picker.driver.forward, picker.driver.refresh):
+        picker.press("Check 19 machines")
+        picker.wait_for("payment 2.0 goes to 19 machines")
+        if way == picker.driver.forward:
+            picker.driver.back()
+            picker.wait_shown("[data-picker-main]")
+        way()
+        picker.wait_hidden("#start")
+        picker.wait_for("Check 19 machines", "[data-picker-main]")
     picker.type("[name=remark]", "before the weekend")
     picker.press("Check 19 machines")
     picker.wait_for("payment 2.0 goes to 19 machines")
