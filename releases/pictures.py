@@ -301,8 +301,8 @@ class RunPicture:
         """The machine runs that went wrong, each with `last_words`: the end of what it said."""
         bad = self.run.machine_runs.failures().select_related("machine")
         blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
-        bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1])).order_by("ended_at")
-        for machine_run in (rows := list(bad[: self.WRONG_SHOWN])):
+        bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1]))
+        for machine_run in (rows := list(bad.order_by("ended_at", "pk")[: self.WRONG_SHOWN])):
             machine_run.last_words = ((machine_run.last_block or "").rstrip().rsplit("\n", 1)[-1])[-200:]
         return rows
 
