@@ -6,6 +6,8 @@ from jobs.models import Business, Job, Machine
 from jobs.rights import Right
 from jobs.validators import printable_text
 
+NOT_COMPLETE = _("The form was not complete; please try again.")
+
 
 class JobForm(forms.ModelForm):
     """A job of the businesses that `user` may create one for; its machines are those of `business`, as listed now."""
@@ -13,6 +15,8 @@ class JobForm(forms.ModelForm):
     machines = MachinesField(queryset=Machine.objects.none(), kind=Placed, label=_("machines"))
     # What an edit began from; the page always sends the one that it showed.
     revision = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    # Which form this is: one makes one job. The page sends it, a command does not.
+    key = forms.UUIDField(required=False, widget=forms.HiddenInput, error_messages={"invalid": NOT_COMPLETE})
 
     class Meta:
         model = Job
@@ -84,9 +88,7 @@ class RevisionForm(StepForm):
     revision = forms.IntegerField(
         min_value=1,
         widget=forms.HiddenInput,
-        error_messages=dict.fromkeys(
-            ["required", "invalid", "min_value"], _("The form was not complete; please try again.")
-        ),
+        error_messages=dict.fromkeys(["required", "invalid", "min_value"], NOT_COMPLETE),
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from operator import attrgetter
 from statistics import median
 
 from django.db.models import OuterRef, Prefetch, Subquery
@@ -290,17 +291,18 @@ class RunPicture:
 
     @property
     def first_to_read(self):
-        """The machine run whose log is shown before anybody asked for one."""
+        """The machine run whose log is shown before anybody asked for one; of what waits, one of the first batch."""
         running = (tile.machine_run for tile in self.tiles if tile.status == Status.RUNNING)
-        return next(iter(self.wrong), None) or next(running, self.tiles[0].machine_run)
+        machine_runs = [tile.machine_run for tile in self.tiles]
+        return next(iter(self.wrong), None) or next(running, min(machine_runs, key=attrgetter("batch")))
 
     @cached_property
     def wrong(self):
         """The machine runs that went wrong, each with `last_words`: the end of what it said."""
         bad = self.run.machine_runs.failures().select_related("machine")
         blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
-        bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1])).order_by("ended_at")
-        for machine_run in (rows := list(bad[: self.WRONG_SHOWN])):
+        bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1]))
+        for machine_run in (rows := list(bad.order_by("ended_at", "pk")[: self.WRONG_SHOWN])):
             machine_run.last_words = ((machine_run.last_block or "").rstrip().rsplit("\n", 1)[-1])[-200:]
         return rows
 

@@ -2,14 +2,32 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 
-from django.db.models import Exists, OuterRef
+from django.db.models import (
+    Case,
+    DateTimeField,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Now
+from django.db.models.lookups import GreaterThan
 
 from jobs.models import Business, Job, JobMachine, Machine
 from jobs.rights import Right
 from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
 from releases.models.run import ACTIVE
+from releases.models.stage import DONE, Kind, first_left
 from releases.pictures import bar, ordered
 
 SHOWN = 20
@@ -45,21 +63,43 @@ def _to_publish(user):
     if user.is_ops:
         return []
     not_excused = JobMachine.objects.filter(job=OuterRef("pk"), excused_at=None)
+    running = ReleaseStage.objects.filter(job=OuterRef("pk"), status=ReleaseStage.Status.RUNNING)
     businesses = Business.objects.where(user, Right.PUBLISH)
-    jobs = Job.objects.under_way().filter(Exists(not_excused), business__in=businesses)
+    jobs = _with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=businesses))
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
+    ready = jobs.filter(~Exists(running), left_status__in=_NOT_BEGUN, is_soaking=False)
+    return _stages("failed", jobs.filter(left_status__in=_STOPPED)) + _stages("to_publish", ready)
+
+
+def _stages(what, jobs):
+    stages = map(first_left, ReleaseStage.objects.of_each(list(jobs[: SHOWN + 1])).values())
+    return [Waiting(what, stage.job, stage) for stage in stages if stage]
+
+
+def _with_first_left(jobs):
+    """Of `jobs` those that have a stage left: `left_status` of the first, and `is_soaking` if it waits for that.
+
+    Those whose stages nobody has looked at have none yet: it will be waiting.
+    """
     stages = ReleaseStage.objects.filter(job=OuterRef("pk"))
-    stopped, running = Exists(stages.filter(status__in=_STOPPED)), Exists(stages.filter(status=_RUNNING))
-    ready = jobs.exclude(stopped).exclude(running)
-    return _stages("failed", jobs.filter(stopped), _STOPPED) + _stages("to_publish", ready, _NOT_BEGUN)
+    in_order = Case(*[When(kind=kind, then=number) for number, kind in enumerate(Kind.values)])
+    left = stages.exclude(status__in=DONE).order_by(in_order)
+    status = Case(When(~Exists(stages), then=Value("waiting")), default=Subquery(left.values("status")[:1]))
+    before = Case(*[When(left_kind=kind, then=Value(before)) for before, kind in pairwise(Kind.values)])
+    soaking = _soaking(stages).filter(kind=OuterRef("kind_before"))
+    jobs = jobs.annotate(left_status=status, left_kind=Subquery(left.values("kind")[:1])).annotate(kind_before=before)
+    return jobs.annotate(is_soaking=Q(left_status="waiting") & Exists(soaking)).exclude(left_status=None)
 
 
-def _stages(what, jobs, statuses):
-    stages = [ReleaseStage.objects.next_of(job) for job in jobs[: SHOWN + 1]]
-    return [Waiting(what, stage.job, stage) for stage in stages if stage and stage.status in statuses]
+def _soaking(stages):
+    """Those that have succeeded so lately that the one after them is not open yet."""
+    soak = Cast("job__business__soak_minutes", IntegerField()) * Value(timedelta(minutes=1))
+    opens_at = F("done_at") + ExpressionWrapper(soak, DurationField())
+    return stages.filter(status=ReleaseStage.Status.SUCCEEDED, job__business__soak_minutes__gt=0).filter(
+        GreaterThan(ExpressionWrapper(opens_at, DateTimeField()), Now())
+    )
 
 
-_RUNNING = ReleaseStage.Status.RUNNING
 _STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
 _NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 

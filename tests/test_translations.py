@@ -92,6 +92,13 @@ def test_placeholders_are_those_of_the_source():
     assert not wrong
 
 
+def test_the_space_behind_a_colon_is_part_of_the_text():
+    """Chinese has none there: its colon is as wide as a character."""
+    folder = settings.BASE_DIR / "templates"
+    behind = re.compile(r"[^{]:(?:[\"'] *%}|{% endblocktranslate %})(?:</?[a-z]+>)* +\S|{% translate [\"']:[\"'] %}")
+    assert not [path.name for path in folder.rglob("*.html") if behind.search(path.read_text())]
+
+
 def test_compiled_catalogue_says_what_its_source_says():
     assert contents(MO) == contents(PO), STALE
     assert MO.metadata["Plural-Forms"] == PO.metadata["Plural-Forms"], STALE

@@ -28,21 +28,23 @@ class LogIn(LoginView):
         return reverse("home") if found and found.url_name in OWN_PAGES else path
 
     def get_context_data(self, **kwargs):
-        return super().get_context_data(
-            tries_left=self._tries_left(),
+        context = super().get_context_data(
             next_name=_name_of(self.get_redirect_url()),
             ended=self.request.GET.get("ended"),
             is_refused="refused" in self.request.GET,
             has_provider="OIDC_RP_CLIENT_ID" in settings.OTHER_LOGINS,
             **kwargs,
         )
+        return context | {"tries_left": self._tries_left(context["form"])}
 
-    def _tries_left(self):
-        tries = AccessAttempt.objects.filter(username=self.name(), ip_address=self.request.META.get("REMOTE_ADDR"))
+    def _tries_left(self, form):
+        name = login_name(self.request, self.credentials(form))
+        tries = AccessAttempt.objects.filter(username=name, ip_address=self.request.META.get("REMOTE_ADDR"))
         return settings.AXES_FAILURE_LIMIT - sum(tries.values_list("failures_since_start", flat=True))
 
-    def name(self):
-        return login_name(self.request)
+    def credentials(self, form):
+        """What was tried, as axes counts it: the form takes blanks off a name, and other widths of its letters."""
+        return getattr(form, "cleaned_data", None)
 
 
 class LogInCode(LogIn):
@@ -66,8 +68,8 @@ class LogInCode(LogIn):
         self.request.session[sessions.SECOND_FACTOR] = True
         return response
 
-    def name(self):
-        return self.person.get_username()
+    def credentials(self, form):
+        return {"username": self.person.get_username()}
 
 
 def let_in(request, user, page):

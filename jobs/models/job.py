@@ -30,6 +30,14 @@ class JobMoved(Exception):
     """The job is no longer in the state that this step begins from; nothing was changed."""
 
 
+class FormUsed(Exception):
+    """A form has made `job` already, and asks for something else now; nothing was made."""
+
+    def __init__(self, job):
+        self.job = job
+        super().__init__(_("This form already made %(job)s.") % {"job": job})
+
+
 class JobQuerySet(models.QuerySet):
     def seen_by(self, user):
         return self.filter(business__in=Business.objects.where(user, Right.VIEW))
@@ -95,6 +103,7 @@ class Job(models.Model):
     approvers_needed = models.PositiveSmallIntegerField(_("approvals needed"), default=1, editable=False)
     approved_at = models.DateTimeField(_("approved"), null=True, editable=False)
     break_glass = models.BooleanField(_("break-glass"), default=False, editable=False)
+    submit_key = models.UUIDField(null=True, editable=False)
 
     objects = JobQuerySet.as_manager()
 
@@ -109,6 +118,11 @@ class Job(models.Model):
                 | Q(approved_at__isnull=False)
                 | Q(break_glass=True),
                 name="job_approved_first",
+            ),
+            models.UniqueConstraint(
+                fields=["requester", "submit_key"],
+                condition=Q(submit_key__isnull=False),
+                name="one_job_per_form",
             ),
         ]
 
@@ -192,16 +206,23 @@ class Job(models.Model):
             self._approve_if_enough()
             self.record(Event.Verb.ASKED, by, became=self.status, **self._written(machines))
 
-    def ask_once(self, by, machines):
-        """Like `ask`, unless `by` has asked for just the same a moment ago; returns the job that there is then."""
+    def ask_once(self, by, machines, key=None):
+        """Like `ask`, unless `by` asked for just the same by the form `key`, or a moment ago; returns that job then.
+
+        FormUsed when another job was asked for by that form.
+        """
         with transaction.atomic():
             get_user_model().objects.select_for_update(no_key=True).get(pk=by.pk)
+            mine, of_form = Job.objects.filter(requester=by), Q(submit_key=key, submit_key__isnull=False)
+            just_now = Q(created_at__gt=Now() - SENT_TWICE_WITHIN, status__in=self.BEFORE_FIRST_STAGE)
             same = {name: getattr(self, name) for name in ("business", *WRITTEN)}
-            just_now = Job.objects.filter(requester=by, created_at__gt=Now() - SENT_TWICE_WITHIN, **same)
             ids = {machine.pk for machine in machines}
-            for job in just_now.filter(status__in=self.BEFORE_FIRST_STAGE):
+            for job in mine.filter(just_now | of_form, **same).exclude(status=self.Status.WITHDRAWN):
                 if ids == set(job.machines.values_list("pk", flat=True)):
                     return job
+            if made := mine.filter(of_form).first():
+                raise FormUsed(made)
+            self.submit_key = key
             self.ask(by, machines)
         return self
 

@@ -1,3 +1,5 @@
+from uuid import uuid4
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
@@ -10,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 from jobs.access import get_job
 from jobs.forms import JobForm
 from jobs.machine_list import MachineList, lean
-from jobs.models import Business, Freeze, JobMoved
+from jobs.models import Business, FormUsed, Freeze, JobMoved
 from jobs.rights import Right
 from jobs.views.job_list import named_business
 
@@ -25,10 +27,13 @@ def new_job(request):
     business = _chosen_business(request, businesses)
     business.refresh_machines()
     form = JobForm(_posted(request), user=request.user, business=business)
-    if _is_sent(request) and form.is_valid():
-        job = form.instance.ask_once(request.user, form.cleaned_data["machines"])
-        return redirect("job", job.pk)
-    return _job_form(request, form, business)
+    if not (_is_sent(request) and form.is_valid()):
+        return _job_form(request, form, business)
+    try:
+        job = form.instance.ask_once(request.user, form.cleaned_data["machines"], form.cleaned_data["key"])
+    except FormUsed as used:
+        return _job_form(request, form, business, used, status=409)
+    return redirect("job", job.pk)
 
 
 @gzip_page
@@ -70,7 +75,7 @@ def _is_sent(request):
     return request.method == "POST" and "list" not in request.POST
 
 
-def _job_form(request, form, business, status=200):
+def _job_form(request, form, business, used=None, status=200):
     if "list" in request.POST:
         form.errors.clear()
     listed = MachineList(
@@ -79,7 +84,9 @@ def _job_form(request, form, business, status=200):
         asked_page=request.POST.get("list"),
     )
     freezes = Freeze.objects.windows().of(business).ahead()
-    context = {"form": form, "business": business, "list": listed, "freezes": freezes}
+    context = {"form": form, "business": business, "list": listed, "freezes": freezes, "used": used}
+    # The same form until it has made a job, mistakes and all.
+    context["key"] = (form.is_bound and not used and form.cleaned_data.get("key")) or uuid4()
     job = form.instance
     approvers = (job.approvers() if job.pk else business.members_with(Right.APPROVE)).exclude(pk=request.user.pk)
     drift = {"moved": job.job_machines.moved()[:11], "gone": job.job_machines.gone()[:11]} if job.pk else {}

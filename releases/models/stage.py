@@ -34,18 +34,27 @@ class StageMoved(Exception):
 class ReleaseStageQuerySet(models.QuerySet):
     def of(self, job):
         """The job's three stages in order, made when they are first looked at."""
-        stages = list(self.filter(job=job).select_related("release_task__latest", "rollback_task__latest"))
-        if len(stages) < len(Kind):
-            self.bulk_create([ReleaseStage(job=job, kind=kind) for kind in Kind], ignore_conflicts=True)
-            return self.of(job)
-        stages.sort(key=lambda stage: stage.order)
-        for before, stage in zip([None, *stages], stages, strict=False):
-            stage.job, stage.previous, stage.siblings = job, before, stages
-        return stages
+        return self.of_each([job])[job]
+
+    def of_each(self, jobs):
+        """{job: its three stages in order}, by as many queries as for one job."""
+        by_job = {job: [] for job in jobs}
+        jobs_by_id = {job.pk: job for job in jobs}
+        for stage in self.filter(job__in=jobs).select_related("release_task__latest", "rollback_task__latest"):
+            by_job[jobs_by_id[stage.job_id]].append(stage)
+        if new := [job for job, stages in by_job.items() if len(stages) < len(Kind)]:
+            missing = [ReleaseStage(job=job, kind=kind) for job in new for kind in Kind]
+            self.bulk_create(missing, ignore_conflicts=True)
+            return self.of_each(jobs)
+        for job, stages in by_job.items():
+            stages.sort(key=lambda stage: stage.order)
+            for before, stage in zip([None, *stages], stages, strict=False):
+                stage.job, stage.previous, stage.siblings = job, before, stages
+        return by_job
 
     def next_of(self, job):
         """The first stage that is neither done nor closed; None when a run goes on there or nothing is left."""
-        stage = next((stage for stage in self.of(job) if not stage.is_done), None)
+        stage = first_left(self.of(job))
         return stage if stage and stage.is_open else None
 
     def roll_back(self, stages, machine_ids, by, reason, submit_key, undo_later=False):
@@ -147,7 +156,7 @@ class ReleaseStage(StageMachines, models.Model):
 
     @property
     def is_done(self):
-        return self.status in (self.Status.SUCCEEDED, self.Status.SKIPPED)
+        return self.status in DONE
 
     @property
     def is_running(self):
@@ -403,3 +412,11 @@ class ReleaseStage(StageMachines, models.Model):
             facts["retry_of"] = run.retry_of_id
         self.record(verb, by, remark, was, self.status, **facts)
         return run
+
+
+DONE = [ReleaseStage.Status.SUCCEEDED, ReleaseStage.Status.SKIPPED]
+
+
+def first_left(stages):
+    """Of the stages of a job in order, the first that is not done; None when all are."""
+    return next((stage for stage in stages if not stage.is_done), None)

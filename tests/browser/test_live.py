@@ -21,9 +21,14 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     browser.wait_for("Connection lost ", "[data-live]")
     wait_until(lambda: browser.count("[data-live-figures].stale"))
     assert "6 running" in browser.words("#live .counts")  # what was last known stays
+    strength = "[...document.querySelectorAll('#controls .button')].map((it) => getComputedStyle(it).opacity)"
+    assert browser.ask(strength) == ["0.5", "0.5"]
     browser.block()
     browser.wait_for("Live, ", "[data-live]")
     wait_until(lambda: not browser.count(".stale"))
+    assert browser.ask(strength) == ["1", "1"]
+    browser.press("Cancel the run")
+    browser.wait_for("6 commands")
 
 
 def test_a_worker_that_comes_and_dies_is_told(publisher_at, job, machines, start):

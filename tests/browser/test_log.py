@@ -2,7 +2,7 @@
 
 import pytest
 
-from releases.models import LogBlock, Worker
+from releases.models import LogBlock, MachineRun, Worker
 from tests.waiting import wait_until
 from tests.workers import begin, end
 
@@ -58,6 +58,29 @@ def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machin
     browser.wait_for("2 running", "#live .counts")
     shown = "[...document.querySelectorAll('.tile[aria-current]')].map((it) => '#' + it.id)"
     wait_until(lambda: browser.ask(shown) == [tile])
+
+
+def test_what_goes_wrong_is_shown_until_somebody_opens_a_log(publisher_at, job, machines, start):
+    browser = publisher_at
+    start(job, machines[:4], failure_budget="")
+    worker = Worker.objects.enlist([])
+    running = begin(worker)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("pay-1", "#log-pane h2")
+    write(MachineRun.objects.get(pk=running[2]), 1, "err", "no space left\n")
+    end(worker, running[2:3], "failed")
+    browser.wait_for("pay-3", "#log-pane h2")
+    wait_until(lambda: lines(browser) == ["no space left"])
+    end(worker, running[1:2], "failed")
+    browser.wait_for("2 failed", "#live .counts")
+    assert browser.words("#log-pane h2") == "pay-3"  # the first stays
+    browser.click(f"#tile-{machines[3].pk}")
+    browser.wait_for("pay-4", "#log-pane h2")
+    write(MachineRun.objects.get(pk=running[3]), 1, "out", "copying\n")
+    wait_until(lambda: lines(browser) == ["copying"])
+    end(worker, running[:1], "failed")
+    browser.wait_for("3 failed", "#live .counts")
+    assert browser.words("#log-pane h2") == "pay-4"
 
 
 def test_search_and_first_error(publisher_at, worker, job, machines, start, task_that):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import Listing, Membership
+from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
 from tests.browser.browser import NARROW
 from tests.conftest import list_machines, mark_fresh, rows
@@ -171,6 +171,15 @@ def test_it_works_without_scripts(picker):
 def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.type("[data-picker-search]", "sh-1")
     picker.press("Select the 19 found")
+    for way in (picker.driver.forward, picker.driver.refresh):
+        picker.press("Check 19 machines")
+        picker.wait_for("payment 2.0 goes to 19 machines")
+        if way == picker.driver.forward:
+            picker.driver.back()
+            picker.wait_shown("[data-picker-main]")
+        way()
+        picker.wait_hidden("#start")
+        picker.wait_for("Check 19 machines", "[data-picker-main]")
     picker.type("[name=remark]", "before the weekend")
     picker.press("Check 19 machines")
     picker.wait_for("payment 2.0 goes to 19 machines")
@@ -218,3 +227,25 @@ def test_another_business_is_chosen_with_everything_typed_kept(browser, client, 
     assert browser.ask("document.activeElement.id") == "id_business"
     browser.open("/jobs/new/?business=payment")
     assert browser.ask("document.getElementById('id_title').value") == ""
+
+
+def test_who_comes_back_to_a_form_that_made_a_job_is_told_so(browser, client, requester, payment):
+    list_machines(payment, "pay-1", "pay-2")
+    browser.expected = ["409 (Conflict)"]
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    browser.type("#id_title", "Checkout fix")
+    browser.type("#id_version", "2.0")
+    browser.click("tr[data-hostname=pay-1] input")
+    browser.press("Ask for approval")
+    browser.wait_for("payment 2.0", "h1")
+    browser.driver.back()
+    wait_until(lambda: browser.value("#id_title") == "Checkout fix")
+    browser.type("#id_version", "2.1")
+    browser.press("Ask for approval")
+    browser.wait_for("This form already made #")
+    assert browser.value("#id_version") == "2.1"
+    assert chosen(browser) == ["pay-1"]
+    assert Job.objects.count() == 1
+    browser.press("Ask for approval")
+    browser.wait_for("payment 2.1", "h1")

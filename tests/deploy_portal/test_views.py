@@ -52,6 +52,13 @@ def test_a_wrong_password_says_how_many_tries_are_left(client, person):
     assert "3 tries left" in try_login(client).content.decode()
 
 
+@pytest.mark.parametrize("name", [" person ", "\u3000person", "ｐｅｒｓｏｎ"])
+def test_however_the_name_is_typed_the_same_tries_count(client, person, name):
+    assert "4 tries left" in try_login(client, name).content.decode()
+    assert "3 tries left" in try_login(client).content.decode()
+    assert "2 tries left" in try_login(client, name).content.decode()
+
+
 def test_after_five_wrong_tries_the_right_password_does_not_help(client, person):
     for _ in range(5):
         response = try_login(client)

@@ -1,6 +1,7 @@
 """The form of a job: asking for one, and changing one that has not begun."""
 
 import json
+import re
 from datetime import timedelta
 from functools import partial
 
@@ -140,6 +141,68 @@ class TestNew:
         assert response.status_code == 200
         assert "Choose at least one machine." in words(response)
         assert "This field is required." in words(response)
+
+
+class TestTheSameFormAgain:
+    """What a person sees who comes back to a form by the browser and sends it once more."""
+
+    def key_in(self, response):
+        return re.search(r'name="key" value="([^"]+)"', response.content.decode())[1]
+
+    @pytest.fixture
+    def sent(self, as_user, requester, payment, machines):
+        """The client of a requester who has asked for a job long ago, and what their form sent."""
+        client = as_user(requester)
+        data = fields(payment, machines[:2], key=self.key_in(client.get(NEW)))
+        client.post(NEW, data)
+        Job.objects.update(created_at=Now() - timedelta(hours=1))
+        return client, data
+
+    def test_with_the_same_in_it_leads_to_the_job_that_it_made(self, sent):
+        client, data = sent
+        assert client.post(NEW, data).url == page("job", Job.objects.get())
+
+    def test_with_something_else_in_it_says_so_and_keeps_what_was_typed(self, sent, machines):
+        client, data = sent
+        response = client.post(NEW, data | {"version": "2.14.4", "machines": ids(machines[1:2])})
+        job = Job.objects.get()
+        assert response.status_code == 409
+        assert f"This form already made {job}. Open job" in words(response)
+        assert page("job", job) in source(response)
+        assert 'value="2.14.4"' in source(response)
+        assert "because of #77" in words(response)
+        assert checked(response) == {machines[1].pk}
+
+    def test_sent_once_more_it_asks_for_another_job(self, sent):
+        client, data = sent
+        data["version"] = "2.14.4"
+        data["key"] = self.key_in(client.post(NEW, data))
+        assert client.post(NEW, data).url == page("job", Job.objects.get(version="2.14.4"))
+        assert client.post(NEW, data).status_code == 302
+        assert Job.objects.count() == 2
+
+    def test_after_its_job_was_withdrawn_asks_first_as_well(self, sent, requester):
+        client, data = sent
+        Job.objects.get().withdraw(requester, "not now")
+        assert client.post(NEW, data).status_code == 409
+
+    def test_it_is_the_same_form_until_its_mistakes_are_mended(self, sent):
+        client, data = sent
+        data["key"] = self.key_in(client.get(NEW))
+        assert self.key_in(client.post(NEW, data | {"version": "a;b"})) == data["key"]
+        assert self.key_in(client.post(NEW, data | {"list": "1"})) == data["key"]
+
+    def test_a_key_of_somebody_else_is_as_good_as_any(self, sent, as_user, ops):
+        _client, data = sent
+        assert as_user(ops).post(NEW, data).status_code == 302
+        assert Job.objects.count() == 2
+
+    @pytest.mark.parametrize("key", ["x", "\0", "1" * 5000, "<b>"])
+    def test_a_key_that_cannot_be_is_refused_and_a_new_one_given(self, sent, key):
+        client, data = sent
+        response = client.post(NEW, data | {"key": key})
+        assert "The form was not complete; please try again." in words(response)
+        assert client.post(NEW, data | {"version": "3.0", "key": self.key_in(response)}).status_code == 302
 
 
 BAD_TITLES = ["", "   ", None, "x" * 201, "x" * 256]

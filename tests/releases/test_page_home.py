@@ -1,6 +1,11 @@
 """Home: what waits for me, what runs, what ended, and whether it is out yet."""
 
+from datetime import timedelta
+
 import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from releases.models import ReleaseStage
@@ -119,6 +124,55 @@ def test_a_failed_stage_is_not_hidden_by_newer_jobs(as_user, publisher, make_job
     said = waiting(as_user(publisher).get(URL))
     assert "payment 1.0 · Pre-release" in said
     assert said.count("To publish") == 19
+
+
+def end_as(job, *statuses):
+    """Makes the job's stages as if they had ended so just now."""
+    for stage, status in zip(ReleaseStage.objects.of(job), statuses, strict=False):
+        ReleaseStage.objects.filter(pk=stage.pk).update(status=status, done_at=Now())
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said_of_it"),
+    [
+        (["succeeded", "rolled_back", "failed"], "To publish #{id} payment 2.0 · Gray release"),
+        (["succeeded", "rolled_back", "succeeded"], "To publish #{id} payment 2.0 · Gray release"),
+        (["rolled_back", "waiting", "waiting"], "To publish #{id} payment 2.0 · Pre-release"),
+        (["skipped", "waiting", "waiting"], "To publish #{id} payment 2.0 · Gray release"),
+        (["succeeded", "cancelled", "failed"], "Stopped #{id} payment 2.0 · Gray release"),
+        (["succeeded", "running", "waiting"], "Nothing waits for you."),
+        (["rolled_back", "succeeded", "running"], "Nothing waits for you."),
+        (["succeeded", "succeeded", "skipped"], "Nothing waits for you."),
+    ],
+)
+def test_what_waits_is_the_first_stage_that_is_not_done(as_user, publisher, job, statuses, said_of_it):
+    end_as(job, *statuses)
+    assert said_of_it.format(id=job.pk) in waiting(as_user(publisher).get(URL))
+
+
+def test_what_is_ready_is_not_hidden_by_newer_jobs_that_soak(as_user, publisher, make_job, payment):
+    payment.soak_minutes = 30
+    payment.save()
+    soaked, fresh = make_job("1.0"), make_job("1.1")
+    end_as(soaked, "succeeded")
+    soaked.stages.filter(kind="pre-release").update(done_at=Now() - timedelta(minutes=30))
+    for number in range(21):
+        end_as(make_job(f"2.{number}"), "succeeded")
+    said = waiting(as_user(publisher).get(URL))
+    assert said.count("To publish") == 2
+    assert said.index(str(fresh)) < said.index(f"{soaked} · Gray release")
+
+
+def test_ten_jobs_that_wait_need_no_more_queries_than_two(as_user, publisher, make_job):
+    client, counts = as_user(publisher), []
+    for versions in (["1.0", "1.1"], [f"2.{number}" for number in range(9)]):
+        for version in versions:
+            end_as(make_job(version), "succeeded", "waiting" if version.endswith("0") else "failed")
+        client.get(URL)
+        with CaptureQueriesContext(connection) as captured:
+            assert "payment 1.0" in waiting(client.get(URL))
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
 
 
 def test_for_ops_nothing_waits_but_what_is_unknown(as_user, ops, make_job, start, finish, machines):

@@ -173,6 +173,13 @@ class TestTheBudget:
         shown = as_user(publisher).get(page("stage", job)).content.decode()
         assert (shown.count('<i class="used">'), shown.count("<i></i>")) == (2, 1)
 
+    def test_more_that_fail_at_once_are_no_fraction_of_it(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines)
+        finish("failed", on=["pay-1", "pay-2"])
+        said = words(as_user(publisher).get(page("stage", job)))
+        assert "went wrong; stops at 1 2" in said
+        assert "2 / 1" not in said
+
 
 class TestWaiting:
     """For a machine that a run of another job holds: only who names it waits for it."""

@@ -7,7 +7,7 @@ import pytest
 from releases.models import LogBlock
 from releases.pictures import RunPicture
 from tests.pages import is_sent_to_login, page, source, words
-from tests.workers import fall_silent
+from tests.workers import begin, end, fall_silent
 
 
 def live(client, job, kind="pre-release"):
@@ -104,6 +104,24 @@ def test_it_tells_what_went_wrong_with_its_last_words(as_user, publisher, job, s
     response = live(as_user(publisher), job)
     assert "Failed, exit 7 pay-2 <b>no space left</b>" in words(response)
     assert "<b>no space" not in response.content.decode()
+
+
+def test_it_names_the_log_of_the_first_that_went_wrong(as_user, publisher, job, start, worker, machines):
+    run = start(job, machines[:3], failure_budget="")
+    client = as_user(publisher)
+    running = begin(worker)
+    assert "data-log-wrong" not in source(live(client, job))
+    for machine_run_id in running[1:]:
+        end(worker, [machine_run_id], "failed")
+        log = page("machine_run", run.stage.job, machine_run_id=running[1])
+        assert f'data-log-wrong="{log}"' in source(live(client, job))
+
+
+def test_of_machines_that_wait_the_log_of_one_of_the_first_batch_is_shown(as_user, publisher, job, start, machines):
+    run = start(job, [machines[2], machines[0]], batch_size="1")
+    first = run.machine_runs.get(batch=1)
+    log = page("machine_run", job, machine_run_id=first.pk)
+    assert f'id="log-pane" hx-get="{log}"' in source(as_user(publisher).get(page("stage", job)))
 
 
 def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, machines):

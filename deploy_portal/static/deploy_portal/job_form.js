@@ -1,7 +1,12 @@
+// A form that was sent is known when somebody comes back to it: by its key, though the page is made anew.
 // Another business has other machines: the page is asked for again, with what was typed kept in its fields.
 "use strict";
 
 (() => {
+  const key = document.querySelector("input[name=key]");
+  if (key && history.state?.key) key.value = history.state.key;
+  else if (key) history.replaceState({ ...history.state, key: key.value }, "");
+
   const business = document.getElementById("id_business");
   if (!business || business.disabled) return;
   const fields = ["title", "version", "remark", "plan_pre_release", "plan_gray_release"].map((name) =>

@@ -28,6 +28,8 @@
     for (const element of document.querySelectorAll("[data-live-figures]")) {
       element.classList.toggle("stale", lostAt !== null);
     }
+    // Dim and not disabled: should only the polling fail, a run can still be cancelled.
+    document.body.classList.toggle("lost", lostAt !== null && document.querySelector("[data-live]") !== null);
   }
 
   function answered() {
@@ -159,6 +161,16 @@
     }
   }
 
+  // ---- [data-log-wrong]: the log of the first that went wrong, while nobody opened or reads another ----
+  let isRead = false;
+
+  function showWrong() {
+    const wrong = document.querySelector("[data-log-wrong]")?.dataset.logWrong;
+    const shown = document.querySelector("#log-pane h2 a")?.getAttribute("href");
+    if (isRead || !wrong || !shown || wrong === shown) return;
+    htmx.ajax("GET", wrong, { source: "#log-pane", target: "#log-pane", swap: "innerHTML" }).catch(() => {});
+  }
+
   document.addEventListener("input", (event) => {
     const log = event.target.closest("[data-log]");
     if (!log) return;
@@ -179,6 +191,8 @@
     const tile = event.target.closest("[data-tiles=log] > [href]");
     if (!tile || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
+    isRead = true;
+    htmx.trigger("#log-pane", "htmx:abort"); // a log that was asked for by itself comes no more
     const options = { source: tile, target: "#log-pane", swap: "innerHTML" };
     htmx.ajax("GET", tile.getAttribute("href"), options).catch(() => {}); // htmx tells of it by an event
   });
@@ -195,6 +209,7 @@
   document.addEventListener("focusin", (event) => {
     const tile = event.target.closest?.("[data-tiles] > *");
     if (tile) rove(tile.parentElement, tile);
+    if (event.target.closest?.("#log-pane")) isRead = true;
   });
 
   // Scrolling up ends following, reaching the end starts it again. New lines never lower scrollTop.
@@ -203,7 +218,10 @@
     const box = pane.matches?.("[data-log-lines]") && part(pane.closest("[data-log]"), "follow");
     if (!box) return;
     if (atEnd(pane)) box.checked = true;
-    else if (pane.scrollTop < (lastTop.get(pane) ?? 0)) box.checked = false;
+    else if (pane.scrollTop < (lastTop.get(pane) ?? 0)) {
+      box.checked = false;
+      isRead = true;
+    }
     lastTop.set(pane, pane.scrollTop);
   }, true);
 
@@ -223,6 +241,7 @@
       due = false;
       prepareTiles();
       prepareLogs();
+      showWrong();
       showLive();
       tell();
     });

@@ -30,10 +30,10 @@ window.pickerData = (() => {
     return ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",");
   }
 
-  // What the page says is chosen, or what was when one went away and has come back.
+  // What the page says is chosen, or what was before one went away and came back, or loaded it anew.
   function chosenIn(data) {
     const [how] = performance.getEntriesByType("navigation");
-    const kept = how?.type === "back_forward" ? history.state?.machines : undefined;
+    const kept = ["back_forward", "reload"].includes(how?.type) ? history.state?.machines : undefined;
     const sets = new Map(Object.entries(kept ?? data.chosen).map(([name, ids]) => [name, fromText(ids)]));
     return (name, id) => sets.get(name)?.has(id) ?? false;
   }
