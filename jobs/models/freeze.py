@@ -257,10 +257,23 @@ class Occurrence:
 
     @property
     def in_words(self):
-        facts = {"start": shown(self.starts), "reason": self.freeze.reason}
         if self.freeze.is_stop:
+            facts = {"start": shown(self.starts), "reason": self.freeze.reason}
             return _("Everything is stopped since %(start)s: %(reason)s.") % facts
-        return _("Frozen from %(start)s to %(end)s: %(reason)s.") % (facts | {"end": shown(self.ends)})
+        return in_words(self.told)
+
+    @property
+    def told(self):
+        """What an event keeps of one with an end."""
+        return {"from": self.starts.isoformat(), "to": self.ends.isoformat(), "reason": self.freeze.reason}
+
+
+def in_words(told):
+    """What an event keeps of a freeze, for who reads it now; older events kept words instead."""
+    if isinstance(told, str):
+        return told
+    start, end = (shown(datetime.fromisoformat(told[name])) for name in ("from", "to"))
+    return _("Frozen from %(start)s to %(end)s: %(reason)s.") % {"start": start, "end": end, "reason": told["reason"]}
 
 
 def shown(moment):
@@ -300,7 +313,7 @@ class LeaveQuerySet(models.QuerySet):
             leave, is_new = self.get_or_create(job=job, by=by, **facts, defaults=words)
             if not is_new:
                 raise JobMoved(_("You have given this leave already."))
-            job.record(Event.Verb.LEAVE, by, reason, freeze=str(occurrence.in_words))
+            job.record(Event.Verb.LEAVE, by, reason, freeze=occurrence.told)
         return leave
 
     def lapse(self, job):
