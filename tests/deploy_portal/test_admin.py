@@ -379,10 +379,11 @@ def test_a_password_that_ops_set_undoes_nothing_that_another_did_meanwhile(
     as_user, ops, requester, monkeypatch, form, step
 ):
     changes = {"is_active": False, "session_epoch": 7, "email": "a@example.com"}
+    usual = getattr(User, step)
 
-    def meanwhile(user, *args, set=getattr(User, step)):
+    def meanwhile(user, *args):
         User.objects.filter(pk=user.pk).update(**changes)
-        set(user, *args)
+        usual(user, *args)
 
     monkeypatch.setattr(User, step, meanwhile)
     assert as_user(ops).post(f"/admin/deploy_portal/user/{requester.pk}/password/", form).status_code == 302
