@@ -38,8 +38,8 @@ def _readable(text):
 class LogKeeper:
     """The log of one machine run while it runs: its first bytes as they come, its last bytes at the end.
 
-    `head` and `tail` are in bytes; memory stays within about twice as much. Blocks end where lines end. What is cut off in the middle
-    takes the broken lines around it along, or so much of them that no half of a secret is left.
+    `head` and `tail` are in bytes; memory stays within about twice as much. Blocks end where lines end. What is cut
+    off in the middle takes the broken lines around it along, or so much of them that no half of a secret is left.
     """
 
     def __init__(self, machine_run_id, head=None, tail=None, masker=None):
