@@ -266,8 +266,12 @@ def with_version_before(machines, job):
     """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or empty."""
     there = MachineRun.objects.filter(machine=OuterRef("pk"), run__stage__job__business=job.business).released()
     own = there.in_job(job).newest("version_before")
-    # Another job may have put the same version there.
-    put_by = there.filter(version_after=job.version).newest("run__stage__job")
+    # Another job may have put the same version there; one that went back again since has left what it found.
+    went_back = MachineRun.objects.rolled_back().filter(
+        machine=OuterRef("machine"), run__stage__job=OuterRef("run__stage__job"), pk__gt=OuterRef("pk")
+    )
+    same = there.filter(Q(run__stage__job=job) | ~Exists(went_back), version_after=job.version)
+    put_by = same.newest("run__stage__job")
     own_is_there = models.When(now_on=job.version, put_by=job.pk, then=own)
     return with_versions(machines, job.business).annotate(
         put_by=put_by, before=Coalesce(models.Case(own_is_there, default="now_on"), Value(""))

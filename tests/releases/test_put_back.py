@@ -110,6 +110,27 @@ def test_the_same_version_that_another_job_put_there_is_what_was_before(put, tak
     assert take_back(job) == {("pay-1", "2.0", "2.0")}
 
 
+def test_the_same_version_that_another_job_took_back_again_is_its_own(
+    put, take_back, start, finish, as_user, publisher, here
+):
+    """What is there is what it put there itself, and before that was 1.0."""
+    a, b = put("2.0"), put("2.0")
+    assert take_back(b) == {("pay-1", "2.0", "2.0")}
+    assert "2.0 Succeeded back to 1.0" in words(as_user(publisher).get(page("roll_back_stage", a)))
+    ReleaseStage.objects.of_kind(a, "pre-release").roll_back(publisher, here, "bad", "back")
+    finish("failed")
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+    finish()
+    assert take_back(a) == {("pay-1", "2.0", "1.0")}
+
+
+def test_its_own_version_that_a_later_rollback_put_back_is_never_what_it_found(put, take_back, start, here):
+    a, b = put("2.0"), put("3.0")
+    take_back(a, undo_later=True)
+    assert take_back(b, undo_later=True) == {("pay-1", "1.0", "2.0")}
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+
+
 def test_what_was_undone_before_is_not_named_again(as_user, publisher, put, take_back):
     first, second, third = put("2.0"), put("3.0"), put("4.0")
     take_back(second, undo_later=True)
