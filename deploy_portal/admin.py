@@ -14,7 +14,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import UserChangeForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, PermissionDenied
@@ -227,9 +227,21 @@ class UserForm(BasedOnForm, UserChangeForm):
             self.fields[name].validators.append(printable_line)
 
 
+class PasswordForm(AdminPasswordChangeForm):
+    """A password that ops set; like every other it ends the sessions that were begun with the one before."""
+
+    def save(self, commit=True):
+        user = super().save(commit=False)
+        if commit:
+            # Nothing else of the row: it may just have been made inactive, or its sessions ended.
+            user.save(update_fields=["password"])
+        return user
+
+
 @admin.register(User)
 class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
     form = UserForm
+    change_password_form = PasswordForm
     list_display = ["username", "first_name", "last_name", "email", "is_active", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_superuser", "is_staff"]
     fieldsets = [

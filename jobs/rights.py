@@ -27,3 +27,7 @@ GRANTED = {
 }
 # Ops publish as break-glass only: with a reason, and the event says so.
 GRANTED_TO_OPS = {Right.VIEW, Right.CREATE, Right.EDIT, Right.BREAK_GLASS, Right.PUBLISH, Right.RESOLVE}
+
+
+def roles_with(right):
+    return [role for role, rights in GRANTED.items() if right in rights]

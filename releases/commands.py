@@ -11,6 +11,7 @@ from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
 from jobs.models import JobMoved
 from releases.access import get_run
 from releases.forms import RemarkForm
+from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, Run, RunMoved, StageMoved
 
 POLL = 0.2
@@ -62,6 +63,7 @@ class RunCommand(PortalCommand):
                 if time.monotonic() > deadline:
                     return "Still running; look at the job."
                 time.sleep(POLL)
+                tidy_if_alone()
                 for run in runs:
                     run.refresh_from_db(fields=["status"])
         except KeyboardInterrupt:

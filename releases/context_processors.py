@@ -1,6 +1,7 @@
 from django.utils.functional import cached_property
 
 from jobs.models import Freeze
+from releases.ledger import looks_again_in
 from releases.models import Worker
 
 
@@ -18,6 +19,10 @@ class Portal:
     @cached_property
     def worker_seen_at(self):
         return Worker.objects.order_by("-heartbeat_at").values_list("heartbeat_at", flat=True).first()
+
+    @cached_property
+    def looks_again_in(self):
+        return looks_again_in()
 
 
 def portal(request):

@@ -163,7 +163,8 @@ class StartForm(forms.Form):
         business = self.stage.job.business
         if not business.sync_error:
             return {}
-        return {"old_list": business.synced_at and business.synced_at.isoformat(), "why_old": business.why_not_taken}
+        why_old = business.sync_error_texts or business.sync_error
+        return {"old_list": business.synced_at and business.synced_at.isoformat(), "why_old": why_old}
 
     def clean_typed_count(self):
         typed = self.cleaned_data["typed_count"]

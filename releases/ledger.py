@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from django.db.models import Exists
 from deploy_portal import origin
 from deploy_portal.database import is_away
 from releases.models import LogBlock, MachineRun, Run, Worker
+from releases.models.worker import time_to_beat
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ LOG_TICK = 0.2
 RETRY_AFTER = 0.5
 CLOSE_WITHIN = 2
 LOG_BYTES_AHEAD = 4_000_000
+# Who waits for a command's answer does so for no longer; a worker that may be silent for minutes is found by two looks.
+PATIENCE = 30
 
 
 class Ledger:
@@ -157,6 +161,25 @@ def tidy_if_alone():
     """What pages that show runs do while no worker is alive to do it."""
     if Run.objects.active().filter(~Exists(Worker.objects.alive())).exists():
         tidy()
+
+
+def looks_again_in():
+    """After how many seconds whoever looks while no worker is alive must look again: a silent one may still beat.
+
+    0 when there is nobody to look for.
+    """
+    alive, silent = Exists(Worker.objects.alive()), Exists(Worker.objects.silent())
+    if not Run.objects.active().filter(~alive, silent).exists():
+        return 0
+    return math.ceil(time_to_beat().total_seconds()) + 1
+
+
+def tidy_at_once():
+    """The same for who does not come back to look again: a silent worker is given its time to beat here."""
+    tidy_if_alone()
+    if 0 < (seconds := looks_again_in()) <= PATIENCE:
+        time.sleep(seconds)
+        tidy_if_alone()
 
 
 async def pause(event, seconds):

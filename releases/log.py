@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections import defaultdict, deque
+from collections import defaultdict
 
 from django.conf import settings
 from django.utils.translation import gettext_noop
@@ -20,6 +20,9 @@ HIDDEN = dict.fromkeys(
     [*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD
 )
 INERT = PICTURES | HIDDEN
+# How the bytes of each stream are marked while they are kept.
+MARKS = {LogBlock.Stream.OUT.value: b"o", LogBlock.Stream.ERR.value: b"e"}
+NEIGHBOURS = re.compile(rb"o+|e+")
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
@@ -35,8 +38,8 @@ def _readable(text):
 class LogKeeper:
     """The log of one machine run while it runs: its first bytes as they come, its last bytes at the end.
 
-    `head` and `tail` are in bytes; memory stays within them. Blocks end where lines end. What is cut off in the middle
-    takes the broken lines around it along, or so much of them that no half of a secret is left.
+    `head` and `tail` are in bytes; memory stays within about twice as much. Blocks end where lines end. What is cut
+    off in the middle takes the broken lines around it along, or so much of them that no half of a secret is left.
     """
 
     def __init__(self, machine_run_id, head=None, tail=None, masker=None):
@@ -44,9 +47,8 @@ class LogKeeper:
         self.head_room = settings.LOG_HEAD_BYTES if head is None else head
         self.tail_limit = settings.LOG_TAIL_BYTES if tail is None else tail
         self.edge = min(LONG_LINE, self.head_room // 4, self.tail_limit // 4)
-        self.head = []
-        self.tail = deque()
-        self.tail_size = self.left_out = self.number = 0
+        self.head, self.tail = _Said(), _Said()
+        self.left_out = self.number = 0
         self.cut = {}
         self.masker = masker or Masker()
         self.streams = defaultdict(lambda: _Stream(self.masker))
@@ -55,26 +57,20 @@ class LogKeeper:
         head, rest = data[: self.head_room], data[self.head_room :]
         if head:
             self.head_room -= len(head)
-            self.head.append((stream, head))
+            self.head.add(stream, head)
         if rest:
             self._feed_tail(rest, stream)
 
     def _feed_tail(self, data, stream):
-        self.tail.append((stream, data))
-        self.tail_size += len(data)
-        while self.tail_size > self.tail_limit:
-            stream, oldest = self.tail.popleft()
-            excess = min(len(oldest), self.tail_size - self.tail_limit)
-            self.tail_size -= excess
+        self.tail.add(stream, data)
+        if (excess := len(self.tail) - self.tail_limit) > 0:
             self.left_out += excess
-            self.cut[stream] = oldest[excess - 1 : excess]
-            if excess < len(oldest):
-                self.tail.appendleft((stream, oldest[excess:]))
+            self.cut |= self.tail.drop(excess)
 
     def take(self):
         """The blocks of the lines that came since the last call."""
-        pieces, self.head = self.head, []
-        return self._blocks(pieces)
+        said, self.head = self.head, _Said()
+        return self._blocks(said)
 
     def finish(self):
         """The blocks that remain once the command has ended: a mark for what was left out, and the tail."""
@@ -98,15 +94,15 @@ class LogKeeper:
         if not broken and not is_whole:
             broken = said.find(b"\n", 0, self.edge) + 1 or min(self.edge, len(said))
         self.left_out += broken
-        pieces, self.tail = self.tail, deque()
-        for of, data in pieces:
+        tail, self.tail = self.tail, _Said()
+        for of, data in tail:
             gone = min(broken, len(data)) if of == stream else 0
             broken -= gone
-            self.tail.append((of, data[gone:]))
+            self.tail.add(of, data[gone:])
 
-    def _blocks(self, pieces):
-        texts = [(stream, self.streams[stream].lines(data)) for stream, data in _joined(pieces)]
-        return [self._block(stream, part) for stream, text in texts for part in _parts(text)]
+    def _blocks(self, said):
+        lines = ((stream, self.streams[stream].lines(data)) for stream, data in said)
+        return [self._block(stream, part) for stream, text in lines for part in _parts(text)]
 
     def _flush(self, stream):
         text = self.streams.pop(stream).rest()
@@ -115,6 +111,35 @@ class LogKeeper:
     def _block(self, stream, text):
         self.number += 1
         return LogBlock(machine_run_id=self.machine_run_id, number=self.number, stream=stream, text=text)
+
+
+class _Said:
+    """What came of both streams, in order, and of which each byte is: as small in packets of one byte as in large ones.
+
+    Gives (stream, bytes), neighbours of the same stream as one.
+    """
+
+    def __init__(self):
+        self.data, self.marks = bytearray(), bytearray()
+
+    def __len__(self):
+        return len(self.data)
+
+    def __iter__(self):
+        names = {mark[0]: stream for stream, mark in MARKS.items()}
+        for some in NEIGHBOURS.finditer(self.marks):
+            yield names[self.marks[some.start()]], bytes(self.data[some.start() : some.end()])
+
+    def add(self, stream, data):
+        self.data += data
+        self.marks += MARKS[stream] * len(data)
+
+    def drop(self, size):
+        """Forgets so many of the first bytes; returns the last of them of each stream."""
+        last = {stream: self.marks.rfind(mark, 0, size) for stream, mark in MARKS.items()}
+        dropped = {stream: self.data[at : at + 1] for stream, at in last.items() if at >= 0}
+        del self.data[:size], self.marks[:size]
+        return dropped
 
 
 class _Stream:
@@ -162,14 +187,3 @@ def _parts(text):
     """A text in pieces of so many lines that a page can show each at once."""
     lines = text.splitlines(keepends=True)
     return ["".join(lines[first : first + BLOCK_LINES]) for first in range(0, len(lines), BLOCK_LINES)]
-
-
-def _joined(pieces):
-    """Neighbours of the same stream as one piece."""
-    joined = []
-    for stream, data in pieces:
-        if joined and joined[-1][0] == stream:
-            joined[-1][1].append(data)
-        else:
-            joined.append((stream, [data]))
-    return [(stream, b"".join(parts)) for stream, parts in joined]

@@ -217,7 +217,7 @@ class RunPicture:
         now = database_now()
         for tile in self.tiles:
             if usual and tile.status == Status.RUNNING:
-                tile.fill = 10 * min(9, int(10 * ((now - tile.machine_run.started_at) / usual)))
+                tile.fill = 10 * max(0, min(9, int(10 * ((now - tile.machine_run.started_at) / usual))))
 
     @property
     def is_running(self):

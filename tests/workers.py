@@ -3,16 +3,23 @@
 from datetime import timedelta
 
 from django.conf import settings
+from django.db.models import F
 from django.db.models.functions import Now
 
 from releases.ledger import move_on
 from releases.models import MachineRun, Worker
+from releases.models.worker import time_to_beat
 
 
 def fall_silent(worker, suspected=True):
     """Makes the last heartbeat of `worker` old; `suspected`: for long enough to be given up by whoever looks next."""
     suspected_at = Now() - timedelta(seconds=settings.WORKER_DEAD_AFTER * 0.4) if suspected else None
     Worker.objects.filter(pk=worker.pk).update(heartbeat_at="2020-01-01T00:00:00Z", suspected_at=suspected_at)
+
+
+def grow_old(worker):
+    """Lets the time pass in which `worker`, which is suspected, could have beaten."""
+    Worker.objects.filter(pk=worker.pk).update(suspected_at=F("suspected_at") - time_to_beat() - timedelta(seconds=1))
 
 
 def claim(worker, room=1000):

@@ -19,7 +19,7 @@ from jobs import config_service
 from jobs.models.machine import Listing, Machine
 from jobs.models.shared_machines import settle
 from jobs.models.sync import Sync
-from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role
+from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role, roles_with
 from jobs.validators import printable_line
 
 SOURCE_CHANGED = _("The source was changed while it was asked, and its answer does not count. Ask again.")
@@ -30,8 +30,8 @@ class BusinessQuerySet(models.QuerySet):
         """The businesses in which `user` has `right`."""
         if user.is_ops:
             return self if right in GRANTED_TO_OPS else self.none()
-        roles = [role for role, rights in GRANTED.items() if right in rights]
-        return self.filter(pk__in=Membership.objects.filter(user=user, role__in=roles).values("business"))
+        memberships = Membership.objects.filter(user=user, role__in=roles_with(right))
+        return self.filter(pk__in=memberships.values("business"))
 
 
 class Business(models.Model):
@@ -102,11 +102,8 @@ class Business(models.Model):
         return set().union(*(GRANTED[Role(role)] for role in roles))
 
     def members_with(self, right):
-        roles = [role for role, rights in GRANTED.items() if right in rights]
-        members = self.members.filter(membership__role__in=roles, is_active=True)
-        # Ops have the rights of ops, whatever roles they may have given themselves.
-        allowed = members if right in GRANTED_TO_OPS else members.exclude(is_superuser=True)
-        return allowed.distinct().order_by("username")
+        members = self.members.filter(membership__in=Membership.objects.granting(right))
+        return members.distinct().order_by("username")
 
     @property
     def lacks_approvers(self):
@@ -211,10 +208,20 @@ def _suddenly_missing(lost, known):
     return words % {"lost": lost, "known": known}
 
 
+class MembershipQuerySet(models.QuerySet):
+    def granting(self, right):
+        """Those by which a person has `right` in their business now."""
+        granting = self.filter(role__in=roles_with(right), user__is_active=True)
+        # Ops have the rights of ops, whatever roles they may have given themselves.
+        return granting if right in GRANTED_TO_OPS else granting.exclude(user__is_superuser=True)
+
+
 class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, verbose_name=_("user"))
     business = models.ForeignKey(Business, models.CASCADE, verbose_name=_("business"))
     role = models.CharField(_("role"), max_length=20, choices=Role)
+
+    objects = MembershipQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("membership")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from deploy_portal.clock import database_now
-from jobs.models.business import Business
+from jobs.models.business import Business, Membership
 from jobs.models.event import Event
 from jobs.models.job import Job, JobMoved
 from jobs.rights import Right
@@ -257,10 +257,23 @@ class Occurrence:
 
     @property
     def in_words(self):
-        facts = {"start": shown(self.starts), "reason": self.freeze.reason}
         if self.freeze.is_stop:
+            facts = {"start": shown(self.starts), "reason": self.freeze.reason}
             return _("Everything is stopped since %(start)s: %(reason)s.") % facts
-        return _("Frozen from %(start)s to %(end)s: %(reason)s.") % (facts | {"end": shown(self.ends)})
+        return in_words(self.told)
+
+    @property
+    def told(self):
+        """What an event keeps of one with an end."""
+        return {"from": self.starts.isoformat(), "to": self.ends.isoformat(), "reason": self.freeze.reason}
+
+
+def in_words(told):
+    """What an event keeps of a freeze, for who reads it now; older events kept words instead."""
+    if isinstance(told, str):
+        return told
+    start, end = (shown(datetime.fromisoformat(told[name])) for name in ("from", "to"))
+    return _("Frozen from %(start)s to %(end)s: %(reason)s.") % {"start": start, "end": end, "reason": told["reason"]}
 
 
 def shown(moment):
@@ -273,8 +286,20 @@ class LeaveQuerySet(models.QuerySet):
         return self.filter(void_at=None, until__gt=Now(), revision=F("job__revision")).select_related("by")
 
     def passing(self, occurrence, starter=None):
-        """Leave that lets a job pass `occurrence`; not for what its giver starts, nor once the job was edited."""
-        mine = self.filter(freeze=occurrence.freeze, until=occurrence.ends, revision=F("job__revision"), void_at=None)
+        """Leave that lets a job pass `occurrence`; not for what its giver starts, nor once the job was edited.
+
+        Nor once its giver may no longer give it, also where nobody has looked at the job since.
+        """
+        may_give = Membership.objects.granting(Right.APPROVE).filter(
+            user=OuterRef("by"), business=OuterRef("job__business")
+        )
+        mine = self.filter(
+            Exists(may_give),
+            freeze=occurrence.freeze,
+            until=occurrence.ends,
+            revision=F("job__revision"),
+            void_at=None,
+        )
         return mine.exclude(by=starter) if starter else mine
 
     def give(self, job, by, occurrence, reason):
@@ -288,7 +313,7 @@ class LeaveQuerySet(models.QuerySet):
             leave, is_new = self.get_or_create(job=job, by=by, **facts, defaults=words)
             if not is_new:
                 raise JobMoved(_("You have given this leave already."))
-            job.record(Event.Verb.LEAVE, by, reason, freeze=str(occurrence.in_words))
+            job.record(Event.Verb.LEAVE, by, reason, freeze=occurrence.told)
         return leave
 
     def lapse(self, job):

@@ -1,9 +1,10 @@
 from collections import defaultdict
+from datetime import timedelta
 from functools import cache
 
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
@@ -36,6 +37,8 @@ FAILURES = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN]
 BAD = [*FAILURES, Status.NOT_RUN]
 GONE = gettext_noop("It left the business line before its turn came.")
 MOVED = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
+# The least by which times differ on every database.
+A_MOMENT = timedelta(milliseconds=1)
 
 
 class MachineRunQuerySet(models.QuerySet):
@@ -204,7 +207,8 @@ class MachineRunQuerySet(models.QuerySet):
         self.filter(pk__in=ids).lock()
         mine = self.filter(pk__in=ids, worker=worker)
         claimed = mine.filter(status=Status.CLAIMED)
-        if claimed.in_reach().not_frozen().update(status=Status.RUNNING, started_at=Now()) == len(ids):
+        may_begin = claimed.in_reach().not_frozen()
+        if may_begin.update(status=Status.RUNNING, started_at=_after_others_there()) == len(ids):
             return set(ids)
         claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
         return set(mine.filter(status=Status.RUNNING).values_list("pk", flat=True))
@@ -213,7 +217,8 @@ class MachineRunQuerySet(models.QuerySet):
         """Records how these ended; a worker that was given up changes nothing, and leaves a note of what it saw."""
         old = Status.CLAIMED if status == Status.UNREACHABLE else Status.RUNNING
         mine = self.filter(pk__in=ids, worker=worker)
-        ended = mine.filter(status=old).update(status=status, exit_status=exit_status, reason=reason, ended_at=Now())
+        told = {"exit_status": exit_status, "reason": reason, "ended_at": _no_earlier_than(F("started_at"))}
+        ended = mine.filter(status=old).update(status=status, **told)
         if ended < len(ids):
             note = gettext_noop("Its worker, given up by then, saw: %(status)s, exit status %(exit_status)s.")
             ended_so = {"status": status, "exit_status": exit_status, "reason": reason}
@@ -247,11 +252,23 @@ class MachineRunQuerySet(models.QuerySet):
             for machine_run in lost:
                 by_run[machine_run.run].append(machine_run.machine.hostname)
             ids = [machine_run.pk for machine_run in lost]
-            self.model.objects.filter(pk__in=ids).update(status=Status.UNKNOWN, reason=reason, ended_at=Now())
+            ended_at = _no_earlier_than(F("started_at"))
+            self.model.objects.filter(pk__in=ids).update(status=Status.UNKNOWN, reason=reason, ended_at=ended_at)
             for run, hostnames in by_run.items():
                 facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
                 run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
         return ids
+
+
+def _no_earlier_than(moment):
+    """The database's time or, should its clock have been set back since, `moment`; now, where that is empty."""
+    return Greatest(Now(), Coalesce(moment, Now()))
+
+
+def _after_others_there():
+    """The same, after the end of all that ran on the machine before: by these times it is told what is there now."""
+    there = MachineRun.objects.filter(machine=OuterRef("machine"), ended_at__isnull=False).order_by("-ended_at")
+    return _no_earlier_than(Subquery(there.annotate(next=F("ended_at") + A_MOMENT).values("next")[:1]))
 
 
 # Put together once: a worker asks for it all the time, and that takes longer than the answer.
@@ -273,8 +290,12 @@ def with_version_before(machines, job):
     """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or empty."""
     there = MachineRun.objects.filter(machine=OuterRef("pk"), run__stage__job__business=job.business).released()
     own = there.in_job(job).newest("version_before")
-    # Another job may have put the same version there.
-    put_by = there.filter(version_after=job.version).newest("run__stage__job")
+    # Another job may have put the same version there; one that went back again since has left what it found.
+    went_back = MachineRun.objects.rolled_back().filter(
+        machine=OuterRef("machine"), run__stage__job=OuterRef("run__stage__job"), pk__gt=OuterRef("pk")
+    )
+    same = there.filter(Q(run__stage__job=job) | ~Exists(went_back), version_after=job.version)
+    put_by = same.newest("run__stage__job")
     own_is_there = models.When(now_on=job.version, put_by=job.pk, then=own)
     return with_versions(machines, job.business).annotate(
         put_by=put_by, before=Coalesce(models.Case(own_is_there, default="now_on"), Value(""))

@@ -9,16 +9,27 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 
+def _grace():
+    return timedelta(seconds=settings.WORKER_DEAD_AFTER)
+
+
+def time_to_beat():
+    """For how long a silent worker is suspected before it is given up."""
+    return _grace() / 3
+
+
 class WorkerQuerySet(models.QuerySet):
+    # A heartbeat of a time to come is from before the clock was set back: who lives soon has another.
     def alive(self):
-        return self.filter(stopped_at=None, heartbeat_at__gte=Now() - timedelta(seconds=settings.WORKER_DEAD_AFTER))
+        return self.filter(stopped_at=None, heartbeat_at__range=(Now() - _grace(), Now() + _grace()))
 
     def given_up(self):
         """Workers that stopped, or were fenced off: what they still hold is nobody's."""
         return self.exclude(stopped_at=None)
 
     def silent(self):
-        return self.filter(stopped_at=None, heartbeat_at__lt=Now() - timedelta(seconds=settings.WORKER_DEAD_AFTER))
+        too_old, to_come = Q(heartbeat_at__lt=Now() - _grace()), Q(heartbeat_at__gt=Now() + _grace())
+        return self.filter(too_old | to_come, stopped_at=None)
 
     def enlist(self, sites):
         return self.create(name=f"{socket.gethostname()[:80]}-{os.getpid()}", sites=sites)
@@ -27,15 +38,16 @@ class WorkerQuerySet(models.QuerySet):
         """Fences off the workers that no longer beat and puts what they held where it belongs.
 
         A silent worker is suspected first and given up only when it still is a while later: after the database was
-        away, everybody has been silent, and has to be given the time to beat.
+        away, everybody has been silent, and has to be given the time to beat. Of a suspicion that is old itself, or of
+        a time to come, nobody knows whether there was that time.
         """
         from releases.models.machine_run import MachineRun
 
-        grace = timedelta(seconds=settings.WORKER_DEAD_AFTER)
+        lately = Q(suspected_at__range=(Now() - _grace(), Now()))
         if (silent := self.silent()).exists():  # asked by pages, too, and on SQLite an UPDATE waits for whoever writes
             with transaction.atomic():
-                silent.filter(suspected_at__range=(Now() - grace, Now() - grace / 3)).update(stopped_at=Now())
-                silent.filter(Q(suspected_at=None) | Q(suspected_at__lt=Now() - grace)).update(suspected_at=Now())
+                silent.filter(lately, suspected_at__lte=Now() - time_to_beat()).update(stopped_at=Now())
+                silent.filter(Q(suspected_at=None) | ~lately).update(suspected_at=Now())
         # After the commit: who waits for a job holds no worker. What a reaper that dies here leaves, the next takes.
         return MachineRun.objects.recover()
 

@@ -1,14 +1,17 @@
 """What templates ask of the ledger, and the words of its events."""
 
 from django import template
+from django.conf import settings
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deploy_portal.templatetags.portal import status_word
+from deploy_portal.words import in_readers_language
 from jobs.columns import Columns
 from jobs.models import Event, Machine
+from jobs.models.freeze import in_words
 from releases.models import Kind
 from releases.models.machine_run import with_versions
 
@@ -139,8 +142,8 @@ def event_notes(event):
         (", ".join(moved), accepted),
         (undone, _("Undone with it, for they ran later: %s")),
         (event.verb in (Verb.ASKED, Verb.EDITED) and event.became == "approved", _("It needs no approval.")),
-        (detail.get("freeze"), "%s"),
-        (detail.get("why_old"), _("Started with an old list of machines: %s")),
+        ("freeze" in detail and in_words(detail["freeze"]), "%s"),
+        (_why_old(detail.get("why_old")), _("Started with an old list of machines: %s")),
     ]
     return [words % what if "%" in words else words for what, words in notes if what]
 
@@ -150,6 +153,11 @@ def _names(detail, what):
     names = detail.get(what, [])
     more = detail.get(f"{what}_in_all", len(names)) - len(names)
     return ", ".join(names) + (_(" and %(n)s more") % {"n": more} if more > 0 else "")
+
+
+def _why_old(why):
+    """Why the config service gave no list; older events kept it in the one language of who started."""
+    return in_readers_language(why, why.get(settings.LANGUAGE_CODE, "")) if isinstance(why, dict) else why
 
 
 def _run(event):

@@ -9,6 +9,7 @@ from django.contrib.auth.models import Permission
 from django.db import connection
 from django.db.models import Model
 from django.forms import ModelForm
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -366,6 +367,39 @@ def test_adds_a_user_who_can_log_in(as_user, ops):
     }
     client.post(address(User, "add"), fields)
     assert User.objects.get(username="new").check_password("a long password")
+
+
+NEW_PASSWORD = {"usable_password": "true", "password1": "a long password", "password2": "a long password"}
+SETS = [(NEW_PASSWORD | {"set-password": "1"}, "set_password")]
+SETS += [({"usable_password": "false", "unset-password": "1"}, "set_unusable_password")]
+
+
+@pytest.mark.parametrize(("form", "step"), SETS, ids=["set", "disabled"])
+def test_a_password_that_ops_set_undoes_nothing_that_another_did_meanwhile(
+    as_user, ops, requester, monkeypatch, form, step
+):
+    changes = {"is_active": False, "session_epoch": 7, "email": "a@example.com"}
+    usual = getattr(User, step)
+
+    def meanwhile(user, *args):
+        User.objects.filter(pk=user.pk).update(**changes)
+        usual(user, *args)
+
+    monkeypatch.setattr(User, step, meanwhile)
+    assert as_user(ops).post(f"/admin/deploy_portal/user/{requester.pk}/password/", form).status_code == 302
+    now = User.objects.get(pk=requester.pk)
+    assert {name: getattr(now, name) for name in changes} == changes
+    assert (now.check_password("a long password"), now.has_usable_password()) == (form is SETS[0][0],) * 2
+
+
+@pytest.mark.parametrize("form", [form for form, _step in SETS], ids=["set", "disabled"])
+def test_a_password_that_ops_set_ends_the_sessions_of_its_person(as_user, ops, requester, form):
+    client, theirs = as_user(ops), Client()
+    theirs.force_login(requester)
+    assert theirs.get("/").status_code == 200
+    assert client.post(f"/admin/deploy_portal/user/{requester.pk}/password/", form).status_code == 302
+    assert theirs.get("/").status_code == 302
+    assert client.get("/").status_code == 200
 
 
 def test_unlocks_a_person_who_failed_to_log_in_too_often(client, as_user, ops, requester):

@@ -1,9 +1,11 @@
 """Leave from a freeze: given on the job's page, by an approver, for one time."""
 
 import pytest
+from django.utils import translation
 
-from jobs.models import Freeze, Leave, Membership
+from jobs.models import Event, Freeze, Leave, Membership
 from jobs.rights import Role
+from releases.templatetags.releases import event_notes
 from tests.freezes import freeze_now, occurrence_of
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
@@ -26,6 +28,23 @@ def test_it_is_offered_and_given_on_the_job_page(as_user, approver, job, leave):
     assert "approver gave leave until" in said
     assert "approver gave leave from a freeze" in said
     assert Leave.objects.get().by == approver
+
+
+def test_its_event_is_told_in_the_language_of_who_reads_it(as_user, approver, job, freeze):
+    with translation.override("zh-hans"):
+        Leave.objects.give(job, approver, occurrence_of(freeze), "a hole in the wall")
+        in_chinese = str(occurrence_of(freeze).in_words)
+    client = as_user(approver)
+    assert in_chinese not in source(client.get(page("job", job)))
+    told = event_notes(job.events.get(verb="leave"))
+    assert told == [str(occurrence_of(freeze).in_words)]
+    assert "Frozen from" in told[0] and told[0].endswith(": the great sale.")
+    assert in_chinese in source(client.get(page("job", job), headers={"accept-language": "zh-hans"}))
+
+
+def test_an_event_of_before_is_told_as_it_was_kept(approver, job):
+    event = job.record(Event.Verb.LEAVE, approver, "a hole", freeze="Frozen 100 % of Sunday.")
+    assert event_notes(event) == ["Frozen 100 % of Sunday."]
 
 
 def test_it_asks_who_you_are(client, job, leave):

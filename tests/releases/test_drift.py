@@ -4,9 +4,12 @@ import json
 import re
 
 import pytest
+from django.conf import settings
+from django.utils import translation
 
-from jobs.models import Event, Freeze, JobMachine, Listing, Machine
+from jobs.models import Business, Event, Freeze, JobMachine, Listing, Machine
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
+from releases.templatetags.releases import event_notes
 from tests.commands import MISTAKE, fail, say
 from tests.conftest import list_machines, mark_fresh, rows
 from tests.pages import checked, ids, offered, page, stage_fields, words
@@ -307,6 +310,16 @@ class TestAskedAtTheStart:
         detail = Event.objects.get(verb="started").detail
         assert detail["old_list"].startswith("20")
         assert detail["why_old"]
+
+    def test_why_the_list_was_old_is_told_in_the_language_of_who_reads_it(self, asked, submit):
+        asked(None)
+        submit(old_list="on", remark="the fix cannot wait")
+        event = Event.objects.get(verb="started")
+        for language, _name in settings.LANGUAGES:
+            with translation.override(language):
+                [note] = event_notes(event)
+                assert note.endswith(Business.objects.get().why_not_taken)
+        assert len(set(event.detail["why_old"].values())) == 2
 
     def test_checking_does_not_ask(self, asked, submit):
         asked(None)

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from deploy_portal.models import User
 from jobs.models import Freeze, Leave, Membership
 from jobs.rights import Role
 from releases.models import MachineRun, ReleaseStage, Run, StageMoved
@@ -92,6 +93,25 @@ class TestClaiming:
         assert (claim(worker), frozen_by(run)) == ([], [freeze])
         give_leave(run, freeze, approver)
         assert len(claim(worker)) == 2
+
+    @pytest.mark.parametrize("way", ["role", "another business", "inactive", "ops"])
+    def test_not_that_of_who_may_no_longer_give_it(self, run, worker, ops, payment, orders, approver, way):
+        """Nobody has opened the job's page since."""
+        freeze = freeze_now(ops, payment)
+        give_leave(run, freeze, approver)
+        if way == "role":
+            Membership.objects.filter(user=approver).update(role=Role.PUBLISHER)
+        elif way == "another business":
+            Membership.objects.filter(user=approver).update(business=orders)
+        else:
+            User.objects.filter(pk=approver.pk).update(is_active=way != "inactive", is_superuser=way == "ops")
+        assert (claim(worker), frozen_by(run)) == ([], [freeze])
+
+    def test_what_was_claimed_with_leave_does_not_begin_without_it(self, run, worker, ops, payment, approver):
+        give_leave(run, freeze_now(ops, payment), approver)
+        ids = claim(worker)
+        Membership.objects.filter(user=approver).delete()
+        assert MachineRun.objects.begin(worker, ids) == set()
 
     def test_no_leave_passes_a_stop(self, run, worker, ops, payment, approver):
         give_leave(run, freeze_now(ops, payment), approver)

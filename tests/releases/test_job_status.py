@@ -3,6 +3,7 @@ from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 from tests.databases import read_only
+from tests.workers import begin, fall_silent, grow_old
 
 STATUS = ("job_status", "--as", "requester")
 UNUSABLE = [OperationalError("away"), InterfaceError("closed"), ProgrammingError("no such table"), read_only()]
@@ -46,6 +47,46 @@ def test_words_tell_the_same(job, machines, start, finish):
     assert f"#{job.pk} payment 2.0" in said
     assert "pre-release: failed" in said
     assert "pay-2: failed, exit 7" in said
+
+
+@pytest.fixture
+def silent(job, machines, start, worker, settings):
+    """A run whose only worker no longer beats, and that nobody suspects yet."""
+    settings.WORKER_DEAD_AFTER = 15
+    run = start(job, machines[:1])
+    begin(worker)
+    fall_silent(worker, suspected=False)
+    return run
+
+
+def looked(job):
+    return say_json(*STATUS, job.pk)["stages"][0]["runs"][0]["machines"][0]["status"]
+
+
+def test_one_look_finds_what_a_dead_worker_left(job, silent, worker, monkeypatch):
+    waited = []
+    monkeypatch.setattr("releases.ledger.time.sleep", lambda seconds: (waited.append(seconds), grow_old(worker)))
+    assert looked(job) == "unknown"
+    assert waited == [6]
+    assert looked(job) == "unknown"
+    assert waited == [6]
+    silent.refresh_from_db()
+    assert silent.status == "failed"
+
+
+def test_a_worker_that_beats_again_while_it_looks_is_left_alone(job, silent, worker, monkeypatch):
+    monkeypatch.setattr("releases.ledger.time.sleep", lambda seconds: (grow_old(worker), worker.beat()))
+    assert looked(job) == "running"
+    assert worker.beat()
+
+
+@pytest.mark.parametrize("dead_after", [15, 3600])
+def test_it_waits_for_nobody_who_lives_and_for_nobody_too_long(job, silent, worker, settings, monkeypatch, dead_after):
+    monkeypatch.setattr("releases.ledger.time.sleep", lambda seconds: pytest.fail("it waited"))
+    settings.WORKER_DEAD_AFTER = dead_after
+    if dead_after == 15:
+        worker.beat()
+    assert looked(job) == "running"
 
 
 @pytest.mark.parametrize("user", ["requester", "publisher", "approver", "ops"])

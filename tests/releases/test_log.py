@@ -1,5 +1,6 @@
 import random
 import re
+import tracemalloc
 
 import pytest
 
@@ -178,6 +179,30 @@ def test_memory_stays_within_head_and_tail():
         keeper.take()
     assert sum(len(data) for _, data in keeper.tail) == 500
     assert keeper.left_out == 1000 * 10_000 - 1500
+
+
+@pytest.mark.parametrize("streams", [("out",), ("out", "err")], ids=["one stream", "both in turn"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_memory_stays_within_head_and_tail_however_small_the_packets_are(size, streams):
+    keeper = LogKeeper(1, 50_000, 50_000)
+    packets = 200_000 // size
+    tracemalloc.start()
+    for number in range(packets):
+        keeper.feed(b"x" * size, streams[number % len(streams)])
+    taken, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 3 * 100_000
+    assert keeper.left_out == packets * size - 100_000
+
+
+def test_the_last_packets_of_both_streams_are_kept_in_order():
+    packets = [(b"%d\n" % number, "err" if number % 3 else "out") for number in range(1000)]
+    blocks = keep(*packets, head=100, tail=100)
+    tail = blocks[[block.stream for block in blocks].index("mark") + 1 :]
+    assert "".join(block.text for block in tail) == "".join(f"{number}\n" for number in range(975, 1000))
+    assert {(int(line), block.stream) for block in tail for line in block.text.split()} == {
+        (number, "err" if number % 3 else "out") for number in range(975, 1000)
+    }
 
 
 def test_one_piece_larger_than_everything_is_cut():

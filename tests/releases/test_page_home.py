@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from releases.models import ReleaseStage
 from tests.pages import is_sent_to_login, page, source, words
+from tests.workers import begin, fall_silent, grow_old
 
 URL = reverse("home")
 
@@ -33,6 +34,30 @@ def test_with_nothing_to_do_it_says_so(as_user, publisher):
     assert "Nothing waits for you." in said
     assert "Nothing has been released yet." in said
     assert "No approved job yet." in said
+
+
+def test_while_a_silent_worker_may_still_beat_the_page_looks_again(
+    as_user, publisher, job, machines, start, worker, settings
+):
+    settings.WORKER_DEAD_AFTER = 15
+    run = start(job, machines[:1])
+    begin(worker)
+    client, element = as_user(publisher), 'id="look-again" hx-get="/" hx-trigger="load delay:6s"'
+    assert "look-again" not in source(client.get(URL))
+    fall_silent(worker, suspected=False)
+    # Other pages do not look themselves.
+    assert element in source(client.get(reverse("account")))
+    assert element in source(client.get(URL))
+    grow_old(worker)
+    again = source(client.get(URL, headers={"hx-request": "true"}))
+    assert "look-again" not in again
+    assert "No worker is alive since" in again
+    assert run.machine_runs.get().status == "unknown"
+
+
+def test_a_silent_worker_whom_no_run_waits_for_is_not_looked_for(as_user, publisher, worker):
+    fall_silent(worker, suspected=False)
+    assert "look-again" not in source(as_user(publisher).get(URL))
 
 
 def test_a_job_waits_for_its_approver_and_its_requester(as_user, approver, requester, publisher, make_job):

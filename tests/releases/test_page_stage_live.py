@@ -1,10 +1,12 @@
 """What a stage page swaps in while its run goes on."""
 
 import re
+from datetime import timedelta
 
 import pytest
+from django.db.models.functions import Now
 
-from releases.models import LogBlock
+from releases.models import LogBlock, MachineRun
 from releases.pictures import RunPicture
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent
@@ -142,3 +144,15 @@ def test_only_who_may_is_offered_steps(as_user, request, job, start, finish, mac
     said = words(live(as_user(request.getfixturevalue(person)), job))
     assert ("Resolve" in said) == may
     assert ("Roll back 2 machines" in said) == may
+
+
+def test_what_began_later_than_now_is_shown_as_not_far_yet(as_user, publisher, job, make_job, machines, start, finish):
+    """As after the database's clock was set back."""
+    start(make_job("1.0"), machines[1:2])
+    finish()
+    MachineRun.objects.update(started_at=Now() - timedelta(minutes=1))
+    run = start(job, machines[:1])
+    run.machine_runs.update(status="running", started_at=Now() + timedelta(hours=1))
+    shown = source(as_user(publisher).get(page("stage_live", job)))
+    assert "pay-1: Running" in shown
+    assert "fill-" not in shown

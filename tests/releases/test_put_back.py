@@ -1,5 +1,7 @@
 """What is on a machine, and whose work goes, where several jobs release, undo and try again there."""
 
+from datetime import timedelta
+
 import pytest
 
 from jobs.models import Job, Machine
@@ -7,7 +9,7 @@ from releases.ledger import move_on, tidy
 from releases.models import MachineRun, ReleaseStage, StageMoved
 from tests.pages import checked, page, source, words
 from tests.releases.test_rollback_overtaken import versions
-from tests.workers import claim
+from tests.workers import begin, claim, end
 
 
 @pytest.fixture
@@ -108,6 +110,75 @@ def test_the_same_version_that_another_job_put_there_is_what_was_before(put, tak
     assert versions(start(job, here)) == {("pay-1", "2.0", "2.0")}
     finish()
     assert take_back(job) == {("pay-1", "2.0", "2.0")}
+
+
+def test_the_same_version_that_another_job_took_back_again_is_its_own(
+    put, take_back, start, finish, as_user, publisher, here
+):
+    """What is there is what it put there itself, and before that was 1.0."""
+    a, b = put("2.0"), put("2.0")
+    assert take_back(b) == {("pay-1", "2.0", "2.0")}
+    assert "2.0 Succeeded back to 1.0" in words(as_user(publisher).get(page("roll_back_stage", a)))
+    ReleaseStage.objects.of_kind(a, "pre-release").roll_back(publisher, here, "bad", "back")
+    finish("failed")
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+    finish()
+    assert take_back(a) == {("pay-1", "2.0", "1.0")}
+
+
+def test_its_own_version_that_a_later_rollback_put_back_is_never_what_it_found(put, take_back, start, here):
+    a, b = put("2.0"), put("3.0")
+    take_back(a, undo_later=True)
+    assert take_back(b, undo_later=True) == {("pay-1", "1.0", "2.0")}
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+
+
+@pytest.fixture
+def set_back():
+    """Sets the clock back by an hour: all times that the ledger has are later now."""
+
+    def set_back():
+        for machine_run in MachineRun.objects.all():
+            for name in ("started_at", "ended_at"):
+                if moment := getattr(machine_run, name):
+                    setattr(machine_run, name, moment + timedelta(hours=1))
+            machine_run.save()
+
+    return set_back
+
+
+def test_a_clock_that_was_set_back_does_not_change_what_is_there(put, take_back, set_back, start, here):
+    a = put("2.0")
+    set_back()
+    b = put("3.0")
+    with pytest.raises(StageMoved, match="A later job ran"):
+        take_back(a)
+    set_back()
+    assert take_back(b) == {("pay-1", "3.0", "2.0")}
+    set_back()
+    c = put("4.0")
+    assert take_back(c) == {("pay-1", "4.0", "2.0")}
+    assert take_back(a) == {("pay-1", "2.0", "1.0")}
+
+
+def test_nor_does_it_when_its_worker_was_lost(put, set_back, start, worker, publisher, here, make_job):
+    put("2.0")
+    set_back()
+    run = start(make_job("3.0"), here)
+    begin(worker)
+    worker.leave()
+    run.machine_runs.get().resolve(publisher, "succeeded", "it is there")
+    assert versions(start(make_job("4.0"), here)) == {("pay-1", "3.0", "4.0")}
+
+
+def test_of_a_machine_nothing_ends_before_it_began(put, set_back, start, worker, here, make_job):
+    put("2.0")
+    start(make_job("3.0"), here)
+    ids = begin(worker)
+    set_back()
+    end(worker, ids)
+    machine_run = MachineRun.objects.get(pk__in=ids)
+    assert machine_run.ended_at == machine_run.started_at
 
 
 def test_what_was_undone_before_is_not_named_again(as_user, publisher, put, take_back):

@@ -8,6 +8,7 @@ from releases.models import Kind, MachineRun, ReleaseStage, Run
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
 from tests.conftest import make_task, rows
 from tests.waiting import wait_until
+from tests.workers import begin, fall_silent, grow_old
 
 RUN = ("run_stage", "--as", "publisher")
 
@@ -66,6 +67,13 @@ def test_waiting_tells_how_it_ended(job, finish, status):
 def test_a_limit_that_makes_no_sense_is_refused(job, limit):
     assert "--wait-limit" in fail(*RUN, job.pk, "pre-release", "--all", "--wait", f"--wait-limit={limit}", code=MISTAKE)
     assert not Run.objects.exists()
+
+
+def test_who_waits_finds_that_the_only_worker_died(job, worker, monkeypatch):
+    steps = iter([lambda: (begin(worker), fall_silent(worker, suspected=False)), lambda: grow_old(worker)])
+    monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: next(steps)())
+    assert fail(*RUN, job.pk, "pre-release", "pay-1", "--wait", code=FAILED) == "Not every machine succeeded."
+    assert MachineRun.objects.get().status == "unknown"
 
 
 def test_waiting_has_a_limit(job):

@@ -2,6 +2,7 @@ import datetime as real
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
@@ -9,7 +10,7 @@ from jobs.models import Event
 from releases.ledger import tidy
 from releases.models import MachineRun, Run, Worker
 from tests.parallel import at_once
-from tests.workers import fall_silent
+from tests.workers import fall_silent, grow_old
 
 
 def hold(worker, begun):
@@ -70,6 +71,34 @@ def test_a_suspicion_that_has_grown_old_itself_is_renewed(worker, settings):
     worker.refresh_from_db()
     assert worker.stopped_at is None
     assert (database_now() - worker.suspected_at).total_seconds() < settings.WORKER_DEAD_AFTER
+
+
+def test_a_heartbeat_of_a_time_to_come_is_none(worker):
+    """The database's clock was set back: who lives beats again at once, and who does not is found as ever."""
+    Worker.objects.update(heartbeat_at=Now() + timedelta(hours=1))
+    assert not Worker.objects.alive().exists()
+    Worker.objects.bury_dead()
+    assert worker.beat()
+    assert Worker.objects.alive().exists()
+    Worker.objects.update(heartbeat_at=Now() + timedelta(hours=1))
+    Worker.objects.bury_dead()
+    grow_old(worker)
+    Worker.objects.bury_dead()
+    assert not worker.beat()
+
+
+def test_a_clock_that_is_set_right_by_a_little_makes_nobody_silent(worker):
+    Worker.objects.update(heartbeat_at=Now() + timedelta(seconds=settings.WORKER_DEAD_AFTER / 2))
+    assert Worker.objects.alive().exists()
+    assert not Worker.objects.silent().exists()
+
+
+def test_a_suspicion_of_a_time_to_come_is_renewed(worker):
+    fall_silent(worker, suspected=False)
+    Worker.objects.update(suspected_at=Now() + timedelta(hours=1))
+    Worker.objects.bury_dead()
+    worker.refresh_from_db()
+    assert (worker.stopped_at, worker.suspected_at <= database_now()) == (None, True)
 
 
 def test_a_worker_that_beats_is_left_alone(worker):

@@ -1,5 +1,6 @@
 from jobs.access import get_job
 from jobs.commands import PortalCommand
+from releases.ledger import tidy_at_once
 from releases.models import MachineRun, ReleaseStage
 
 
@@ -12,6 +13,7 @@ class Command(PortalCommand):
         parser.add_argument("job", type=int, help="the job's number")
 
     def act(self, user, *, job, **options):
+        tidy_at_once()
         job = get_job(user, job)
         stages = [_stage(stage) for stage in ReleaseStage.objects.of(job)]
         status = {"job": job.pk, "business": job.business.slug, "version": job.version, "status": job.status}
