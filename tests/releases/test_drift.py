@@ -101,7 +101,7 @@ class TestPages:
         fields = stage_fields(moved, publisher, machines[:1], moved=ids(machines[1:2]))
         response = client.post(page("stage", moved), fields | {"step": "check"})
         assert "was 10.0.0.2:22 sh-1, is 10.9.9.9:22 sh-1" in words(response)
-        assert f'<input type="hidden" name="moved" value="{machines[1].pk}">' in response.text
+        assert f'<input type="hidden" name="moved" value="{machines[1].pk}" data-kept>' in response.text
         client.post(page("stage", moved), fields)
         assert released(Run.objects.get()) == ["pay-1", "pay-2"]
 
