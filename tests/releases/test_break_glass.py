@@ -92,6 +92,7 @@ def test_without_box_or_reason_nothing_starts_and_nothing_typed_is_lost(publish,
     assert stored(job).status == "waiting"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["publisher", "approver", "requester"])
 @pytest.mark.parametrize("step", ["check", "start"])
 def test_a_forged_box_is_refused(request, publish, job, machines, person, step):
@@ -291,6 +292,7 @@ class TestTelling:
         assert stored(job).status == "in_progress"
         assert Notice.objects.count() == 2
 
+    @pytest.mark.one_database
     def test_a_reason_is_text_and_no_markup(self, as_user, approvers, break_glass, ops, machines):
         break_glass(ops, machines[:1], reason="<script>alert(1)</script>")
         assert "<script>alert" not in as_user(approvers[0]).get("/").content.decode()

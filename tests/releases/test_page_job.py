@@ -26,6 +26,7 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     assert as_user(outsider).get(page("job", job)).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("job", job)).status_code == 405
@@ -183,6 +184,7 @@ class TestExcusing:
         assert self.CARD not in words(client.get(page("job", job)))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("field", ["title", "remark"])
 def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, field):
     job = make_job(**{field: "<script>alert(1)</script>"})
@@ -191,6 +193,7 @@ def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, fi
     assert "<script>alert(1)</script>" in source(response)
 
 
+@pytest.mark.one_database
 def test_what_a_config_service_sent_is_text_and_no_markup(as_user, publisher, job):
     for number, machine in enumerate(job.machines.all()):
         machine.hostname, machine.site = f"<b>host</b>{number}", '"><b>site</b>'

@@ -73,11 +73,13 @@ class TestLooking:
         assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
         assert "pay-2 10.0.0.2 sh-1 not known Failed back to not known" in words(response)
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_asks_who_you_are(self, client, released, name):
         assert is_sent_to_login(client.get(page(name, released)), page(name, released))
         assert is_sent_to_login(client.post(page(name, released)), page(name, released))
 
+    @pytest.mark.one_database
     @BOTH
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(
@@ -89,11 +91,13 @@ class TestLooking:
             assert "run or roll back a stage of this job" in words(response)
         assert not rollbacks(released)
 
+    @pytest.mark.one_database
     @BOTH
     def test_for_an_outsider_it_is_not_there(self, as_user, roll_back, outsider, released, machines, name):
         assert as_user(outsider).get(page(name, released)).status_code == 404
         assert roll_back(released, machines[:1], name, by=outsider).status_code == 404
 
+    @pytest.mark.one_database
     @BOTH
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, publisher, released, method, name):
@@ -265,6 +269,7 @@ class TestBadInput:
         assert checked(response) == {machines[0].pk}
         assert not rollbacks(released)
 
+    @pytest.mark.one_database
     def test_a_bad_reason(self, roll_back, released, machines, case):
         for name, reason in product(BOTH_PAGES, ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001]):
             with case(name, reason=reason):
@@ -273,6 +278,7 @@ class TestBadInput:
                 assert checked(response) == {machines[1].pk}
                 assert not rollbacks(released)
 
+    @pytest.mark.one_database
     @BOTH
     def test_a_reason_is_text_and_no_markup(self, roll_back, as_user, publisher, released, machines, name):
         reason = "<script>alert(1)</script>"
@@ -284,6 +290,7 @@ class TestBadInput:
 
 
 class TestConflicts:
+    @pytest.mark.one_database
     def test_no_token_or_nonsense(self, roll_back, released, machines, case):
         for name, token in product(BOTH_PAGES, [None, "", "x", "\0", "x" * 1_000_000]):
             with case(name, token=token):

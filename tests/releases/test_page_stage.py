@@ -63,21 +63,25 @@ class TestLooking:
         job = make_job("2.0", on=machines[:3])
         assert offered(as_user(publisher).get(page("stage", job))) == set(ids(machines[:3]))
 
+    @pytest.mark.one_database
     def test_each_display_offers_its_own_job_whatever_was_shown_before(self, as_user, publisher, make_job, machines):
         one, other = make_job("1.0", on=machines[:3]), make_job("2.0", on=machines[2:])
         client = as_user(publisher)
         for job, its in [(one, machines[:3]), (other, machines[2:]), (one, machines[:3]), (other, machines[2:])]:
             assert offered(client.get(page("stage", job))) == set(ids(its))
 
+    @pytest.mark.one_database
     def test_it_asks_who_you_are(self, client, job):
         assert is_sent_to_login(client.get(page("stage", job)), page("stage", job))
         assert is_sent_to_login(client.post(page("stage", job)), page("stage", job))
 
+    @pytest.mark.one_database
     def test_for_an_outsider_it_is_not_there(self, as_user, outsider, job, machines):
         client = as_user(outsider)
         assert client.get(page("stage", job)).status_code == 404
         assert client.post(page("stage", job), stage_fields(job, outsider, machines)).status_code == 404
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_look_but_choose_nothing(self, as_user, request, job, person):
         response = as_user(request.getfixturevalue(person)).get(page("stage", job))
@@ -85,6 +89,7 @@ class TestLooking:
         assert not offered(response)
         assert "Publishers of this business can start it." in words(response)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(self, publish, request, job, machines, person):
         response = publish(job, machines, by=request.getfixturevalue(person))
@@ -92,6 +97,7 @@ class TestLooking:
         assert "run or roll back a stage of this job" in words(response)
         assert not started(job)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, publisher, job, method):
         assert getattr(as_user(publisher), method)(page("stage", job)).status_code == 405
@@ -226,6 +232,7 @@ class TestStarting:
         publish(job, machines[1:2])
         assert [machines_of(run) for run in started(job)] == [{"pay-1", "pay-2"}, {"pay-2"}]
 
+    @pytest.mark.one_database
     def test_a_bad_batch_size_starts_nothing(self, publish, job, machines, case):
         for size in ["0", "-1", "x", "1.5", "101 %", "% 5", "1000001", "9" * 40, "1\0"]:
             with case(size=size):
@@ -234,6 +241,7 @@ class TestStarting:
                 assert is_kept(response)
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_bad_remark_starts_nothing(self, publish, job, machines, case):
         for remark in ["a\0b", "a\u202eb", "x" * 2001]:
             with case(remark=remark):
@@ -259,12 +267,14 @@ class TestStarting:
                 assert checked(response) == {machines[0].pk}
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_post_that_does_not_say_its_step_makes_no_sense(self, publish, job, machines, case):
         for step in [None, "", "go", "START", "check,start"]:
             with case(step=step):
                 assert publish(job, machines, step=step).status_code == 400
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_remark_is_text_and_no_markup(self, publish, as_user, publisher, job, machines):
         remark = "<script>alert(1)</script>"
         assert "<script>alert" not in publish(job, machines, remark=remark, step="check").content.decode()
@@ -273,6 +283,7 @@ class TestStarting:
         assert remark in source(response)
         assert "<script>alert" not in response.content.decode()
 
+    @pytest.mark.one_database
     def test_a_script_is_text_and_shows_what_it_hides(self, publish, job, machines, release_task):
         release_task.revise("echo </li><script>alert(1)</script>\necho \u202egnp.exe", None)
         response = publish(job, machines, step="check")
@@ -336,6 +347,7 @@ class TestBadMachines:
                 assert "<script>alert" not in response.content.decode()
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_good_one_beside_them_is_not_started_but_stays_chosen(self, publish, job, machines, case):
         for name, (value, _) in BAD_MACHINES.items():
             with case(name):
@@ -396,6 +408,7 @@ class TestBadMachines:
         assert started(job).count() == 1
 
 
+@pytest.mark.one_database
 class TestToken:
     """None of these starts anything; all say why, and keep what was typed."""
 
@@ -564,6 +577,7 @@ class TestTwice:
         assert started(job).count() == 1
 
 
+@pytest.mark.one_database
 class TestCounting:
     @pytest.fixture
     def fleet(self, payment):

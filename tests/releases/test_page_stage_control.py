@@ -49,6 +49,7 @@ def has_box(response, name):
 
 
 class TestPace:
+    @pytest.mark.one_database
     def test_the_canary_is_offered_by_default_on_the_release_only(
         self, as_user, publisher, job, start, finish, machines
     ):
@@ -61,6 +62,7 @@ class TestPace:
         finish("failed")
         assert "checked" not in has_box(as_user(publisher).get(page("stage", job, kind="release")), "canary")[0]
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         ("fields", "told", "made"),
         [
@@ -86,12 +88,14 @@ class TestPace:
         assert run.canary == ("canary" in fields)
         assert run.batch_pause == int(fields.get("batch_pause", 0))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("name", ["batch_size", "failure_budget"])
     def test_a_bad_share(self, publish, job, machines, case, name):
         for value in ["0", "0 %", "-1", "x", "1.5", "101 %", "1  %", "% 1", "٣", "9" * 40, "1\0"]:
             with case(value=value):
                 self.refused(publish(job, machines[:1], **{name: value}), job, machines)
 
+    @pytest.mark.one_database
     def test_a_bad_pause(self, publish, job, machines, case):
         for value in ["-1", "x", "1.5", "86401", "9" * 40, "9" * 5000, "1\0", "1 s"]:
             with case(value=value):
@@ -137,6 +141,7 @@ class TestTryingAgain:
         assert "Release the 2 not run" in said
         assert "Excuse a machine" in said
 
+    @pytest.mark.one_database
     def test_for_others_it_says_why_only(self, as_user, requester, stopped):
         said = words(as_user(requester).get(page("stage", stopped)))
         assert "Pre-release stopped itself" in said

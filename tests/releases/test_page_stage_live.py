@@ -18,11 +18,13 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(live(client, job), page("stage_live", job))
 
 
+@pytest.mark.one_database
 def test_for_an_outsider_it_is_not_there(as_user, outsider, job, start, machines):
     start(job, machines)
     assert live(as_user(outsider), job).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("stage_live", job)).status_code == 405
@@ -106,6 +108,7 @@ def test_it_tells_what_went_wrong_with_its_last_words(as_user, publisher, job, s
     assert "<b>no space" not in response.content.decode()
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, machines):
     run = start(job, machines[:1])
     finish("failed")
@@ -115,6 +118,7 @@ def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, 
     assert "<script>alert(1)</script> 100%" in words(response).replace("&lt;", "<") or "100%" in words(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "may"), [("publisher", True), ("ops", True), ("approver", False), ("requester", False)]
 )

@@ -99,6 +99,7 @@ def test_forged_logs_are_told(first, chaos, folder):
     assert all(line.startswith(f"{emptied.parent.name}: ") for line in unknown)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("arguments", [("--chaos", -1), ("--chaos", "soon"), ("--chaos", 1, "--once")])
 def test_mistakes(tmp_path, arguments):
     ended = run_demo(tmp_path / "demo", *arguments)
