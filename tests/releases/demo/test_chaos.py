@@ -21,8 +21,8 @@ OF_THE_FIRST_JOB = re.compile(r" 1 [\w-]+$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("chaos") / "demo"
+def folder(tmp_path_factory, with_tables):
+    return with_tables(tmp_path_factory.mktemp("chaos") / "demo")
 
 
 @pytest.fixture(scope="module")
