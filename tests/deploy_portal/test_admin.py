@@ -214,7 +214,6 @@ def test_refuses_to_add_what_is_only_shown(as_user, ops, everything, case):
             assert client.post(address(model, "add"), {}).status_code == 403
 
 
-@pytest.mark.one_database
 def test_refuses_to_change_what_is_only_shown(as_user, ops, everything, case):
     fields = {"status": "released", "title": "Other", "reason": "Other", "hostname": "other", "name": "other"}
     for model in SHOWN_ONLY:
@@ -237,7 +236,6 @@ def test_refuses_to_delete_history_and_what_it_names(as_user, ops, everything, c
             assert model.objects.count() == rows
 
 
-@pytest.mark.one_database
 def test_asks_as_often_for_eight_rows_as_for_one(as_user, ops, make_job, start, finish, machines):
     client = as_user(ops)
 

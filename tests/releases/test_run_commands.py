@@ -30,7 +30,6 @@ def test_a_run_that_is_not_there_is_a_mistake(command, publisher, number):
     assert "sees no such" in fail(command, "--as", "publisher", "--", number, code=MISTAKE)
 
 
-@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(run, command, reason):
     before = state()
