@@ -94,6 +94,7 @@ def test_a_withdrawn_job_is_not_approved(as_user, approver, requester, job):
     assert job.status == Job.Status.WITHDRAWN
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("revision", ["", "x", "-1", "0", "1.5", "9" * 30, "9" * 5000, "1\0", "２"])
 def test_a_revision_that_was_never_shown_approves_nothing(as_user, approver, job, revision):
     assert approve(as_user(approver), job, revision=revision).status_code in (200, 409)

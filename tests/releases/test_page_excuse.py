@@ -42,6 +42,7 @@ class TestLooking:
         assert "pay-2 10.0.0.2 sh-1 – Failed" in said
         assert said.index("pay-2") < said.index("pay-3") < said.index("pay-6")
 
+    @pytest.mark.one_database
     def test_what_is_under_way_rolled_back_or_excused_is_not_in_it(
         self, as_user, publisher, failed, start, finish, machines
     ):
@@ -51,6 +52,7 @@ class TestLooking:
         ReleaseStage.objects.excuse(failed, machines[5:], publisher, "in repair")
         assert offered(as_user(publisher).get(page("excuse_machines", failed))) == set(ids(machines[3:5]))
 
+    @pytest.mark.one_database
     def test_what_is_gone_held_or_unknown_is_in_it_and_says_so(
         self, as_user, publisher, make_job, payment, failed, start, finish, machines
     ):

@@ -103,6 +103,7 @@ class TestLooking:
     def test_other_methods_are_refused(self, as_user, publisher, released, method, name):
         assert getattr(as_user(publisher), method)(page(name, released)).status_code == 405
 
+    @pytest.mark.one_database
     @BOTH
     def test_with_nothing_to_roll_back_it_says_so(self, as_user, publisher, job, name):
         response = as_user(publisher).get(page(name, job))
@@ -112,6 +113,7 @@ class TestLooking:
     def test_a_stage_that_is_none(self, as_user, publisher, released):
         assert as_user(publisher).get(f"/jobs/{released.pk}/stages/prod/rollback/").status_code == 404
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_says_which_machines_it_cannot_reach_and_why(
         self, as_user, publisher, payment, make_job, released, start, machines, name
@@ -192,6 +194,7 @@ def unknown(job, start, finish, machines):
 class TestUnknown:
     """A machine on which a command may still run goes back only when a person says that none does."""
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_is_listed_but_not_chosen(self, as_user, publisher, unknown, machines, name):
         response = as_user(publisher).get(page(name, unknown))
@@ -200,6 +203,7 @@ class TestUnknown:
         assert "sh-1 not known Unknown back to not known · only if nothing still runs there" in words(response)
         assert "I have looked: nothing of this job still runs there" in words(response)
 
+    @pytest.mark.one_database
     def test_where_none_is_nobody_is_asked_to_look(self, as_user, publisher, released):
         assert "I have looked" not in words(as_user(publisher).get(page("roll_back_stage", released)))
 

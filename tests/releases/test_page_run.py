@@ -134,6 +134,7 @@ def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, f
     assert status(run) == "succeeded"
 
 
+@pytest.mark.one_database
 def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, case):
     bad = [
         ("a\u202eb", "Remove the control or invisible characters."),
@@ -154,6 +155,7 @@ def test_a_bad_reason_for_a_cancel_stays_to_be_mended(as_user, publisher, run):
     assert "Cancel Pre-release" in words(response)
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, publisher, run):
     reason = "<script>alert(1)</script>"
     client = as_user(publisher)
@@ -218,6 +220,7 @@ class TestCancelling:
         assert "Why" not in said
 
 
+@pytest.mark.one_database
 class TestTheSteps:
     """Which of them the page of the stage offers."""
 

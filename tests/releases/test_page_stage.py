@@ -118,6 +118,7 @@ class TestLooking:
     def test_an_address_that_is_none(self, as_user, publisher, job, path):
         assert as_user(publisher).get(path.format(job.pk)).status_code == 404
 
+    @pytest.mark.one_database
     def test_a_held_machine_is_shown_with_who_holds_it(self, as_user, publisher, make_job, start, machines):
         holder = make_job("1.0")
         start(holder, machines[:1])
@@ -125,6 +126,7 @@ class TestLooking:
         assert offered(response) == set(ids(machines[1:]))
         assert f"by #{holder.pk} payment 1.0, publisher, since" in words(response)
 
+    @pytest.mark.one_database
     def test_when_every_machine_is_held_it_says_by_whom(self, as_user, publisher, make_job, start, machines):
         holder = make_job("1.0")
         start(holder, machines)
@@ -132,6 +134,7 @@ class TestLooking:
         assert not offered(response)
         assert words(response).count(f"by #{holder.pk} payment 1.0, publisher, since") == 6
 
+    @pytest.mark.one_database
     def test_when_every_machine_is_gone_it_says_so(self, as_user, publisher, make_job, payment, machines):
         job = make_job()
         list_machines(payment, "pay-7")
@@ -143,6 +146,7 @@ class TestLooking:
         assert offered(response) == set(ids(machines[:5]))
         assert "from the config service, since" in words(response)
 
+    @pytest.mark.one_database
     def test_a_released_machine_is_shown_as_released(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:2])
         finish()
@@ -159,11 +163,13 @@ class TestLooking:
         assert "theirs" not in said
         assert "retired" not in said
 
+    @pytest.mark.one_database
     def test_a_closed_stage_says_what_it_waits_for(self, as_user, publisher, job):
         response = as_user(publisher).get(page("stage", job, kind="gray-release"))
         assert not offered(response)
         assert "It opens when pre-release has succeeded or was skipped." in words(response)
 
+    @pytest.mark.one_database
     def test_before_approval_it_says_so(self, as_user, publisher, make_job):
         response = as_user(publisher).get(page("stage", make_job(approved=False)))
         assert not offered(response)
@@ -604,6 +610,7 @@ class TestCounting:
         assert started(job).get().machine_runs.count() == 20
 
 
+@pytest.mark.one_database
 class TestOps:
     def test_without_a_remark_they_start_nothing(self, publish, ops, job, machines):
         response = publish(job, machines[:1], by=ops, remark="")
@@ -637,6 +644,7 @@ class TestRights:
         assert not started(job)
 
 
+@pytest.mark.one_database
 def test_the_check_says_when_no_worker_is_alive(publish, job, machines):
     assert "none alive; it would wait" in words(publish(job, machines[:1], step="check"))
     Worker.objects.enlist([])

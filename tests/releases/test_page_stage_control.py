@@ -123,6 +123,7 @@ class TestTryingAgain:
         run.advance()
         return job
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         ("what", "chosen"), [("failed", [2]), ("not_run", [4, 5]), ("nonsense", []), ("", []), ("failed\0", [])]
     )
@@ -132,6 +133,7 @@ class TestTryingAgain:
         assert checked(response) == {machines[number - 1].pk for number in chosen}
         assert offered(response) == {machines[number - 1].pk for number in (2, 4, 5, 6)}
 
+    @pytest.mark.one_database
     def test_the_page_says_why_it_stopped_and_how_to_go_on(self, as_user, publisher, stopped):
         said = words(as_user(publisher).get(page("stage", stopped)))
         assert "Pre-release stopped itself: 2 machines went wrong, and 2 was the limit" in said
@@ -165,6 +167,7 @@ class TestTryingAgain:
 
 
 class TestTheBudget:
+    @pytest.mark.one_database
     @pytest.mark.parametrize(("budget", "squares"), [("4", 4), ("10", 10), ("11", 0), ("", 0)])
     def test_is_drawn_while_it_is_short(self, as_user, publisher, job, start, machines, budget, squares):
         start(job, machines, failure_budget=budget)
@@ -172,6 +175,7 @@ class TestTheBudget:
         assert shown.count("<i></i>") == squares
         assert '<i class="used">' not in shown
 
+    @pytest.mark.one_database
     def test_what_is_used_of_it_is_filled(self, as_user, publisher, job, start, finish, machines):
         start(job, machines, batch_size="3", failure_budget="3")
         finish("failed", on=["pay-1", "pay-2"])
@@ -189,6 +193,7 @@ class TestWaiting:
         start(holder, machines[:1])
         return holder
 
+    @pytest.mark.one_database
     def test_it_is_offered_beside_the_refusal(self, as_user, publisher, holder, job, machines):
         response = as_user(publisher).get(page("stage", job))
         assert awaited(response) == {machines[0].pk}
@@ -210,6 +215,7 @@ class TestWaiting:
         assert words(response).count("Held") == 3
         assert awaited(response) == set()
 
+    @pytest.mark.one_database
     def test_it_is_kept_from_choosing_to_checking_to_starting(
         self, as_user, publisher, publish, finish, holder, job, machines
     ):
@@ -227,6 +233,7 @@ class TestWaiting:
         publish(job, [], when_free=ids(machines[:1]), machines=None)
         assert hostnames(runs(job).get().machine_runs.all()) == {"pay-1"}
 
+    @pytest.mark.one_database
     def test_it_is_kept_after_an_error(self, publish, holder, job, machines):
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), batch_size="x")
         assert awaited(response, " checked") == {machines[0].pk}
@@ -243,6 +250,7 @@ class TestWaiting:
         publish(job, machines[1:2], when_free=ids(machines[:1]))
         assert hostnames(runs(job).get().machine_runs.filter(status="queued")) == {"pay-1", "pay-2"}
 
+    @pytest.mark.one_database
     def test_who_does_not_name_it_is_refused(self, publish, holder, job, machines):
         response = publish(job, machines[:2])
         assert f"pay-1 is held by #{holder.pk}." in words(response)
@@ -270,12 +278,14 @@ class TestWaiting:
         assert "pay-1 is already released by this job." in words(response)
         assert runs(job).count() == 1
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("step", ["check", "start"])
     def test_neither_of_both_is_no_choice(self, publish, holder, job, step):
         response = publish(job, [], machines=None, step=step)
         assert "Choose at least one machine." in words(response)
         assert not runs(job)
 
+    @pytest.mark.one_database
     def test_a_conflict_keeps_it_too(self, publish, holder, job, machines):
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), token="x")
         assert response.status_code == 409

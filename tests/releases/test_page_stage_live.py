@@ -51,6 +51,7 @@ def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publishe
     assert "Go on" in words(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("machine_runs", "seconds"), [(4, 1), (999, 1), (1000, 2), (10_000, 11)])
 def test_a_large_run_is_asked_for_less_often(
     as_user, publisher, job, start, machines, monkeypatch, machine_runs, seconds
@@ -98,6 +99,7 @@ def test_it_counts(as_user, publisher, job, start, finish, machines):
     assert "What went wrong 1" in said
 
 
+@pytest.mark.one_database
 def test_it_tells_what_went_wrong_with_its_last_words(as_user, publisher, job, start, finish, machines):
     run = start(job, machines[:2])
     machine_run = run.machine_runs.get(machine__hostname="pay-2")

@@ -62,6 +62,7 @@ def test_waiting_tells_how_it_ended(job, finish, status):
     )
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("limit", ["nan", "-1", "soon"])
 def test_a_limit_that_makes_no_sense_is_refused(job, limit):
     assert "--wait-limit" in fail(*RUN, job.pk, "pre-release", "--all", "--wait", f"--wait-limit={limit}", code=MISTAKE)
