@@ -6,7 +6,7 @@ import time
 PATIENCE = 300
 
 
-def wait_until(condition, patience=PATIENCE, every=0.1):
+def wait_until(condition, patience=PATIENCE, every=0.5):
     """Polls `condition` until it is true and returns what it gave; fails when that takes longer than `patience`."""
     began = time.monotonic()
     while not (found := condition()):

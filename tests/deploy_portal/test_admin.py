@@ -60,6 +60,7 @@ def test_leads_back_from_the_login_page_and_away_from_foreign_hosts(client, ops)
     assert client.post(login, answer).url == "/"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["requester", "publisher", "approver", "outsider"])
 @pytest.mark.parametrize("path", ["/admin/", "/admin/jobs/business/", "/admin/releases/task/add/"])
 def test_refuses_everybody_but_ops(request, as_user, person, path):
@@ -205,6 +206,7 @@ def test_what_another_saved_at_the_same_moment_is_no_error_of_the_server(as_user
     assert (Event.objects.count(), [model.objects.count() for model in forms]) == (events, rows)
 
 
+@pytest.mark.one_database
 def test_refuses_to_add_what_is_only_shown(as_user, ops, everything, case):
     for model in SHOWN_ONLY:
         with case(model.__name__):
@@ -265,6 +267,7 @@ def test_asks_as_often_for_eight_rows_as_for_one(as_user, ops, make_job, start, 
     assert [model for model in MODELS if queries(model) > few[model]] == []
 
 
+@pytest.mark.one_database
 def test_no_page_has_an_inline_style_or_script(as_user, ops, everything):
     client = as_user(ops)
     pages = [address(model, "changelist") for model in MODELS] + [address(model, "add") for model in ADDABLE]

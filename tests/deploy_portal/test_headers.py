@@ -49,6 +49,7 @@ def answers(as_user, ops, job, ran):
     }
 
 
+@pytest.mark.one_database
 def test_every_kind_of_answer_is_closed(answers):
     for kind, response in answers.items():
         found = {name: response.headers.get(name) for name in CLOSED}
@@ -59,6 +60,7 @@ def test_every_kind_of_answer_is_closed(answers):
         assert "unsafe-" not in policy, kind
 
 
+@pytest.mark.one_database
 def test_only_static_files_are_kept_by_anybody(answers):
     static = answers.pop("static")
     assert "no-store" not in static.headers["Cache-Control"]
@@ -66,6 +68,7 @@ def test_only_static_files_are_kept_by_anybody(answers):
         assert "no-store" in response.headers["Cache-Control"], kind
 
 
+@pytest.mark.one_database
 def test_a_log_is_downloaded_as_text_and_never_shown_as_a_page(answers):
     log = answers["download"]
     assert log.headers["Content-Type"].startswith("text/plain")

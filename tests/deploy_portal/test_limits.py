@@ -65,6 +65,7 @@ def test_each_person_has_a_limit_of_their_own(as_user, requester, ops, make_job)
     assert withdraw(as_user(ops), job).status_code == 302
 
 
+@pytest.mark.one_database
 def test_reading_and_live_parts_are_never_limited(as_user, publisher, job, start, machines):
     start(job, machines)
     client = as_user(publisher)

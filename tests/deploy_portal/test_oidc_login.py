@@ -124,6 +124,7 @@ def test_an_address_is_a_name_only_when_it_was_verified(client, provider, settin
 
 
 class TestRefused:
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         "token",
         [
@@ -152,6 +153,7 @@ class TestRefused:
         log_in(client, provider)
         assert is_in(client)
 
+    @pytest.mark.one_database
     def test_an_answer_that_is_none(self, client, provider, person, case):
         answers = [(500, b""), (200, b""), (200, b"<html>"), (200, []), (200, {}), (200, None)]
         for endpoint, answer in product(["/token", "/jwks", "/user"], answers):

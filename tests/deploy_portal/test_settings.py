@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.deploy_portal.test_other_logins import LDAP, OIDC
 from tests.waiting import PATIENCE
 
@@ -76,25 +74,39 @@ def test_a_secret_key_that_is_given_twice_is_refused(tmp_path):
     assert "SECRET_KEY or SECRET_KEY_FILE, not both" in error_of(SECRET_KEY_FILE=str(tmp_path / "key"))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("DEBUG", "maybe"),
-        ("INSECURE_HTTP", "2"),
-        ("TIME_ZONE", "Mars/Olympus"),
-        ("SESSION_HOURS", "0"),
-        ("SESSION_IDLE_MINUTES", "-1"),
-        ("REQUIRE_SECOND_FACTOR", "publisher, everybody"),
-        ("SSH_CONNECT_TIMEOUT", "soon"),
-        ("SSH_KEEP_SECONDS", "0"),
-        ("WORKER_DEAD_AFTER", "-5"),
-        ("DATABASE_URL", "mysql://db.example/portal"),
-        ("LOG_LEVEL", "loud"),
-        ("EXECUTOR", "telnet"),
-    ],
-)
-def test_a_bad_value_is_an_error_that_names_its_variable(name, value):
-    assert name in error_of(**{name: value})
+# Starts up with each NAME=VALUE of its arguments, in a process of its own that has only Django's part of it behind it.
+WITH_EACH = """
+import os, sys
+import django.core.validators, django.utils.translation, environ
+for argument in sys.argv[1:]:
+    if not os.fork():
+        name, _, os.environ[name] = argument.partition("=")
+        import deploy_portal.settings
+        sys.exit("no error")
+    os.wait()
+"""
+
+
+def test_a_bad_value_is_an_error_that_names_its_variable(subtests):
+    bad = {
+        "DEBUG": "maybe",
+        "INSECURE_HTTP": "2",
+        "TIME_ZONE": "Mars/Olympus",
+        "SESSION_HOURS": "0",
+        "SESSION_IDLE_MINUTES": "-1",
+        "REQUIRE_SECOND_FACTOR": "publisher, everybody",
+        "SSH_CONNECT_TIMEOUT": "soon",
+        "SSH_KEEP_SECONDS": "0",
+        "WORKER_DEAD_AFTER": "-5",
+        "DATABASE_URL": "mysql://db.example/portal",
+        "LOG_LEVEL": "loud",
+        "EXECUTOR": "telnet",
+    }
+    started = portal("-c", WITH_EACH, *(f"{name}={value}" for name, value in bad.items()))
+    errors = re.findall(r"^(?:django.core.exceptions.ImproperlyConfigured: .*|no error)$", started.stderr, re.MULTILINE)
+    for name, error in zip(bad, errors, strict=True):
+        with subtests.test(name):
+            assert name in error
 
 
 def test_the_deployment_checks_have_nothing_to_say_about_production():

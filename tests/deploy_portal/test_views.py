@@ -28,6 +28,7 @@ def test_a_person_comes_back_to_the_page_they_wanted(client, person):
     assert response.url == "/jobs/1/stages/release/"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "elsewhere",
     ["//evil", "//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "///evil.example"],

@@ -75,6 +75,7 @@ def test_adds_a_business_with_members(page, requester):
     assert Membership.objects.filter(user=requester, business=business, role=Role.APPROVER).exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("path", ["../payment", "/etc/ssh/key", "pay.pub", "pay ment", "-----BEGIN KEY", "$(id)"])
 def test_a_business_names_its_ssh_key_and_no_path(page, payment, path):
     assert errors(save(page, payment, ssh_key=path), "ssh_key")
@@ -101,6 +102,7 @@ def test_shows_options_indented(page, payment):
     assert "{\n  &quot;path&quot;: &quot;{business}.json&quot;\n}" in page.get(change(payment)).text
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("typed", "says"),
     [

@@ -134,6 +134,7 @@ class TestExport:
         assert told.origin == "admin from 127.0.0.1"
         assert told.detail == {"events": 1, "filter": "verb=asked"}
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "  =", "＝", "\n=", "\r="])
     def test_no_cell_is_a_formula(self, page, job, publisher, start):
         job.record(Event.Verb.SKIPPED, publisher, f"{start}cmd|' /C calc'!A0")

@@ -93,6 +93,7 @@ SENSELESS = [
 ]
 
 
+@pytest.mark.one_database
 def test_refuses_in_words_what_makes_no_sense(as_user, ops, settings, case):
     settings.TIME_ZONE = "Pacific/Kiritimati"  # 14 hours ahead
     for fields, name, said in SENSELESS:

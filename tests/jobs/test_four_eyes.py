@@ -173,6 +173,7 @@ def test_no_business_needs_more_than_nine(needs, number):
         needs(number)
 
 
+@pytest.mark.one_database
 def test_the_pages_tell_how_many_are_left(as_user, job, approver, second):
     client = as_user(approver)
     assert "Waits for 2 of approver, second." in words(client.get(page("job", job)))

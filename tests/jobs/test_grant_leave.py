@@ -59,6 +59,7 @@ def test_nobody_gives_leave_to_their_own_job(freeze, job, requester, payment):
     assert not Leave.objects.exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("user", "said"),
     [
@@ -74,6 +75,7 @@ def test_who_may_not_is_told_so(freeze, job, publisher, outsider, user, said):
     assert not Leave.objects.exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(freeze, job, reason):
     assert "reason:" in fail("grant_leave", "--as", "approver", job.pk, f"--reason={reason}", code=MISTAKE)

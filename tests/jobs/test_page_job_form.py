@@ -229,6 +229,7 @@ class TestBadInput:
         assert "Nothing was saved." in words(response)
         return response
 
+    @pytest.mark.one_database
     def test_a_bad_title(self, as_user, requester, payment, machines, case):
         for title in BAD_TITLES:
             with case(title=title):
@@ -237,6 +238,7 @@ class TestBadInput:
                 assert "because of #77" in words(response)
                 assert checked(response) == {machines[0].pk}
 
+    @pytest.mark.one_database
     def test_a_bad_version(self, as_user, requester, payment, machines, case):
         for version in BAD_VERSIONS:
             with case(version=version):
@@ -245,6 +247,7 @@ class TestBadInput:
                 assert f'value="{version or ""}"' in source(response) or not version
                 assert checked(response) == {machines[0].pk}
 
+    @pytest.mark.one_database
     def test_a_bad_remark(self, as_user, requester, payment, machines, case):
         for remark in ["x" * 2001, "a\0b", "a\x1b[2Jb", "a\u202eb", "a\u2066b"]:
             with case(remark=remark):
@@ -383,6 +386,7 @@ class TestEdit:
     def test_it_asks_who_you_are(self, client, job):
         assert is_sent_to_login(client.get(page("edit_job", job)), page("edit_job", job))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["publisher", "approver", "colleague"])
     def test_others_are_told_which_right_is_missing(self, as_user, request, job, machines, payment, person):
         colleague = make_user("colleague")
@@ -405,6 +409,7 @@ class TestEdit:
         assert client.get(page("edit_job", job)).status_code == 404
         assert self.change(client, job, machines).status_code == 404
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, requester, job, method):
         assert getattr(as_user(requester), method)(page("edit_job", job)).status_code == 405
@@ -414,6 +419,7 @@ class TestEdit:
         job.refresh_from_db()
         assert job.business.slug == "payment"
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("bad", [{"title": ""}, {"version": "a;b"}, {"machines": []}, {"remark": "a\u202eb"}])
     def test_bad_input_changes_nothing_and_stays_typed(self, as_user, requester, job, machines, bad):
         response = self.change(as_user(requester), job, machines[:2], **{"title": "After"} | bad)

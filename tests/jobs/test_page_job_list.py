@@ -34,6 +34,7 @@ def test_it_asks_who_you_are(client, db):
     assert is_sent_to_login(client.get(URL), URL)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, approver, method):
     assert getattr(as_user(approver), method)(URL).status_code == 405
@@ -99,6 +100,7 @@ def test_the_fifty_first_job_is_on_the_second_page(as_user, requester, approver,
     assert "Number 1." in words(client.get(URL, {"page": 2}))
 
 
+@pytest.mark.one_database
 def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     make_job(title="<script>alert(1)</script>")
     response = as_user(approver).get(URL)
@@ -106,6 +108,7 @@ def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     assert "<script>alert(1)</script>" in source(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("person", "may"), [("requester", True), ("publisher", True), ("approver", False)])
 def test_a_new_job_is_offered_to_who_may_ask_for_one(as_user, request, job, person, may):
     client = as_user(request.getfixturevalue(person))

@@ -51,6 +51,7 @@ def test_it_asks_who_you_are(client, job, leave):
     assert is_sent_to_login(client.post(page("give_leave", job), leave), page("give_leave", job))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "answer"), [("requester", 403), ("publisher", 403), ("ops", 403), ("outsider", 404)]
 )
@@ -77,6 +78,7 @@ def test_twice_is_once(as_user, approver, job, leave):
     assert Leave.objects.count() == 1
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_bad_reason_is_refused(as_user, approver, job, leave, reason):
     assert as_user(approver).post(page("give_leave", job), leave | {"reason": reason}).status_code == 200

@@ -74,6 +74,7 @@ def test_a_changed_check_alone_makes_a_version_and_no_check_is_none(page, task):
         assert task.latest.script == "#!/bin/sh\necho one\n"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("typed", ["#!/usr/bin/python3\n", "\0", "x" * 1_000_001], ids=["python", "NUL", "large"])
 def test_says_at_the_field_what_is_wrong_with_a_check_and_keeps_it(page, task, typed):
     response = page.post(change(task), fields(task, check_script=typed))
@@ -96,6 +97,7 @@ def test_keeps_blank_lines_and_indents_at_both_ends(page, task):
     assert task.latest.script == "\n  echo two  \n\n"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "typed", ["#!/usr/bin/python3\nprint()", "", "echo \0", "x" * 1_000_001], ids=["python", "empty", "NUL", "large"]
 )
@@ -131,6 +133,7 @@ def test_a_task_has_no_name_that_looks_like_another(page, task):
     assert errors(response, "name") == ["Remove the control or invisible characters."]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("timeout", ["0", "-1", "86401", "9" * 40, "x", ""])
 def test_refuses_a_time_limit_out_of_bounds(page, task, timeout):
     assert errors(page.post(change(task), fields(task, timeout=timeout)), "timeout")

@@ -54,6 +54,7 @@ def test_ops_start_a_job_that_is_not_approved(publish, ops, job, machines, appro
     assert event.detail == {"given": 0, "needed": 1}
 
 
+@pytest.mark.one_database
 def test_the_page_has_the_box_for_ops_only(as_user, request, job):
     for person, has in (("ops", True), ("publisher", False), ("approver", False), ("requester", False)):
         client = as_user(request.getfixturevalue(person))
@@ -92,6 +93,7 @@ def test_without_box_or_reason_nothing_starts_and_nothing_typed_is_lost(publish,
     assert stored(job).status == "waiting"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["publisher", "approver", "requester"])
 @pytest.mark.parametrize("step", ["check", "start"])
 def test_a_forged_box_is_refused(request, publish, job, machines, person, step):
@@ -165,6 +167,7 @@ def test_ops_who_step_in_for_a_publisher_are_marked_and_told_too(make_job, publi
 STEPS_IN = "you step in for a publisher; every approver is told"
 
 
+@pytest.mark.one_database
 def test_ops_who_step_in_are_told_before_and_give_a_reason_of_their_own(
     as_user, publish, ops, publisher, machines, make_job, start, finish
 ):
@@ -187,6 +190,7 @@ def test_a_publisher_breaks_nothing(make_job, start, machines):
     assert (stored(job).break_glass, Notice.objects.count()) == (False, 0)
 
 
+@pytest.mark.one_database
 def test_the_mark_is_wherever_the_job_is_shown(as_user, break_glass, ops, publisher, job, machines):
     run = break_glass(ops, machines[:1])
     client = as_user(publisher)
@@ -197,6 +201,7 @@ def test_the_mark_is_wherever_the_job_is_shown(as_user, break_glass, ops, publis
     assert "broke the glass: the job began with 0 of 1 approvals" in words(client.get(page("job", job)))
 
 
+@pytest.mark.one_database
 def test_what_nobody_approved_is_never_shown_as_approved(as_user, break_glass, ops, publisher, make_job, job, machines):
     approved = make_job()
     assert 'status succeeded push">1 of 1' in as_user(publisher).get(page("job", approved)).content.decode()
@@ -291,6 +296,7 @@ class TestTelling:
         assert stored(job).status == "in_progress"
         assert Notice.objects.count() == 2
 
+    @pytest.mark.one_database
     def test_a_reason_is_text_and_no_markup(self, as_user, approvers, break_glass, ops, machines):
         break_glass(ops, machines[:1], reason="<script>alert(1)</script>")
         assert "<script>alert" not in as_user(approvers[0]).get("/").content.decode()

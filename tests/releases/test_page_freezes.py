@@ -35,6 +35,7 @@ def freeze_in(by, hours, **fields):
     return freeze_now(by, starts_at=now + hours * HOUR, ends_at=now + (hours + 5) * HOUR, **fields)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", PAGES)
 def test_those_in_force_and_near_are_told(as_user, publisher, ops, job, payment, orders, name):
     freeze_now(ops, payment)
@@ -50,6 +51,7 @@ def test_those_in_force_and_near_are_told(as_user, publisher, ops, job, payment,
     assert "not ours" not in said
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", PAGES)
 def test_without_any_nothing_is_said(as_user, publisher, job, name):
     assert "Frozen" not in words(as_user(publisher).get(PAGES[name](job)))

@@ -11,6 +11,7 @@ from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
 
 
+@pytest.mark.one_database
 def test_everybody_of_the_business_reads_it(as_user, request, job):
     for person in ("requester", "publisher", "approver", "ops"):
         response = as_user(request.getfixturevalue(person)).get(page("job", job))
@@ -26,6 +27,7 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     assert as_user(outsider).get(page("job", job)).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("job", job)).status_code == 405
@@ -42,6 +44,7 @@ def buttons(response, job):
     return [name for name in names if f'"{page(name, job)}"' in response.content.decode()]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "steps"),
     [
@@ -56,6 +59,7 @@ def test_before_approval_it_offers(as_user, request, make_job, person, steps):
     assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "steps"),
     [("requester", []), ("approver", []), ("publisher", ["roll_back_job"]), ("ops", ["roll_back_job"])],
@@ -66,6 +70,7 @@ def test_after_a_release_it_offers(as_user, request, job, start, finish, machine
     assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
 
 
+@pytest.mark.one_database
 def test_it_says_what_is_next(as_user, publisher, make_job, requester, start, finish, machines):
     client = as_user(publisher)
     job = make_job(approved=False)
@@ -94,6 +99,7 @@ def test_a_job_of_which_every_machine_is_excused_has_ended(as_user, publisher, j
     assert "2.0 was not released Every machine of this job was excused." in said
 
 
+@pytest.mark.one_database
 def test_a_withdrawn_job_offers_nothing(as_user, requester, job):
     job.withdraw(requester, "not needed")
     response = as_user(requester).get(page("job", job))
@@ -170,6 +176,7 @@ class TestExcusing:
         assert "publisher excused pay-2 in repair" in words(response)
         assert re.search(r'<a class="tile excused" id="tile-\d+"[^>]* title="pay-2: Excused"', source(response))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(("person", "may"), [("publisher", True), ("ops", True), ("requester", False)])
     def test_it_is_offered_to_who_may_while_something_is_left(
         self, as_user, request, publisher, job, start, finish, machines, person, may
@@ -183,6 +190,7 @@ class TestExcusing:
         assert self.CARD not in words(client.get(page("job", job)))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("field", ["title", "remark"])
 def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, field):
     job = make_job(**{field: "<script>alert(1)</script>"})
@@ -191,6 +199,7 @@ def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, fi
     assert "<script>alert(1)</script>" in source(response)
 
 
+@pytest.mark.one_database
 def test_what_a_config_service_sent_is_text_and_no_markup(as_user, publisher, job):
     for number, machine in enumerate(job.machines.all()):
         machine.hostname, machine.site = f"<b>host</b>{number}", '"><b>site</b>'

@@ -42,11 +42,13 @@ def says(machine_run, *texts, stream="out"):
 
 
 class TestWho:
+    @pytest.mark.one_database
     @ALL
     def test_it_asks_who_you_are(self, client, machine_run, name):
         where = address(name, machine_run)
         assert is_sent_to_login(client.post(where) if name.startswith("resolve") else client.get(where), where)
 
+    @pytest.mark.one_database
     @ALL
     def test_for_an_outsider_it_is_not_there(self, as_user, outsider, machine_run, name):
         client = as_user(outsider)
@@ -59,16 +61,19 @@ class TestWho:
         where = address(name, machine_run, make_job("3.0"))
         assert (client.post(where) if name.startswith("resolve") else client.get(where)).status_code == 404
 
+    @pytest.mark.one_database
     def test_a_log_is_only_read(self, as_user, publisher, machine_run, case):
         names = ["machine_run", "machine_run_log", "machine_run_download"]
         for name, method in product(names, ["post", "put", "patch", "delete"]):
             with case(name, method=method):
                 assert getattr(as_user(publisher), method)(address(name, machine_run)).status_code == 405
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
     def test_only_a_post_resolves(self, as_user, publisher, unknown, method):
         assert getattr(as_user(publisher), method)(address("resolve_machine_run", unknown)).status_code == 405
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(self, as_user, request, unknown, person):
         client = as_user(request.getfixturevalue(person))
@@ -92,6 +97,7 @@ class TestLog:
         said = words(as_user(approver).get(address("machine_run", machine_run)))
         assert said.index("one") < said.index("two") < said.index("three")
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("stream", ["out", "err", "mark"])
     @pytest.mark.parametrize("name", ["machine_run", "machine_run_log"])
     def test_its_lines_are_text_and_no_markup(self, as_user, approver, machine_run, stream, name):
@@ -261,6 +267,7 @@ class TestDownload:
 
 
 class TestFacts:
+    @pytest.mark.one_database
     @pytest.mark.parametrize("status", ["succeeded", "failed", "timed_out", "unknown"])
     def test_every_end_is_told(self, as_user, approver, machine_run, finish, status):
         finish(status, exit_status=None if status == "unknown" else 7)
@@ -299,6 +306,7 @@ class TestFacts:
         assert "It moved." in said
         assert told not in said
 
+    @pytest.mark.one_database
     def test_a_reason_and_a_note_are_text_and_no_markup(self, as_user, approver, unknown):
         MachineRun.objects.filter(pk=unknown.pk).update(reason=EVIL + " 100%", note=EVIL)
         response = as_user(approver).get(address("machine_run", unknown))
@@ -342,6 +350,7 @@ class TestResolve:
         event = unknown.run.stage.job.events.first()
         assert (event.verb, event.actor.username, event.became) == (Event.Verb.RESOLVED, person, status)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
     def test_a_bad_end_changes_nothing_and_keeps_the_reason(self, as_user, publisher, unknown, status):
         response = self.resolve(as_user(publisher), unknown, status=status)
@@ -350,6 +359,7 @@ class TestResolve:
         unknown.refresh_from_db()
         assert unknown.status == "unknown"
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("reason", ["", "  ", "a\0b", "a\u202eb", "x" * 2001])
     def test_a_bad_reason_changes_nothing_and_keeps_the_choice(self, as_user, publisher, unknown, reason):
         response = self.resolve(as_user(publisher), unknown, reason=reason)
@@ -374,6 +384,7 @@ class TestResolve:
         machine_run.refresh_from_db()
         assert machine_run.status == "queued"
 
+    @pytest.mark.one_database
     def test_a_reason_is_text_and_no_markup(self, as_user, publisher, unknown):
         response = self.resolve(as_user(publisher), unknown, reason=EVIL)
         assert "<script>alert" not in response.content.decode()

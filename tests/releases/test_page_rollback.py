@@ -73,11 +73,13 @@ class TestLooking:
         assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
         assert "pay-2 10.0.0.2 sh-1 not known Failed back to not known" in words(response)
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_asks_who_you_are(self, client, released, name):
         assert is_sent_to_login(client.get(page(name, released)), page(name, released))
         assert is_sent_to_login(client.post(page(name, released)), page(name, released))
 
+    @pytest.mark.one_database
     @BOTH
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(
@@ -89,16 +91,19 @@ class TestLooking:
             assert "run or roll back a stage of this job" in words(response)
         assert not rollbacks(released)
 
+    @pytest.mark.one_database
     @BOTH
     def test_for_an_outsider_it_is_not_there(self, as_user, roll_back, outsider, released, machines, name):
         assert as_user(outsider).get(page(name, released)).status_code == 404
         assert roll_back(released, machines[:1], name, by=outsider).status_code == 404
 
+    @pytest.mark.one_database
     @BOTH
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, publisher, released, method, name):
         assert getattr(as_user(publisher), method)(page(name, released)).status_code == 405
 
+    @pytest.mark.one_database
     @BOTH
     def test_with_nothing_to_roll_back_it_says_so(self, as_user, publisher, job, name):
         response = as_user(publisher).get(page(name, job))
@@ -108,6 +113,7 @@ class TestLooking:
     def test_a_stage_that_is_none(self, as_user, publisher, released):
         assert as_user(publisher).get(f"/jobs/{released.pk}/stages/prod/rollback/").status_code == 404
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_says_which_machines_it_cannot_reach_and_why(
         self, as_user, publisher, payment, make_job, released, start, machines, name
@@ -188,6 +194,7 @@ def unknown(job, start, finish, machines):
 class TestUnknown:
     """A machine on which a command may still run goes back only when a person says that none does."""
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_is_listed_but_not_chosen(self, as_user, publisher, unknown, machines, name):
         response = as_user(publisher).get(page(name, unknown))
@@ -196,6 +203,7 @@ class TestUnknown:
         assert "sh-1 not known Unknown back to not known · only if nothing still runs there" in words(response)
         assert "I have looked: nothing of this job still runs there" in words(response)
 
+    @pytest.mark.one_database
     def test_where_none_is_nobody_is_asked_to_look(self, as_user, publisher, released):
         assert "I have looked" not in words(as_user(publisher).get(page("roll_back_stage", released)))
 
@@ -265,6 +273,7 @@ class TestBadInput:
         assert checked(response) == {machines[0].pk}
         assert not rollbacks(released)
 
+    @pytest.mark.one_database
     def test_a_bad_reason(self, roll_back, released, machines, case):
         for name, reason in product(BOTH_PAGES, ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001]):
             with case(name, reason=reason):
@@ -273,6 +282,7 @@ class TestBadInput:
                 assert checked(response) == {machines[1].pk}
                 assert not rollbacks(released)
 
+    @pytest.mark.one_database
     @BOTH
     def test_a_reason_is_text_and_no_markup(self, roll_back, as_user, publisher, released, machines, name):
         reason = "<script>alert(1)</script>"
@@ -284,6 +294,7 @@ class TestBadInput:
 
 
 class TestConflicts:
+    @pytest.mark.one_database
     def test_no_token_or_nonsense(self, roll_back, released, machines, case):
         for name, token in product(BOTH_PAGES, [None, "", "x", "\0", "x" * 1_000_000]):
             with case(name, token=token):

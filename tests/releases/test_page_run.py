@@ -67,12 +67,14 @@ def test_who_publishes_steers(as_user, publisher, ops, run, case):
             assert (event.actor, event.reason, event.became) == (user, "healthz 503", became)
 
 
+@pytest.mark.one_database
 @EVERY_STEP
 def test_it_asks_who_you_are(client, run, name):
     assert is_sent_to_login(client.post(address(run, name)), address(run, name))
     assert status(run) == "running"
 
 
+@pytest.mark.one_database
 def test_other_methods_are_refused(as_user, publisher, run, case):
     for name, method in product(NAMES, ["get", "put", "patch", "delete"]):
         with case(name, method=method):
@@ -82,6 +84,7 @@ def test_other_methods_are_refused(as_user, publisher, run, case):
             assert status(run) == "running"
 
 
+@pytest.mark.one_database
 @EVERY_STEP
 @pytest.mark.parametrize("person", ["requester", "approver"])
 def test_others_are_told_which_right_is_missing(as_user, request, run, person, name):
@@ -91,6 +94,7 @@ def test_others_are_told_which_right_is_missing(as_user, request, run, person, n
     assert status(run) == "running"
 
 
+@pytest.mark.one_database
 @EVERY_STEP
 def test_for_an_outsider_it_is_not_there(as_user, outsider, run, name):
     assert turn(as_user(outsider), run, name).status_code == 404
@@ -130,6 +134,7 @@ def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, f
     assert status(run) == "succeeded"
 
 
+@pytest.mark.one_database
 def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, case):
     bad = [
         ("a\u202eb", "Remove the control or invisible characters."),
@@ -150,6 +155,7 @@ def test_a_bad_reason_for_a_cancel_stays_to_be_mended(as_user, publisher, run):
     assert "Cancel Pre-release" in words(response)
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, publisher, run):
     reason = "<script>alert(1)</script>"
     client = as_user(publisher)
@@ -214,6 +220,7 @@ class TestCancelling:
         assert "Why" not in said
 
 
+@pytest.mark.one_database
 class TestTheSteps:
     """Which of them the page of the stage offers."""
 

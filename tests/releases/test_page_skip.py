@@ -32,6 +32,7 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(client.post(page("skip_stage", job)), page("skip_stage", job))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
 def test_only_a_post_skips(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("skip_stage", job)).status_code == 405
@@ -50,6 +51,7 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     assert skip(as_user(outsider), job).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("reason", "why"),
     [

@@ -49,6 +49,7 @@ def has_box(response, name):
 
 
 class TestPace:
+    @pytest.mark.one_database
     def test_the_canary_is_offered_by_default_on_the_release_only(
         self, as_user, publisher, job, start, finish, machines
     ):
@@ -61,6 +62,7 @@ class TestPace:
         finish("failed")
         assert "checked" not in has_box(as_user(publisher).get(page("stage", job, kind="release")), "canary")[0]
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         ("fields", "told", "made"),
         [
@@ -86,12 +88,14 @@ class TestPace:
         assert run.canary == ("canary" in fields)
         assert run.batch_pause == int(fields.get("batch_pause", 0))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("name", ["batch_size", "failure_budget"])
     def test_a_bad_share(self, publish, job, machines, case, name):
         for value in ["0", "0 %", "-1", "x", "1.5", "101 %", "1  %", "% 1", "٣", "9" * 40, "1\0"]:
             with case(value=value):
                 self.refused(publish(job, machines[:1], **{name: value}), job, machines)
 
+    @pytest.mark.one_database
     def test_a_bad_pause(self, publish, job, machines, case):
         for value in ["-1", "x", "1.5", "86401", "9" * 40, "9" * 5000, "1\0", "1 s"]:
             with case(value=value):
@@ -119,6 +123,7 @@ class TestTryingAgain:
         run.advance()
         return job
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         ("what", "chosen"), [("failed", [2]), ("not_run", [4, 5]), ("nonsense", []), ("", []), ("failed\0", [])]
     )
@@ -128,6 +133,7 @@ class TestTryingAgain:
         assert checked(response) == {machines[number - 1].pk for number in chosen}
         assert offered(response) == {machines[number - 1].pk for number in (2, 4, 5, 6)}
 
+    @pytest.mark.one_database
     def test_the_page_says_why_it_stopped_and_how_to_go_on(self, as_user, publisher, stopped):
         said = words(as_user(publisher).get(page("stage", stopped)))
         assert "Pre-release stopped itself: 2 machines went wrong, and 2 was the limit" in said
@@ -137,6 +143,7 @@ class TestTryingAgain:
         assert "Release the 2 not run" in said
         assert "Excuse a machine" in said
 
+    @pytest.mark.one_database
     def test_for_others_it_says_why_only(self, as_user, requester, stopped):
         said = words(as_user(requester).get(page("stage", stopped)))
         assert "Pre-release stopped itself" in said
@@ -160,6 +167,7 @@ class TestTryingAgain:
 
 
 class TestTheBudget:
+    @pytest.mark.one_database
     @pytest.mark.parametrize(("budget", "squares"), [("4", 4), ("10", 10), ("11", 0), ("", 0)])
     def test_is_drawn_while_it_is_short(self, as_user, publisher, job, start, machines, budget, squares):
         start(job, machines, failure_budget=budget)
@@ -167,6 +175,7 @@ class TestTheBudget:
         assert shown.count("<i></i>") == squares
         assert '<i class="used">' not in shown
 
+    @pytest.mark.one_database
     def test_what_is_used_of_it_is_filled(self, as_user, publisher, job, start, finish, machines):
         start(job, machines, batch_size="3", failure_budget="3")
         finish("failed", on=["pay-1", "pay-2"])
@@ -191,6 +200,7 @@ class TestWaiting:
         start(holder, machines[:1])
         return holder
 
+    @pytest.mark.one_database
     def test_it_is_offered_beside_the_refusal(self, as_user, publisher, holder, job, machines):
         response = as_user(publisher).get(page("stage", job))
         assert awaited(response) == {machines[0].pk}
@@ -212,6 +222,7 @@ class TestWaiting:
         assert words(response).count("Held") == 3
         assert awaited(response) == set()
 
+    @pytest.mark.one_database
     def test_it_is_kept_from_choosing_to_checking_to_starting(
         self, as_user, publisher, publish, finish, holder, job, machines
     ):
@@ -229,6 +240,7 @@ class TestWaiting:
         publish(job, [], when_free=ids(machines[:1]), machines=None)
         assert hostnames(runs(job).get().machine_runs.all()) == {"pay-1"}
 
+    @pytest.mark.one_database
     def test_it_is_kept_after_an_error(self, publish, holder, job, machines):
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), batch_size="x")
         assert awaited(response, " checked") == {machines[0].pk}
@@ -245,6 +257,7 @@ class TestWaiting:
         publish(job, machines[1:2], when_free=ids(machines[:1]))
         assert hostnames(runs(job).get().machine_runs.filter(status="queued")) == {"pay-1", "pay-2"}
 
+    @pytest.mark.one_database
     def test_who_does_not_name_it_is_refused(self, publish, holder, job, machines):
         response = publish(job, machines[:2])
         assert f"pay-1 is held by #{holder.pk}." in words(response)
@@ -272,12 +285,14 @@ class TestWaiting:
         assert "pay-1 is already released by this job." in words(response)
         assert runs(job).count() == 1
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("step", ["check", "start"])
     def test_neither_of_both_is_no_choice(self, publish, holder, job, step):
         response = publish(job, [], machines=None, step=step)
         assert "Choose at least one machine." in words(response)
         assert not runs(job)
 
+    @pytest.mark.one_database
     def test_a_conflict_keeps_it_too(self, publish, holder, job, machines):
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), token="x")
         assert response.status_code == 409

@@ -20,11 +20,13 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(live(client, job), page("stage_live", job))
 
 
+@pytest.mark.one_database
 def test_for_an_outsider_it_is_not_there(as_user, outsider, job, start, machines):
     start(job, machines)
     assert live(as_user(outsider), job).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("stage_live", job)).status_code == 405
@@ -51,6 +53,7 @@ def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publishe
     assert "Go on" in words(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("machine_runs", "seconds"), [(4, 1), (999, 1), (1000, 2), (10_000, 11)])
 def test_a_large_run_is_asked_for_less_often(
     as_user, publisher, job, start, machines, monkeypatch, machine_runs, seconds
@@ -98,6 +101,7 @@ def test_it_counts(as_user, publisher, job, start, finish, machines):
     assert "What went wrong 1" in said
 
 
+@pytest.mark.one_database
 def test_it_tells_what_went_wrong_with_its_last_words(as_user, publisher, job, start, finish, machines):
     run = start(job, machines[:2])
     machine_run = run.machine_runs.get(machine__hostname="pay-2")
@@ -126,6 +130,7 @@ def test_of_machines_that_wait_the_log_of_one_of_the_first_batch_is_shown(as_use
     assert f'id="log-pane" hx-get="{log}"' in source(as_user(publisher).get(page("stage", job)))
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, machines):
     run = start(job, machines[:1])
     finish("failed")
@@ -135,6 +140,7 @@ def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, 
     assert "<script>alert(1)</script> 100%" in words(response).replace("&lt;", "<") or "100%" in words(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "may"), [("publisher", True), ("ops", True), ("approver", False), ("requester", False)]
 )

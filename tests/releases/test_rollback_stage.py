@@ -82,6 +82,7 @@ def test_waiting_tells_of_a_rollback_that_fails(released, finish, monkeypatch):
     assert rollbacks().get().machine_runs.counts() == {"failed": 1, "succeeded": 1}
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "   ", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(released, reason):
     command = ("rollback_stage", "--as", "publisher", released.pk, "pre-release", f"--reason={reason}")
@@ -93,6 +94,7 @@ def test_a_reason_must_be_given(released):
     assert "--reason" in fail("rollback_stage", "--as", "publisher", released.pk, "pre-release", code=1)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("user", "said"),
     [

@@ -37,6 +37,7 @@ def test_a_reason_that_no_page_takes_is_refused(run, command, reason):
     assert state() == before
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("user", "said"),
     [

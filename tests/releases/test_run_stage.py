@@ -63,6 +63,7 @@ def test_waiting_tells_how_it_ended(job, finish, status):
     )
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("limit", ["nan", "-1", "soon"])
 def test_a_limit_that_makes_no_sense_is_refused(job, limit):
     assert "--wait-limit" in fail(*RUN, job.pk, "pre-release", "--all", "--wait", f"--wait-limit={limit}", code=MISTAKE)
@@ -146,16 +147,19 @@ def test_tasks_are_named_when_there_are_several(job):
     assert Run.objects.get().task_version == other.latest
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("size", ["0", "-1"])
 def test_a_batch_size_that_is_none_is_refused(job, size):
     assert "batch_size:" in fail(*RUN, job.pk, "pre-release", "--all", f"--batch-size={size}", code=MISTAKE)
     assert not Run.objects.exists()
 
 
+@pytest.mark.one_database
 def test_a_remark_that_no_page_takes_is_refused(job):
     assert "remark:" in fail(*RUN, job.pk, "pre-release", "--all", "--remark", "\x1b[2J", code=MISTAKE)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("user", "said"),
     [
@@ -210,6 +214,7 @@ def test_a_run_stops_at_the_first_failure_unless_told_otherwise(job, stop_after,
     assert Run.objects.get().failure_budget == budget
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "option", ["--stop-after=0", "--stop-after=101 %", "--stop-after=some", "--batch-size=1.5", "--batch-pause=-1"]
 )

@@ -96,7 +96,7 @@ def test_of_200_checks_at_once_none_is_about_the_other_job(browser, jobs, publis
 
 def test_of_many_starts_at_once_each_job_gets_one_with_its_own_machines(browser, jobs, publisher, machines):
     posts = []
-    for number in range(40):
+    for number in range(20):
         job, its = (jobs[0], machines[:2]) if number % 2 else (jobs[1], machines[4:])
         posts.append((page("stage", job), stage_fields(job, publisher, its)))
     answers = browser.post_at_once(posts)

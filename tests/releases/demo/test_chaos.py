@@ -21,8 +21,8 @@ OF_THE_FIRST_JOB = re.compile(r" 1 [\w-]+$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("chaos") / "demo"
+def folder(tmp_path_factory, with_tables):
+    return with_tables(tmp_path_factory.mktemp("chaos") / "demo")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,7 @@ def test_forged_logs_are_told(first, chaos, folder):
     assert all(line.startswith(f"{emptied.parent.name}: ") for line in unknown)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("arguments", [("--chaos", -1), ("--chaos", "soon"), ("--chaos", 1, "--once")])
 def test_mistakes(tmp_path, arguments):
     ended = run_demo(tmp_path / "demo", *arguments)

@@ -48,6 +48,7 @@ def test_agreement(released, homes):
     assert differences(homes) == {}
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("lines", "sentences"),
     [
@@ -104,6 +105,7 @@ def test_rollback_to_nothing(released, job, publisher, finish, log, homes):
     assert differences(homes) == {}
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("status", ["failed", "timed_out", "unknown"])
 @pytest.mark.parametrize("went_far", [True, False])
 def test_run_that_did_not_end_well_may_have_changed_the_machine_or_not(
@@ -125,6 +127,7 @@ def test_unreachable_machine_has_nothing_to_say(job, machines, start, finish, lo
     assert len(differences(homes)["pay-1"]) == 2
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("status", ["failed", "unknown", "cancelled", "succeeded"])
 def test_never_twice_however_it_ended(job, machines, start, finish, log, homes, status):
     """What was cut off may have written its line or not, but not two."""

@@ -18,8 +18,8 @@ PARTS = ["config_service", "fleet", "web", "worker"]
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    demo = RunningDemo(tmp_path_factory.mktemp("demo") / "a demo")
+def demo(tmp_path_factory, with_tables):
+    demo = RunningDemo(with_tables(tmp_path_factory.mktemp("demo") / "a demo"))
     yield demo
     demo.stop()
 
@@ -129,9 +129,9 @@ def test_database_of_others_is_left_alone(demo, tmp_path):
     assert "users who are not the demo's" in refused.stderr
 
 
-def test_ends_and_comes_back(tmp_path):
+def test_ends_and_comes_back(tmp_path, with_tables):
     """Killed outright, it leaves no process; started again, it has everything that it had, and stops on Ctrl-C."""
-    killed = RunningDemo(tmp_path / "demo")
+    killed = RunningDemo(with_tables(tmp_path / "demo"))
     os.kill(killed.pids["worker"], signal.SIGKILL)
     wait_until(lambda: killed.says("The part worker has ended (Killed); read "))
     assert killed.stop(signal.SIGKILL) == -signal.SIGKILL
