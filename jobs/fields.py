@@ -91,7 +91,7 @@ class MachinesField(ModelMultipleChoiceField):
         if isinstance(value, set):  # of ids already
             return value
         ids = []  # what is named again counts again, or it could be for ever
-        for word in _words(value or []):
+        for word in _words(value or [])[: self._most()]:  # more cannot be chosen, however much was sent
             with contextlib.suppress(ValidationError):
                 ids += self._range(word, len(ids))
         return set(ids)
@@ -109,9 +109,12 @@ class MachinesField(ModelMultipleChoiceField):
         if not found or last < first:
             shown = {"value": inert(word[:40])}
             raise ValidationError(self.error_messages["malformed"], code="malformed", params=shown)
-        if before + last - first >= max(MOST, settings.CONFIG_SERVICE_MAX_MACHINES):
+        if before + last - first >= self._most():
             raise ValidationError(self.error_messages["too_many"], code="too_many")
         return range(first, last + 1)
+
+    def _most(self):
+        return max(MOST, settings.CONFIG_SERVICE_MAX_MACHINES)
 
 
 def _words(value):

@@ -153,6 +153,11 @@ def test_what_a_form_shows_as_chosen_leaves_out_what_is_no_id(field, machines):
     assert field.prepare_value(None) == set()
 
 
+def test_of_a_flood_of_junk_no_more_is_read_than_could_be_chosen(field, settings):
+    settings.CONFIG_SERVICE_MAX_MACHINES = 1
+    assert field.prepare_value([",".join(["3", *"x" * (MOST - 2), "4", "5"])]) == {3, 4}
+
+
 @pytest.mark.parametrize(
     ("ids", "value"),
     [
