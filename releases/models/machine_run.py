@@ -56,9 +56,9 @@ class MachineRunQuerySet(models.QuerySet):
         """Those of `machine`, wherever they were sent, and those sent to its host, by whatever name."""
         return self.filter(Q(machine=machine) | Q(**{name: getattr(machine, name) for name in HOST}))
 
-    def on_host(self, of=""):
-        """The same as a condition; `of` leads from what is asked to its machine."""
-        of_machine = Exists(self.filter(machine=OuterRef(f"{of}pk")))
+    def on_host(self, of="", machine="pk"):
+        """The same as a condition; `of` leads from what is asked to its machine, whose id is there as `machine`."""
+        of_machine = Exists(self.filter(machine=OuterRef(f"{of}{machine}")))
         return of_machine | Exists(self.filter(**{name: OuterRef(f"{of}{name}") for name in HOST}))
 
     def in_job(self, job):
@@ -192,7 +192,8 @@ class MachineRunQuerySet(models.QuerySet):
         waiting = self.filter(status=Status.HELD, run__status__in=["running", "paused"])
         if not waiting.exists():
             return 0
-        free = waiting.exclude(self.model.objects.holding().on_host("machine__"))
+        # By the host that each was queued for, in whose order all wait; one whose machine moved since ends there.
+        free = waiting.exclude(self.model.objects.holding().on_host(machine="machine"))
         oldest = free.order_by().values("machine").annotate(oldest=models.Min("pk")).values("oldest")
         admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")
         return sum(machine_run.take_machine() for machine_run in list(admitted))

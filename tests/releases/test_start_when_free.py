@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 
 from deploy_portal.clock import database_now
-from jobs.models import Job, Listing, Membership
+from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
 from releases.ledger import move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
@@ -287,6 +287,42 @@ def test_two_runs_that_wait_for_each_others_machines_both_end(make_job, machines
     while ids := begin(worker):
         end(worker, ids)
     assert (state(first)[2], state(second)[2]) == ({"succeeded": 3}, {"succeeded": 4})
+
+
+@pytest.fixture
+def crossed(make_job, machines, start, worker, start_when_free, payment):
+    """Makes pay-1, which a run waits for, move to the host of `other`, which its or another run has by now."""
+
+    def cross(*chosen, other):
+        holders = [start(make_job(f"1.{number}"), [machine]) for number, machine in enumerate(machines[:3])]
+        runs = [start_when_free(make_job("2.0"), some, batch_size="1") for some in chosen]
+        begun = dict(MachineRun.objects.filter(pk__in=begin(worker)).values_list("run", "pk"))
+        for holder in holders[1:]:
+            end(worker, [begun.pop(holder.pk)])
+        Machine.objects.filter(pk=other.pk).update(address="10.0.0.99")
+        Machine.objects.filter(pk=machines[0].pk).update(address=f"10.0.0.{other.hostname[-1]}")
+        end(worker, list(begun.values()))
+        for _ in range(4):
+            end(worker, begin(worker))
+        return runs
+
+    return cross
+
+
+def test_who_waits_for_what_moved_does_not_wait_for_itself(machines, crossed):
+    """It waits by where that was: where it is now is the next machine of the same run, whose turn comes after it."""
+    [run] = crossed(machines[:4], other=machines[1])
+    assert states(run) == {"pay-4": "succeeded", "pay-1": "not_run", "pay-2": "not_run", "pay-3": "succeeded"}
+    assert state(run)[0] == "failed"
+
+
+def test_nor_do_two_runs_wait_for_each_other_since(machines, crossed):
+    runs = crossed(machines[:2], machines[1:3], other=machines[2])
+    assert [states(run) for run in runs] == [
+        {"pay-1": "not_run", "pay-2": "succeeded"},
+        {"pay-2": "succeeded", "pay-3": "not_run"},
+    ]
+    assert [state(run)[0] for run in runs] == ["failed", "failed"]
 
 
 def test_a_machine_that_two_businesses_share_is_waited_for_across_them(
