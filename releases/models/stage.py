@@ -199,8 +199,9 @@ class ReleaseStage(StageMachines, models.Model):
     def start(self, by, machines, submit_key, when_free=(), moved=(), break_glass=False, **facts):
         """Starts the release task on `machines` and keeps what was chosen on this stage; returns the run.
 
-        Those in `when_free` may be held by other jobs: they wait for the end of what holds them. Those in `moved` may
-        be elsewhere than when they were chosen; from here on, that is where they are meant. With `break_glass`, ops
+        Those in `when_free` may be held by other jobs: they wait for the end of what holds them. Those of `moved`,
+        which are rows of the job, may be elsewhere than when they were chosen: where a person saw them, as these rows
+        have it, is where they are meant from here on. With `break_glass`, ops
         need no approval. `facts` are kept in the event. The same `submit_key` again returns the run it started. Raises
         StageMoved, JobMoved or MachinesHeld.
         """
@@ -215,7 +216,7 @@ class ReleaseStage(StageMachines, models.Model):
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
             before = dict(with_version_before(offered, self.job).values_list("pk", "before"))
-            elsewhere = set(self._moved().values_list("machine", flat=True)) - {machine.pk for machine in moved}
+            elsewhere = set(self._moved().values_list("machine", flat=True)) - {one.machine_id for one in moved}
             self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
             was = self._move(
                 self.Status.RUNNING,
@@ -364,9 +365,8 @@ class ReleaseStage(StageMachines, models.Model):
         self.refresh_from_db(fields=["status", "version"])
         return was
 
-    def _accept_moves(self, machines):
-        """Takes where these are now as where they are meant to be; what the event keeps of that."""
-        moved = self.job.job_machines.moved_of(machines)
+    def _accept_moves(self, moved):
+        """Takes where these were seen as where they are meant to be; what the event keeps of that."""
         told = told_of_moves(moved)
         self.job.job_machines.accept_moves(moved)
         return told

@@ -80,7 +80,7 @@ def _submit(request, stage, form):
     counted = StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"])
     if step == "check" or not counted.is_valid():
         return _show_check(request, stage, form, counted)
-    named = [form.cleaned_data[name] for name in ("when_free", "moved")]
+    named = [form.cleaned_data["when_free"], counted.moved]
     stage.start(request.user, form.chosen, key, *named, break_glass=form.breaks_glass, **counted.facts)
     return redirect("stage", stage.job_id, stage.kind)
 

@@ -43,7 +43,7 @@ class TestModel:
         assert refused.value.machines == [machines[1]]
         stage = ReleaseStage.objects.of(moved)[0]
         stage.release_task, stage.rollback_task = release_task, rollback_task
-        run = stage.start(publisher, machines[:2], "key", moved=[machines[1]])
+        run = stage.start(publisher, machines[:2], "key", moved=moved.job_machines.moved_of(machines[:2]))
         assert released(run) == ["pay-1", "pay-2"]
         told = Event.objects.get(verb="started").detail["moved"]
         assert told == [{"hostname": "pay-2", "was": "10.0.0.2:22 sh-1", "now": "10.9.9.9:22 sh-1"}]
@@ -54,7 +54,7 @@ class TestModel:
         list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
         stage = ReleaseStage.objects.of(job)[0]
         with pytest.raises(MachinesHeld):
-            stage.start(publisher, machines[:1], "key", moved=machines[:1])
+            stage.start(publisher, machines[:1], "key", moved=list(job.job_machines.filter(machine=machines[0])))
 
     def test_a_rollback_asks_nothing(self, job, machines, start, finish, publisher):
         run = start(job, machines[:1])
@@ -150,6 +150,22 @@ class TestMovedAgain:
         assert "pay-2 was 10.0.0.2:22 sh-1, is 10.66.66.66:22 sh-1" in words(response)
         assert not Run.objects.exists()
 
+    def test_one_that_moves_while_it_is_started_is_run_nowhere(
+        self, as_user, publisher, moved, fields, monkeypatch, worker
+    ):
+        """It is looked at, then the start waits for the job's lock, and the config service is asked meanwhile."""
+        lock = ReleaseStage._lock
+
+        def locked(self):
+            Machine.objects.filter(hostname="pay-2").update(address="10.66.66.66")
+            lock(self)
+
+        monkeypatch.setattr(ReleaseStage, "_lock", locked)
+        assert as_user(publisher).post(page("stage", moved), fields).status_code == 302
+        end(worker, begin(worker))
+        ends = Run.objects.get().machine_runs.values_list("machine__hostname", "address", "status")
+        assert list(ends) == [("pay-1", "10.0.0.1", "succeeded"), ("pay-2", "10.9.9.9", "not_run")]
+
     def test_where_it_was_shown_it_is_released(self, as_user, publisher, moved, fields):
         assert as_user(publisher).post(page("stage", moved), fields).status_code == 302
         assert released(Run.objects.get()) == ["pay-1", "pay-2"]
@@ -163,7 +179,8 @@ class TestTimeline:
         Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
         stage = ReleaseStage.objects.of(job)[0]
         stage.release_task, stage.rollback_task = release_task, rollback_task
-        stage.start(publisher, machines[1:2], "key", moved=machines[1:2], why_old="It is down.", old_list=None)
+        moved = job.job_machines.moved_of(machines)
+        stage.start(publisher, machines[1:2], "key", moved=moved, why_old="It is down.", old_list=None)
         said = words(as_user(publisher).get(page("job", job)))
         for note in (
             "Beyond the plan: pay-2",
@@ -245,7 +262,7 @@ class TestAfterTheStart:
     ):
         stage = ReleaseStage.objects.of(moved)[0]
         stage.release_task, stage.rollback_task = release_task, rollback_task
-        run = stage.start(publisher, machines[1:2], "key", moved=machines[1:2])
+        run = stage.start(publisher, machines[1:2], "key", moved=moved.job_machines.moved_of(machines[1:2]))
         end(worker, begin(worker))
         assert state(run) == ("succeeded", 1, {"succeeded": 1})
 

@@ -56,8 +56,8 @@ class Command(RunCommand):
         data["break_glass"] = options["break_glass"] is not None
         form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk})))
         answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
-        counted = checked(StartForm(answers, machines=form.chosen, stage=stage))
-        named = [form.cleaned_data[name] for name in ("when_free", "moved")]
+        counted = checked(StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"]))
+        named = [form.cleaned_data["when_free"], counted.moved]
         run = stage.start(
             user, form.chosen, secrets.token_urlsafe(16), *named, break_glass=form.breaks_glass, **counted.facts
         )
