@@ -1,8 +1,9 @@
+from collections import defaultdict
 from datetime import timedelta
 
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, models, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
@@ -328,7 +329,7 @@ class ReleaseStage(StageMachines, models.Model):
                 self._lock()
                 return self.runs.filter(submit_key=submit_key).first() or begin()
         except IntegrityError as error:
-            raise self._refused_by_database() from error
+            raise MachinesHeld(self._taken_meanwhile()) from error
 
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""
@@ -346,16 +347,20 @@ class ReleaseStage(StageMachines, models.Model):
         self._require(machines, _("No machine was chosen."))
         if refused := [machine for machine in machines if machine.pk not in allowed]:
             raise MachinesHeld(refused)
+        names = ", ".join(self._names_of_one_host(machines)[:20])
+        words = _("These names are of the same host now: %(names)s. Choose one of them.")
+        self._require(not names, words % {"names": names})
 
-    def _refused_by_database(self):
-        """What to raise: machines were taken meanwhile or, if none is held, two of those chosen are one host."""
-        in_job = Machine.objects.filter(jobs=self.job)
-        taken = in_job.filter(MachineRun.objects.holding().on_host())
-        others = in_job.filter(**{name: OuterRef(name) for name in HOST}).exclude(pk=OuterRef("pk"))
-        names = ", ".join(in_job.filter(Exists(others)).values_list("hostname", flat=True)[:20])
-        if taken or not names:
-            return MachinesHeld(taken)
-        return StageMoved(_("These names are of the same host now: %(names)s. Choose one of them.") % {"names": names})
+    def _names_of_one_host(self, machines):
+        """Those of the chosen names that are not the only one of their host: each that waits would get it in turn."""
+        chosen, names = {machine.pk for machine in machines}, defaultdict(list)
+        for pk, hostname, *host in Machine.objects.filter(jobs=self.job).values_list("pk", "hostname", *HOST):
+            if pk in chosen:
+                names[tuple(host)].append(hostname)
+        return [hostname for some in names.values() if len(some) > 1 for hostname in some]
+
+    def _taken_meanwhile(self):
+        return Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
 
     def _move(self, status, **chosen):
         """Takes this version of the stage to `status`; returns from which."""

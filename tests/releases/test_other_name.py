@@ -213,6 +213,17 @@ def test_two_names_of_one_host_are_not_started_together(make_job, machines, star
     assert state(start(job, [machines[0], machines[2]])) == ("running", 1, {"queued": 2})
 
 
+def test_nor_do_two_names_of_one_host_wait_for_it(make_job, machines, start, start_when_free):
+    """Each would get it in turn, and the host the command twice."""
+    start(make_job("1.0"), machines[:1])
+    job = make_job("2.0")
+    Machine.objects.filter(hostname="pay-2").update(address="10.0.0.1")
+    job.job_machines.filter(machine=machines[1]).update(address="10.0.0.1")
+    with pytest.raises(StageMoved, match="the same host now: pay-1, pay-2. Choose one of them."):
+        start_when_free(job, machines[:3])
+    assert state(start_when_free(job, machines[1:3]))[2] == {"held": 1, "queued": 1}
+
+
 class TestRollbackOfWhatMoved:
     @pytest.fixture
     def back(self, job, machines, start, finish, publisher):
