@@ -10,7 +10,7 @@ from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Tol
 from deploy_portal.templatetags.portal import inert
 from jobs.admin import NumberedAdmin
 from releases.models import MachineRun, ReleaseStage, Run, Task, TaskVersion, Worker
-from releases.models.machine_run import BAD
+from releases.models.queue import BAD
 from releases.models.task import shell_script
 
 VERSIONS_SHOWN = 30

@@ -14,7 +14,8 @@ from jobs.machine_list import COLUMNS, Lean, Note, lean
 from jobs.models import JobMachine, Listing, Machine
 from jobs.models.machine import HOST
 from releases.models import MachineRun, ReleaseStage, Run
-from releases.models.machine_run import FAILURES, with_versions
+from releases.models.machine_run import with_versions
+from releases.models.queue import FAILURES
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from django.utils.functional import cached_property
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run
-from releases.models.machine_run import FAILURES, PENDING, with_versions
+from releases.models.machine_run import with_versions
+from releases.models.queue import FAILURES, PENDING
 
 Status = MachineRun.Status
 

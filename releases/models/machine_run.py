@@ -1,47 +1,17 @@
-from collections import defaultdict
-from datetime import timedelta
-from functools import cache
-
 from django.db import IntegrityError, models, transaction
-from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.models import Exists, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
 
-from jobs.models import Event, Freeze, Job, Listing, Machine
+from jobs.models import Event, Machine
 from jobs.models.job_machine import SAME_PLACE
-from jobs.models.machine import HOST, PLACE
+from jobs.models.machine import HOST
+from releases.models.queue import FAILURES, GONE, HOLDING, MOVED, PENDING, Queue, Status, is_listed
 from releases.models.task import Action
 from releases.models.worker import Worker
 
 
-class Status(models.TextChoices):
-    HELD = "held", _("Waits for its machine")
-    QUEUED = "queued", _("Waiting")
-    CLAIMED = "claimed", _("Claimed")
-    RUNNING = "running", _("Running")
-    SUCCEEDED = "succeeded", _("Succeeded")
-    FAILED = "failed", _("Failed")
-    TIMED_OUT = "timed_out", _("Timed out")
-    UNREACHABLE = "unreachable", _("Unreachable")
-    UNKNOWN = "unknown", _("Unknown")
-    CANCELLED = "cancelled", _("Cancelled")
-    NOT_RUN = "not_run", _("Not run")
-
-
-NOT_BEGUN = [Status.HELD, Status.QUEUED, Status.CLAIMED]
-PENDING = [*NOT_BEGUN, Status.RUNNING]
-# An unknown machine is held: something may still be running there.
-HOLDING = [Status.QUEUED, Status.CLAIMED, Status.RUNNING, Status.UNKNOWN]
-FAILURES = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN]
-BAD = [*FAILURES, Status.NOT_RUN]
-GONE = gettext_noop("It left the business line before its turn came.")
-MOVED = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
-# The least by which times differ on every database.
-A_MOMENT = timedelta(milliseconds=1)
-
-
-class MachineRunQuerySet(models.QuerySet):
+class MachineRunQuerySet(Queue, models.QuerySet):
     def holding(self):
         return self.filter(status__in=HOLDING)
 
@@ -101,184 +71,6 @@ class MachineRunQuerySet(models.QuerySet):
     def lock(self):
         """Inside a transaction, before several are changed: in one order, so that no two who do wait for each other."""
         list(self.order_by("pk").select_for_update(of=("self",), no_key=True).values_list("pk"))
-
-    def in_turn(self):
-        """Queued machine runs whose batch is open."""
-        queued = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
-        return queued.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
-
-    def in_reach(self):
-        """Leaves out those whose machine moved since they were queued, and releases whose machine has gone."""
-        return self.filter(SAME_PLACE, Q(run__action=Action.ROLLBACK) | is_listed())
-
-    def due(self, sites=()):
-        """Those whose turn it is and that are in reach, for these sites (none named: all), rollbacks first."""
-        due = self.in_turn().in_reach()
-        if sites:
-            due = due.filter(machine__site__in=sites)
-        return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
-
-    def claimable(self, sites=()):
-        """What is due and not held by a freeze."""
-        return self.due(sites).not_frozen()
-
-    def not_frozen(self):
-        """Leaves out the releases that a freeze holds now, unless their job has leave; a rollback is never held."""
-        from releases.models.run import Run  # which imports this module
-
-        occurrences = Freeze.objects.in_force()
-        return self.exclude(run__in=Run.objects.held_by(occurrences)) if occurrences else self
-
-    def claim(self, worker, room, but=()):
-        """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
-        due = self.due(worker.sites).exclude(pk__in=but)
-        # What a freeze holds may be due for days: freezes are asked for only then, and nothing is locked for it.
-        if not due.exists():
-            return 0
-        claimable = due.not_frozen()
-        if claimable is not due and not claimable.exists():
-            return 0
-        free = claimable.select_for_update(skip_locked=True, of=("self",))
-        alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
-        with transaction.atomic():
-            # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
-            ids = list(free.values_list("pk", flat=True)[:room])
-            return self.filter(models.Exists(alive), pk__in=ids, status=Status.QUEUED).update(
-                status=Status.CLAIMED, worker=worker, claimed_at=Now()
-            )
-
-    def claimed_by(self, worker):
-        return self.filter(worker=worker, status=Status.CLAIMED)
-
-    def running_on(self, worker):
-        return self.filter(worker=worker, status=Status.RUNNING)
-
-    def to_cancel(self, worker):
-        """What `worker` runs and somebody wants ended."""
-        return self.running_on(worker).filter(run__cancelled_at__isnull=False)
-
-    def call_off_astray(self):
-        """Ends the releases whose turn has come while their machine is out of reach; a person may try them again."""
-        releases = self.in_turn().filter(run__action=Action.RELEASE)
-        for astray, reason in ((releases.filter(~is_listed()), GONE), (releases.exclude(SAME_PLACE), MOVED)):
-            # What a freeze holds is not its turn either; freezes are asked for only where there is something to end.
-            if astray.exists():
-                not_frozen = astray.not_frozen()
-                with transaction.atomic():
-                    not_frozen.lock()
-                    not_frozen.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
-
-    def follow_moves(self):
-        """Sends the rollbacks that are queued to where their machines have moved; none to a host that is held."""
-        held = gettext_noop("It moved, to a host that another run holds. Roll it back again once that has ended.")
-        moved = self.filter(status=Status.QUEUED, run__action=Action.ROLLBACK).exclude(SAME_PLACE)
-        for machine_run in moved.select_related("machine"):
-            queued = self.model.objects.filter(pk=machine_run.pk, status=Status.QUEUED)
-            try:
-                with transaction.atomic():
-                    queued.update(**{name: getattr(machine_run.machine, name) for name in PLACE})
-            except IntegrityError:
-                queued.update(status=Status.NOT_RUN, reason=held, ended_at=Now())
-
-    def call_off(self, status, reason=""):
-        """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
-        not_begun = self.filter(status__in=NOT_BEGUN)
-        with transaction.atomic():
-            not_begun.lock()
-            return not_begun.update(status=status, reason=reason, ended_at=Now())
-
-    def admit(self):
-        """Queues machine runs that waited for their machine and now can have it, the oldest of each machine."""
-        waiting = self.filter(status=Status.HELD, run__status__in=["running", "paused"])
-        if not waiting.exists():
-            return 0
-        # By the host that each was queued for, in whose order all wait; one whose machine moved since ends there.
-        free = waiting.exclude(self.model.objects.holding().on_host(machine="machine"))
-        oldest = free.order_by().values("machine").annotate(oldest=models.Min("pk")).values("oldest")
-        admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")
-        return sum(machine_run.take_machine() for machine_run in list(admitted))
-
-    @transaction.atomic
-    def begin(self, worker, ids):
-        """Marks these as running before their commands are sent; returns the ids of those that may begin.
-
-        Not those that `worker` no longer holds. Those that a freeze or a move of their machine came before are queued
-        again.
-        """
-        self.filter(pk__in=ids).lock()
-        mine = self.filter(pk__in=ids, worker=worker)
-        claimed = mine.filter(status=Status.CLAIMED)
-        may_begin = claimed.in_reach().not_frozen()
-        if may_begin.update(status=Status.RUNNING, started_at=_after_others_there()) == len(ids):
-            return set(ids)
-        claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
-        return set(mine.filter(status=Status.RUNNING).values_list("pk", flat=True))
-
-    def end(self, worker, ids, status, exit_status=None, reason=""):
-        """Records how these ended; a worker that was given up changes nothing, and leaves a note of what it saw."""
-        old = Status.CLAIMED if status == Status.UNREACHABLE else Status.RUNNING
-        mine = self.filter(pk__in=ids, worker=worker)
-        told = {"exit_status": exit_status, "reason": reason, "ended_at": _no_earlier_than(F("started_at"))}
-        ended = mine.filter(status=old).update(status=status, **told)
-        if ended < len(ids):
-            note = gettext_noop("Its worker, given up by then, saw: %(status)s, exit status %(exit_status)s.")
-            ended_so = {"status": status, "exit_status": exit_status, "reason": reason}
-            late = mine.filter(note="", started_at__isnull=False).exclude(status__in=PENDING).exclude(**ended_so)
-            late.update(note=note % {"status": status, "exit_status": exit_status})
-        return ended
-
-    def recover(self):
-        """Takes what given-up workers hold: claimed is queued again, running becomes unknown and an event.
-
-        Job after job: nobody waits for a job while holding runs of another.
-        """
-        nobodys = self.filter(worker__in=Worker.objects.given_up(), status__in=[Status.CLAIMED, Status.RUNNING])
-        if not nobodys.exists():
-            return []
-        with transaction.atomic():
-            claimed = nobodys.filter(status=Status.CLAIMED)
-            claimed.lock()
-            claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
-        running = nobodys.filter(status=Status.RUNNING)
-        jobs = Job.objects.filter(pk__in=running.order_by().values("run__stage__job"))
-        return [pk for job in jobs.order_by("pk") for pk in running.in_job(job).lose(job)]
-
-    def lose(self, job):
-        """Marks these, of `job`, as unknown, and tells it; returns the ids."""
-        reason = gettext_noop("Its worker was lost while the command ran; it may still be running.")
-        by_run = defaultdict(list)
-        with transaction.atomic():
-            job.lock()
-            lost = list(self.select_for_update(of=("self",)).select_related("machine", "run__stage__job"))
-            for machine_run in lost:
-                by_run[machine_run.run].append(machine_run.machine.hostname)
-            ids = [machine_run.pk for machine_run in lost]
-            ended_at = _no_earlier_than(F("started_at"))
-            self.model.objects.filter(pk__in=ids).update(status=Status.UNKNOWN, reason=reason, ended_at=ended_at)
-            for run, hostnames in by_run.items():
-                facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
-                run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
-        return ids
-
-
-def _no_earlier_than(moment):
-    """The database's time or, should its clock have been set back since, `moment`; now, where that is empty."""
-    return Greatest(Now(), Coalesce(moment, Now()))
-
-
-def _after_others_there():
-    """The same, after the end of all that ran on the machine before: by these times it is told what is there now."""
-    there = MachineRun.objects.filter(machine=OuterRef("machine"), ended_at__isnull=False).order_by("-ended_at")
-    return _no_earlier_than(Subquery(there.annotate(next=F("ended_at") + A_MOMENT).values("next")[:1]))
-
-
-# Put together once: a worker asks for it all the time, and that takes longer than the answer.
-@cache
-def is_listed():
-    """Whether the business of a machine run's job lists its machine now."""
-    # Not `machine__in`: beside the ids of the newest machine runs, SQLite would try each pair of the two lists.
-    listed = Listing.objects.live().filter(business=OuterRef("run__stage__job__business"), machine=OuterRef("machine"))
-    return Exists(listed)
 
 
 def with_versions(machines, business):

@@ -10,7 +10,8 @@ from django.utils.translation import gettext_noop
 from jobs.models import Event, Freeze, Leave, Machine
 from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
-from releases.models.machine_run import BAD, NOT_BEGUN, MachineRun, Status
+from releases.models.machine_run import MachineRun
+from releases.models.queue import BAD, NOT_BEGUN, Status
 from releases.models.task import Action, TaskVersion
 
 

@@ -16,7 +16,8 @@ from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
 from releases.batches import batches
-from releases.models.machine_run import BAD, MachineRun, with_version_before
+from releases.models.machine_run import MachineRun, with_version_before
+from releases.models.queue import BAD
 from releases.models.run import MachinesHeld, Run
 from releases.models.stage_machines import StageMachines
 from releases.models.task import Action

@@ -9,7 +9,8 @@ from django.utils.functional import cached_property
 from jobs.models import Machine
 from jobs.models.job import first_names
 from jobs.models.machine import PLACE
-from releases.models.machine_run import FAILURES, MachineRun, is_listed
+from releases.models.machine_run import MachineRun
+from releases.models.queue import FAILURES, is_listed
 from releases.models.task import Action
 
 TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, MachineRun.Status.CANCELLED]}

@@ -8,7 +8,7 @@ from django.utils import timezone, translation
 
 from deploy_portal.templatetags import portal
 from jobs.machine_list import Note, Row
-from releases.models.machine_run import Status
+from releases.models.queue import Status
 
 
 @pytest.mark.parametrize("status", Status.values)

@@ -3,7 +3,7 @@ from django.db import IntegrityError, connection, transaction
 
 from jobs.models import Machine
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
-from releases.models.machine_run import HOLDING
+from releases.models.queue import HOLDING
 from tests.parallel import at_once
 from tests.workers import fall_silent
 

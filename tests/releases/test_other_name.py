@@ -254,6 +254,17 @@ class TestRollbackOfWhatMoved:
         )
         assert state(other) == ("running", 1, {"queued": 1})
 
+    def test_those_of_one_rollback_take_each_others_place(self, job, machines, start, finish, publisher, worker):
+        run = start(job, machines[:3])
+        finish()
+        back = ReleaseStage.objects.get(pk=run.stage_id).roll_back(publisher, machines[:3], "it hurts", "key")
+        places = ["10.0.0.2", "10.0.0.3", "10.0.0.1"]
+        for machine, address in zip(machines, places, strict=False):
+            Machine.objects.filter(pk=machine.pk).update(address=address)
+        end(worker, [])
+        assert state(back) == ("running", 1, {"queued": 3})
+        assert list(back.machine_runs.order_by("pk").values_list("address", flat=True)) == places
+
     def test_it_can_be_rolled_back_again_then(self, back, make_job, machines, start, worker, publisher):
         start(make_job("3.0"), machines[1:2])
         self.move("10.0.0.2")

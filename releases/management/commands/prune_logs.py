@@ -9,7 +9,7 @@ from deploy_portal.clock import database_now
 from jobs.commands import InertCommand
 from jobs.models import Event
 from releases.models import LogBlock, MachineRun
-from releases.models.machine_run import HOLDING
+from releases.models.queue import HOLDING
 
 BATCH = 500
 PRUNED = "… this log was pruned on {:%Y-%m-%d %H:%M} UTC …"
