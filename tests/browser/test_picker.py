@@ -171,6 +171,9 @@ def test_it_works_without_scripts(picker):
 def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.type("[data-picker-search]", "sh-1")
     picker.press("Select the 19 found")
+    picker.type("[name=batch_size]", "5")
+    picker.click("[name=canary]")
+    picker.type("[name=remark]", "before the weekend")
     for way in (picker.driver.forward, picker.driver.refresh):
         picker.press("Check 19 machines")
         picker.wait_for("payment 2.0 goes to 19 machines")
@@ -180,7 +183,9 @@ def test_from_twenty_machines_on_their_number_is_typed(picker):
         way()
         picker.wait_hidden("#start")
         picker.wait_for("Check 19 machines", "[data-picker-main]")
-    picker.type("[name=remark]", "before the weekend")
+        assert picker.value("[name=batch_size]") == "5"
+        assert picker.value("[name=canary]", "checked")
+        assert picker.value("[name=remark]") == "before the weekend"
     picker.press("Check 19 machines")
     picker.wait_for("payment 2.0 goes to 19 machines")
     assert not picker.count("#id_typed_count")

@@ -117,8 +117,20 @@ window.pickerData = (() => {
     return new Map([...ids].map(([name, some]) => [name, toText(some)]));
   }
 
+  // What the check page kept of the other fields; once, as from then on the browser keeps what is typed here.
+  function restore(form) {
+    const { fields = {}, ...state } = history.state ?? {};
+    for (const [name, value] of Object.entries(fields)) {
+      const field = form.elements[name];
+      if (field?.type === "checkbox") field.checked = value === "True";
+      else if (field) field.value = value;
+    }
+    history.replaceState(state, "");
+  }
+
   // Sends the choice with the form. Whoever comes back finds what was chosen, if what this returns is called on changes.
   function carry(form, machines) {
+    restore(form);
     form.addEventListener("formdata", ({ formData }) => {
       for (const [name, value] of choiceOf(machines)) formData.append(name, value);
     });
