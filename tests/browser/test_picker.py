@@ -204,6 +204,23 @@ def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.wait_for("29 waiting", "#live .counts")
 
 
+def test_what_was_refused_is_still_there_after_reload_and_back(picker):
+    """Where Chromium would ask whether to send it again, or have an error page."""
+    picker.type("[data-picker-search]", "bj-1")
+    picker.press("Select the 10 found")
+    picker.type("[name=batch_size]", "many")
+    picker.type("[name=remark]", "before the weekend")
+    picker.press("Check 10 machines")
+    picker.wait_for("Write a number such as 10")
+    picker.driver.refresh()
+    picker.wait_for("Check 10 machines", "[data-picker-main]")
+    assert picker.value("[name=remark]") == "before the weekend"
+    picker.open("/jobs/")
+    picker.driver.back()
+    picker.wait_for("Check 10 machines", "[data-picker-main]")
+    assert picker.value("[name=batch_size]") == "many"
+
+
 def test_a_job_form_without_machines_has_nothing_to_pick(browser, client, requester, payment):
     Listing.objects.take(payment, [])
     mark_fresh(payment)
