@@ -341,6 +341,8 @@ class TestResolve:
         assert "Resolved; the machine is free again." in words(response)
         event = unknown.run.stage.job.events.first()
         assert (event.verb, event.actor.username, event.became) == (Event.Verb.RESOLVED, person, status)
+        happened = words(response).split("What happened")[1].split("Facts")[0]
+        assert f"{person} resolved pay-1 as {status} its disk is full" in happened.split("Unknown")[1]
 
     @pytest.mark.parametrize("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
     def test_a_bad_end_changes_nothing_and_keeps_the_reason(self, as_user, publisher, unknown, status):
