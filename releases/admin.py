@@ -4,6 +4,7 @@ from django.db.models import Case, Count, Exists, OuterRef, Subquery, When
 from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Told, link, link_to_list, status
@@ -192,6 +193,11 @@ class ShownMachineRun:
     def state(self, machine_run):
         return status(machine_run.status, machine_run.get_status_display())
 
+    @admin.display(description=_("reason"))
+    def why(self, machine_run):
+        """The portal's own reasons are kept in one language."""
+        return machine_run.reason and gettext(machine_run.reason)
+
     @admin.display(description=_("log"))
     def log(self, machine_run):
         return link(self.view_on_site(machine_run), _("Log"))
@@ -205,7 +211,7 @@ class MachineRunInline(ShownMachineRun, ReadOnlyInline):
 
     model = MachineRun
     verbose_name_plural = _("machine runs: up to 100, what went wrong first")
-    fields = ["machine", "state", "exit_status", "reason", "batch", "started_at", "ended_at", "worker", "log"]
+    fields = ["machine", "state", "exit_status", "why", "batch", "started_at", "ended_at", "worker", "log"]
 
     def get_queryset(self, request):
         worst = Case(When(status__in=BAD, then=0), default=1)
@@ -279,7 +285,7 @@ class MachineRunAdmin(ShownMachineRun, NumberedAdmin):
     search_fields = ["machine__hostname", "run__stage__job__id__exact"]
     ordering = ["-pk"]
     fields = [
-        *["machine", "job", "run", "batch", "state", "exit_status", "reason", "note", "version_before"],
+        *["machine", "job", "run", "batch", "state", "exit_status", "why", "note", "version_before"],
         *["version_after", "worker", "queued_at", "claimed_at", "started_at", "ended_at", "log"],
     ]
 

@@ -142,7 +142,8 @@ def out_yet(user):
     """Per business: which version is on how many of its machines, the newest job's first."""
     rows = []
     for business in Business.objects.where(user, Right.VIEW):
-        versions = Counter(with_versions(Machine.objects.live_in(business), business).values_list("now_on", flat=True))
+        machines = with_versions(Machine.objects.live_in(business), business)
+        versions = Counter(name or "" for name in machines.values_list("now_on", flat=True))
         newest = Job.objects.filter(business=business, status__in=Job.RELEASABLE).order_by("-pk").first()
         if versions and newest:
             rows.append(_row(business, newest.version, versions))
@@ -150,7 +151,7 @@ def out_yet(user):
 
 
 def _row(business, version, versions):
-    others = [(name or "", number) for name, number in versions.most_common() if name != version]
+    others = [(name, number) for name, number in versions.most_common() if name != version]
     on_it, total = versions[version], versions.total()
     return {
         "business": business,

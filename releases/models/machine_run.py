@@ -216,6 +216,15 @@ class MachineRun(models.Model):
     def _put_back(self, other):
         return self.went_back and self.version_after == other.version_now
 
+    @property
+    def resolution(self):
+        """The event of the person who said how it ended, where nobody had seen that."""
+        if self.exit_status is not None or self.status not in (Status.SUCCEEDED, Status.FAILED):
+            return None
+        events = self.run.stage.job.events.filter(verb=Event.Verb.RESOLVED, detail__run=self.run_id)
+        named = [self.machine.hostname]
+        return next((event for event in events.select_related("actor") if event.detail["hostnames"] == named), None)
+
     def take_machine(self):
         """Queues this one, whose machine has come free, unless it went or moved meanwhile; whether it did."""
         held = MachineRun.objects.filter(pk=self.pk, status=Status.HELD)

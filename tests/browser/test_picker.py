@@ -171,6 +171,9 @@ def test_it_works_without_scripts(picker):
 def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.type("[data-picker-search]", "sh-1")
     picker.press("Select the 19 found")
+    picker.type("[name=batch_size]", "5")
+    picker.click("[name=canary]")
+    picker.type("[name=remark]", "before the weekend")
     for way in (picker.driver.forward, picker.driver.refresh):
         picker.press("Check 19 machines")
         picker.wait_for("payment 2.0 goes to 19 machines")
@@ -180,7 +183,9 @@ def test_from_twenty_machines_on_their_number_is_typed(picker):
         way()
         picker.wait_hidden("#start")
         picker.wait_for("Check 19 machines", "[data-picker-main]")
-    picker.type("[name=remark]", "before the weekend")
+        assert picker.value("[name=batch_size]") == "5"
+        assert picker.value("[name=canary]", "checked")
+        assert picker.value("[name=remark]") == "before the weekend"
     picker.press("Check 19 machines")
     picker.wait_for("payment 2.0 goes to 19 machines")
     assert not picker.count("#id_typed_count")
@@ -197,6 +202,23 @@ def test_from_twenty_machines_on_their_number_is_typed(picker):
     picker.wait_for("29 machines are chosen; type that number.")
     picker.type("#id_typed_count", "29\n")
     picker.wait_for("29 waiting", "#live .counts")
+
+
+def test_what_was_refused_is_still_there_after_reload_and_back(picker):
+    """Where Chromium would ask whether to send it again, or have an error page."""
+    picker.type("[data-picker-search]", "bj-1")
+    picker.press("Select the 10 found")
+    picker.type("[name=batch_size]", "many")
+    picker.type("[name=remark]", "before the weekend")
+    picker.press("Check 10 machines")
+    picker.wait_for("Write a number such as 10")
+    picker.driver.refresh()
+    picker.wait_for("Check 10 machines", "[data-picker-main]")
+    assert picker.value("[name=remark]") == "before the weekend"
+    picker.open("/jobs/")
+    picker.driver.back()
+    picker.wait_for("Check 10 machines", "[data-picker-main]")
+    assert picker.value("[name=batch_size]") == "many"
 
 
 def test_a_job_form_without_machines_has_nothing_to_pick(browser, client, requester, payment):

@@ -223,6 +223,17 @@ def test_a_run_on_many_machines_shows_some_and_leads_to_all(page, payment, make_
     assert page.get("/admin/releases/machinerun/", {"run__id__exact": run.pk}).context["cl"].result_count == 120
 
 
+def test_the_portals_own_reasons_are_told_in_the_readers_language(page, make_job, machines, start, finish):
+    run = start(make_job(), machines[:1])
+    finish("unknown")
+    run.machine_runs.update(reason="Its worker was lost while the command ran; it may still be running.")
+    machine_run = run.machine_runs.get()
+    for where in (f"{RUNS}{run.pk}/change/", f"/admin/releases/machinerun/{machine_run.pk}/change/"):
+        shown = page.get(where, headers={"Accept-Language": "zh-hans"}).content.decode()
+        assert "命令可能仍在执行。" in shown
+        assert "it may still be running" not in shown
+
+
 def test_finds_runs_and_machine_runs_by_job_machine_and_status(page, make_job, machines, start, finish):
     first, second = make_job("1.0"), make_job("2.0")
     start(first, machines[:1])

@@ -234,6 +234,16 @@ def test_is_it_out_yet(as_user, approver, job, start, finish, machines):
     assert "1 of 6 on 2.0 · 5 not known" in words(as_user(approver).get(URL))
 
 
+def test_what_went_back_to_nothing_and_what_never_ran_are_one_number(
+    as_user, approver, publisher, job, start, finish, machines
+):
+    start(job, machines[:1])
+    finish()
+    ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "broken", "key")
+    finish()
+    assert "0 of 6 on 2.0 · 6 not known" in words(as_user(approver).get(URL))
+
+
 def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     make_job(title="<script>alert(1)</script>", approved=False)
     assert "<script>alert" not in as_user(approver).get(URL).content.decode()

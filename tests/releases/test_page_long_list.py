@@ -50,6 +50,11 @@ class TestStagePage:
         assert data_in(response.content.decode())["hostnames"] == [machine.hostname for machine in many]
         assert "1–100 of 250" in words(response)
 
+    def test_the_keyboard_gets_past_the_list(self, as_user, publisher, long_job, make_job, many):
+        text = as_user(publisher).get(page("stage", long_job)).content.decode()
+        assert text.index('href="#picked"') < text.index("<tbody>") < text.index('id="picked"')
+        assert "#picked" not in as_user(publisher).get(page("stage", make_job(on=many[:5]))).content.decode()
+
     def test_other_pages_keep_what_was_chosen_and_typed(self, as_user, publisher, long_job, many):
         client, address = as_user(publisher), page("stage", long_job)
         fields = stage_fields(long_job, publisher, [many[0], many[3]], remark="as typed", batch_size="7")

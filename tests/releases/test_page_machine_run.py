@@ -349,6 +349,8 @@ class TestResolve:
         assert "Resolved; the machine is free again." in words(response)
         event = unknown.run.stage.job.events.first()
         assert (event.verb, event.actor.username, event.became) == (Event.Verb.RESOLVED, person, status)
+        happened = words(response).split("What happened")[1].split("Facts")[0]
+        assert f"{person} resolved pay-1 as {status} its disk is full" in happened.split("Unknown")[1]
 
     @pytest.mark.one_database
     @pytest.mark.parametrize("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])

@@ -43,6 +43,14 @@ def test_it_is_a_part_of_a_page(as_user, publisher, job, start, machines):
     assert shown.count('id="live"') == 1
 
 
+def test_a_page_without_scripts_says_that_it_stays_as_it_was(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:2])
+    stays = "<noscript><small>Without scripts this page does not renew itself: load it again."
+    assert stays in source(as_user(publisher).get(page("stage", job)))
+    finish()
+    assert stays not in source(as_user(publisher).get(page("stage", job)))
+
+
 def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publisher, job, start, finish, machines):
     start(job, machines[:2])
     client = as_user(publisher)

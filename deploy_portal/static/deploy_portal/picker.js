@@ -276,6 +276,12 @@
       return found.slice(ends[0], ends[1] + 1);
     }
 
+    // Not by the address: its end would go with the form, and what was refused is told at the top.
+    picker.querySelector(".past")?.addEventListener("click", (event) => {
+      event.preventDefault();
+      document.getElementById("picked").focus();
+    });
+
     // ---- Start ----
     const labels = new Set(machines.flatMap((machine) => Object.keys(machine.labels)));
     labels.delete("site"); // which is offered already

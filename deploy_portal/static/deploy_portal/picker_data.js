@@ -30,10 +30,13 @@ window.pickerData = (() => {
     return ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",");
   }
 
+  function cameBack() {
+    return ["back_forward", "reload"].includes(performance.getEntriesByType("navigation")[0]?.type);
+  }
+
   // What the page says is chosen, or what was before one went away and came back, or loaded it anew.
   function chosenIn(data) {
-    const [how] = performance.getEntriesByType("navigation");
-    const kept = ["back_forward", "reload"].includes(how?.type) ? history.state?.machines : undefined;
+    const kept = cameBack() ? history.state?.machines : undefined;
     const sets = new Map(Object.entries(kept ?? data.chosen).map(([name, ids]) => [name, fromText(ids)]));
     return (name, id) => sets.get(name)?.has(id) ?? false;
   }
@@ -117,21 +120,44 @@ window.pickerData = (() => {
     return new Map([...ids].map(([name, some]) => [name, toText(some)]));
   }
 
-  // Sends the choice with the form. Whoever comes back finds what was chosen, if what this returns is called on changes.
+  // ---- The other fields of a form[data-keep], as text by name: not hidden ones, and not the business that the list is of ----
+  function fieldsOf(form) {
+    const isKept = ({ name, type }) => name && name !== "business" && !["hidden", "submit"].includes(type);
+    const valueOf = ({ type, checked, value }) => (type !== "checkbox" ? value : checked ? "True" : "False");
+    const fields = "keep" in form.dataset ? [...form.elements].filter(isKept) : [];
+    return Object.fromEntries(fields.map((field) => [field.name, valueOf(field)]));
+  }
+
+  function restore(form) {
+    const kept = cameBack() && "keep" in form.dataset ? history.state?.fields : undefined;
+    for (const [name, value] of Object.entries(kept ?? {})) {
+      const field = form.elements[name];
+      if (field?.type === "checkbox") field.checked = value === "True";
+      else if (field) field.value = value;
+    }
+  }
+
+  // Sends the choice with the form. Whoever comes back finds what was chosen, if what this returns is called on changes,
+  // and what was typed. A page that answers what was sent becomes one that a browser need not ask to send again for.
   function carry(form, machines) {
+    restore(form);
     form.addEventListener("formdata", ({ formData }) => {
       for (const [name, value] of choiceOf(machines)) formData.append(name, value);
     });
     let timer = 0;
     const keep = () => {
       clearTimeout(timer);
-      history.replaceState({ ...history.state, machines: Object.fromEntries(choiceOf(machines)) }, "");
+      const machinesNow = Object.fromEntries(choiceOf(machines));
+      history.replaceState({ ...history.state, machines: machinesNow, fields: fieldsOf(form) }, "");
     };
-    form.addEventListener("submit", keep);
-    return () => { // browsers take only so many of these in a row
+    const keepSoon = () => { // browsers take only so many of these in a row
       clearTimeout(timer);
       timer = setTimeout(keep, 300);
     };
+    form.addEventListener("submit", keep);
+    form.addEventListener("input", keepSoon);
+    if (form.dataset.keep === "sent") keep();
+    return keepSoon;
   }
 
   return { natural, put, readMachines, readPasted, carry };

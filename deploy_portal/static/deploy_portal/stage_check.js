@@ -1,8 +1,8 @@
-// The check page answers what was sent. Forward and Reload get the form that led to it, with its choice, where a browser
-// would ask whether to send it again.
+// The check page answers what was sent. Forward and Reload get the form that led to it, with all that was sent, where a
+// browser would ask whether to send it again.
 "use strict";
 
 (() => {
-  const kept = [...document.querySelectorAll("[data-kept]")].map(({ name, value }) => [name, value]);
-  history.replaceState({ machines: Object.fromEntries(kept) }, "");
+  const valuesOf = (css) => Object.fromEntries([...document.querySelectorAll(css)].map(({ name, value }) => [name, value]));
+  history.replaceState({ machines: valuesOf("[data-kept]"), fields: valuesOf("#start [type=hidden][id^=id_]") }, "");
 })();
