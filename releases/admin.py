@@ -2,9 +2,8 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Case, Count, Exists, OuterRef, Subquery, When
 from django.urls import reverse
-from django.utils import formats, timezone
+from django.utils import formats, timezone, translation
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Told, link, link_to_list, status
@@ -196,7 +195,7 @@ class ShownMachineRun:
     @admin.display(description=_("reason"))
     def why(self, machine_run):
         """The portal's own reasons are kept in one language."""
-        return machine_run.reason and gettext(machine_run.reason)
+        return machine_run.reason and translation.gettext(machine_run.reason)
 
     @admin.display(description=_("log"))
     def log(self, machine_run):
