@@ -28,8 +28,17 @@ class MachineRunQuerySet(Queue, models.QuerySet):
 
     def on_host(self, of="", machine="pk"):
         """The same as a condition; `of` leads from what is asked to its machine, whose id is there as `machine`."""
-        of_machine = Exists(self.filter(machine=OuterRef(f"{of}{machine}")))
-        return of_machine | Exists(self.filter(**{name: OuterRef(f"{of}{name}") for name in HOST}))
+        of_machine, of_host = self._holders(of, machine)
+        return of_machine | of_host
+
+    def off_host(self, of="", machine="pk"):
+        """The opposite, as two conditions: PostgreSQL looks up each once, and `not (a or b)` for each machine."""
+        of_machine, of_host = self._holders(of, machine)
+        return Q(~of_machine, ~of_host)
+
+    def _holders(self, of, machine):
+        of_host = self.filter(**{name: OuterRef(f"{of}{name}") for name in HOST})
+        return Exists(self.filter(machine=OuterRef(f"{of}{machine}"))), Exists(of_host)
 
     def in_job(self, job):
         return self.filter(run__stage__job=job)

@@ -145,7 +145,7 @@ class Queue:
         if not waiting.exists():
             return 0
         # By the host that each was queued for, in whose order all wait; one whose machine moved since ends there.
-        free = waiting.exclude(self.model.objects.holding().on_host(machine="machine"))
+        free = waiting.filter(self.model.objects.holding().off_host(machine="machine"))
         oldest = free.order_by().values("machine").annotate(oldest=models.Min("pk")).values("oldest")
         admitted = free.filter(pk__in=oldest).select_related("machine", "run__stage__job__business")
         return sum(machine_run.take_machine() for machine_run in list(admitted))

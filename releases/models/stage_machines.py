@@ -30,7 +30,7 @@ class StageMachines:
         return (
             Machine.objects.live_in(self.job.business)
             .filter(job_machines__job=self.job, job_machines__excused_at=None, **where_chosen)
-            .exclude(holding.on_host())
+            .filter(holding.off_host())
             .exclude(pk__in=in_job.latest_touched().released().values("machine"))
         )
 
@@ -98,10 +98,10 @@ class StageMachines:
 
     def changed_out_of_reach(self):
         """The other machines that this stage changed: held by another run, or gone from the config service."""
-        return self._changed_here().filter(~Q(is_listed()) | Q(self._is_held_by_another()))
+        return self._changed_here().filter(~Q(is_listed()) | self._others_holding().on_host("machine__"))
 
-    def _is_held_by_another(self):
-        return MachineRun.objects.holding().exclude(pk=OuterRef("pk")).on_host("machine__")
+    def _others_holding(self):
+        return MachineRun.objects.holding().exclude(pk=OuterRef("pk"))
 
     def _moved(self):
         return self.job.job_machines.moved()
@@ -129,7 +129,7 @@ class StageMachines:
 
     def _changed_in_reach(self):
         """An unknown machine is held by its own run, and can go back once a person says that nothing runs there."""
-        return self._changed_here().filter(is_listed(), ~self._is_held_by_another())
+        return self._changed_here().filter(is_listed(), self._others_holding().off_host("machine__"))
 
     def _changed_here(self):
         # Many machine runs are of few runs: those are fetched once.
