@@ -150,8 +150,7 @@ def candidates(stage):
     # Many machine runs are of few runs: those are fetched once.
     whole = Run.objects.select_related("stage__job__business", "started_by")
     runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
-    holders = holders_of(job, runs)
-    held = dict(holders)
+    held = holders_of(job, runs)
     released = {}
     if not job.is_before_first_stage:
         held |= {run.machine_id: run for run in runs.in_job(job).pending()}

@@ -79,9 +79,7 @@ def _make_user(role, username, password):
     if User.objects.filter(username=username).exists():
         return
     is_ops = role == OPS
-    user = User.objects.create_user(username, is_staff=is_ops, is_superuser=is_ops)
-    user.password = _hashed(password)
-    user.save(update_fields=["password"])
+    user = User.objects.create(username=username, password=_hashed(password), is_staff=is_ops, is_superuser=is_ops)
     for slug, roles in PEOPLE[role][1].items():
         business = Business.objects.get(slug=slug)
         Membership.objects.bulk_create([Membership(user=user, business=business, role=role) for role in roles])

@@ -151,12 +151,12 @@ class MachineRun(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["machine"],
-                condition=Q(status__in=["queued", "claimed", "running", "unknown"]),
+                condition=Q(status__in=HOLDING),
                 name="one_active_run_per_machine",
             ),
             models.UniqueConstraint(
                 fields=HOST,
-                condition=Q(status__in=["queued", "claimed", "running", "unknown"]),
+                condition=Q(status__in=HOLDING),
                 name="one_active_run_per_host",
             ),
             models.UniqueConstraint(fields=["run", "machine"], name="one_machine_run_per_run"),

@@ -62,10 +62,6 @@ class Queue:
             due = due.filter(machine__site__in=sites)
         return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
 
-    def claimable(self, sites=()):
-        """What is due and not held by a freeze."""
-        return self.due(sites).not_frozen()
-
     def not_frozen(self):
         """Leaves out the releases that a freeze holds now, unless their job has leave; a rollback is never held."""
         from releases.models.run import Run  # which imports this module
@@ -87,7 +83,7 @@ class Queue:
         with transaction.atomic():
             # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
             ids = list(free.values_list("pk", flat=True)[:room])
-            return self.filter(models.Exists(alive), pk__in=ids, status=Status.QUEUED).update(
+            return self.filter(Exists(alive), pk__in=ids, status=Status.QUEUED).update(
                 status=Status.CLAIMED, worker=worker, claimed_at=Now()
             )
 
@@ -112,7 +108,6 @@ class Queue:
                     not_frozen.lock()
                     not_frozen.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
 
-    @transaction.atomic
     def follow_moves(self):
         """Sends the rollbacks that are queued to where their machines have moved; none to a host that is held."""
         held = gettext_noop("It moved, to a host that another run holds. Roll it back again once that has ended.")
@@ -121,16 +116,17 @@ class Queue:
         if not moving:
             return
         them = self.filter(pk__in=moving)
-        them.lock()
-        # None holds its host meanwhile: they may have taken each other's.
-        them.filter(status=Status.QUEUED).update(status=Status.HELD)
-        for pk, machine in moving.items():
-            one = self.filter(pk=pk, status=Status.HELD)
-            try:
-                with transaction.atomic():
-                    one.update(status=Status.QUEUED, **{name: getattr(machine, name) for name in PLACE})
-            except IntegrityError:
-                one.update(status=Status.NOT_RUN, reason=held, ended_at=Now())
+        with transaction.atomic():
+            them.lock()
+            # None holds its host meanwhile: they may have taken each other's.
+            them.filter(status=Status.QUEUED).update(status=Status.HELD)
+            for pk, machine in moving.items():
+                one = self.filter(pk=pk, status=Status.HELD)
+                try:
+                    with transaction.atomic():
+                        one.update(status=Status.QUEUED, **{name: getattr(machine, name) for name in PLACE})
+                except IntegrityError:
+                    one.update(status=Status.NOT_RUN, reason=held, ended_at=Now())
 
     def call_off(self, status, reason=""):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""

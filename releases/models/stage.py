@@ -1,4 +1,3 @@
-from collections import defaultdict
 from datetime import timedelta
 
 from django.core.validators import MaxValueValidator
@@ -11,15 +10,14 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.clock import database_now
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
-from jobs.models.machine import HOST
 from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
 from releases.batches import batches
 from releases.models.machine_run import MachineRun, with_version_before
-from releases.models.queue import BAD
-from releases.models.run import MachinesHeld, Run
+from releases.models.run import MachinesHeld
 from releases.models.stage_machines import StageMachines
+from releases.models.stage_outcome import StageOutcome
 from releases.models.task import Action
 
 
@@ -91,7 +89,7 @@ class ReleaseStageQuerySet(models.QuerySet):
         return next(stage for stage in self.of(job) if stage.kind == kind)
 
 
-class ReleaseStage(StageMachines, models.Model):
+class ReleaseStage(StageMachines, StageOutcome, models.Model):
     """One of a job's three stages: its tasks, machines and remark as last chosen, and its state."""
 
     class Status(models.TextChoices):
@@ -203,9 +201,8 @@ class ReleaseStage(StageMachines, models.Model):
 
         Those in `when_free` may be held by other jobs: they wait for the end of what holds them. Those of `moved`,
         which are rows of the job, may be elsewhere than when they were chosen: where a person saw them, as these rows
-        have it, is where they are meant from here on. With `break_glass`, ops
-        need no approval. `facts` are kept in the event. The same `submit_key` again returns the run it started. Raises
-        StageMoved, JobMoved or MachinesHeld.
+        have it, is where they are meant from here on. With `break_glass`, ops need no approval. `facts` are kept in the
+        event. The same `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
         """
 
         def release():
@@ -214,7 +211,7 @@ class ReleaseStage(StageMachines, models.Model):
             self._require(is_open, _("This stage is not open now."))
             frozen = Freeze.objects.refusal(self.job, by)
             self._require(not frozen, frozen)
-            held = self._held_now()
+            held = set(self._held_machines().values_list("pk", flat=True))
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
             before = dict(with_version_before(offered, self.job).values_list("pk", "before"))
@@ -271,57 +268,8 @@ class ReleaseStage(StageMachines, models.Model):
             self.job.begin()
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
 
-    def conclude(self):
-        """Takes the state that the newest machine runs of this stage amount to, and gives the job its own."""
-        if self.runs.active().exists() or not self.runs.exists():
-            return
-        status = self._outcome()
-        # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
-        row = ReleaseStage.objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
-        row.update(status=status, version=F("version") + 1, done_at=Now())
-        self.conclude_job()
-
-    def conclude_job(self):
-        self.job.conclude(self._job_status())
-
     def record(self, verb, by, reason="", was="", became="", **detail):
         return self.job.record(verb, by, reason, was, became, stage=self.kind, **detail)
-
-    def _outcome(self):
-        """What the newest runs of its machines come to, those left aside that were excused."""
-        runs = MachineRun.objects.filter(run__stage=self).exclude(machine__in=self._excused())
-        touched = runs.latest_touched()
-        if self.runs.last().is_rollback and touched.exists() and not touched.not_rolled_back().exists():
-            return self.Status.ROLLED_BACK
-        latest = runs.not_called_off().latest_per_machine()
-        if latest.filter(status__in=BAD).exists():
-            return self.Status.FAILED
-        if latest.filter(status=MachineRun.Status.CANCELLED).exists():
-            return self.Status.CANCELLED
-        if latest.released().exists():
-            return self.Status.SUCCEEDED
-        return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
-
-    def _job_status(self):
-        """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left.
-
-        Not released when every machine was excused.
-        """
-        if Run.objects.active().filter(stage__job=self.job).exists():
-            return Job.Status.IN_PROGRESS
-        touched = MachineRun.objects.in_job(self.job).latest_touched()
-        released, back = touched.released(), touched.rolled_back()
-        wanted = self.job.job_machines.filter(excused_at=None)
-        if released.exists():
-            left = wanted.exclude(machine__in=(released | back).values("machine"))
-            return Job.Status.IN_PROGRESS if left.exists() else Job.Status.RELEASED
-        changed = touched.exclude(pk__in=back.values("pk")).exclude(machine__in=self._excused())
-        if back.exists() and not changed.exists():
-            return Job.Status.ROLLED_BACK
-        return Job.Status.IN_PROGRESS if wanted.exists() else Job.Status.NOT_RELEASED
-
-    def _excused(self):
-        return self.job.job_machines.exclude(excused_at=None).values("machine")
 
     def _once(self, submit_key, begin):
         """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started a run already."""
@@ -330,7 +278,7 @@ class ReleaseStage(StageMachines, models.Model):
                 self._lock()
                 return self.runs.filter(submit_key=submit_key).first() or begin()
         except IntegrityError as error:
-            raise MachinesHeld(self._taken_meanwhile()) from error
+            raise MachinesHeld(self._held_machines()) from error
 
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""
@@ -351,17 +299,6 @@ class ReleaseStage(StageMachines, models.Model):
         names = ", ".join(self._names_of_one_host(machines)[:20])
         words = _("These names are of the same host now: %(names)s. Choose one of them.")
         self._require(not names, words % {"names": names})
-
-    def _names_of_one_host(self, machines):
-        """Those of the chosen names that are not the only one of their host: each that waits would get it in turn."""
-        chosen, names = {machine.pk for machine in machines}, defaultdict(list)
-        for pk, hostname, *host in Machine.objects.filter(jobs=self.job).values_list("pk", "hostname", *HOST):
-            if pk in chosen:
-                names[tuple(host)].append(hostname)
-        return [hostname for some in names.values() if len(some) > 1 for hostname in some]
-
-    def _taken_meanwhile(self):
-        return Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
 
     def _move(self, status, **chosen):
         """Takes this version of the stage to `status`; returns from which."""
@@ -386,11 +323,6 @@ class ReleaseStage(StageMachines, models.Model):
         """The same for a run on `total` machines: of a share it becomes a number."""
         shares = {name: share_of(total, getattr(self, name)) for name in ("batch_size", "failure_budget")}
         return self._pace() | shares
-
-    def _tried_before(self):
-        """The first run here that had some of the machines chosen now, which a new one tries again."""
-        before = self.runs.filter(action=Action.RELEASE, machine_runs__machine__in=self.machines.values("pk"))
-        return before.order_by("pk").first()
 
     def _open_run(self, by, action, was, versions, submit_key, chosen, waiting=(), *, remark, **pace):
         break_glass = self.job.is_waiting or Right.PUBLISH not in self.job.business.rights_by_role(by)

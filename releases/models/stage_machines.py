@@ -8,7 +8,7 @@ from django.utils.functional import cached_property
 
 from jobs.models import Machine
 from jobs.models.job import first_names
-from jobs.models.machine import PLACE
+from jobs.models.machine import HOST, PLACE
 from releases.models.machine_run import MachineRun
 from releases.models.queue import FAILURES, is_listed
 from releases.models.task import Action
@@ -106,10 +106,22 @@ class StageMachines:
     def _moved(self):
         return self.job.job_machines.moved()
 
-    def _held_now(self):
-        """The ids of this job's machines that any run holds now."""
-        held = Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
-        return set(held.values_list("pk", flat=True))
+    def _held_machines(self):
+        """This job's machines that any run holds now."""
+        return Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
+
+    def _names_of_one_host(self, machines):
+        """Those of the chosen names that are not the only one of their host: each that waits would get it in turn."""
+        chosen, names = {machine.pk for machine in machines}, defaultdict(list)
+        for pk, hostname, *host in Machine.objects.filter(jobs=self.job).values_list("pk", "hostname", *HOST):
+            if pk in chosen:
+                names[tuple(host)].append(hostname)
+        return [hostname for some in names.values() if len(some) > 1 for hostname in some]
+
+    def _tried_before(self):
+        """The first run here that had some of the machines chosen now, which a new one tries again."""
+        before = self.runs.filter(action=Action.RELEASE, machine_runs__machine__in=self.machines.values("pk"))
+        return before.order_by("pk").first()
 
     def _changed_by_job(self):
         touched = MachineRun.objects.in_job(self.job).latest_touched()

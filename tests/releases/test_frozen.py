@@ -192,7 +192,7 @@ class TestCost:
         assert "releases_run" in asked[0]
 
     def test_freezes_are_asked_for_once_and_only_where_something_is_due(self, run):
-        assert len(self.queries(lambda: MachineRun.objects.claimable().exists())) == 2
+        assert len(self.queries(lambda: MachineRun.objects.due().not_frozen().exists())) == 2
         assert len(self.queries(lambda: MachineRun.objects.due().exists())) == 1
 
     def test_nothing_is_written_for_what_a_freeze_holds(self, run, worker, ops):
@@ -204,7 +204,7 @@ class TestCost:
     def test_more_freezes_need_no_more_queries(self, run, ops, payment, orders):
         for business in (None, payment, orders, payment):
             freeze_now(ops, business)
-        assert len(self.queries(lambda: MachineRun.objects.claimable().exists())) == 2
+        assert len(self.queries(lambda: MachineRun.objects.due().not_frozen().exists())) == 2
 
 
 @pytest.mark.django_db(transaction=True)

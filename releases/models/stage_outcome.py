@@ -1,0 +1,62 @@
+"""What the newest machine runs of a stage come to, for it and for its job."""
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from jobs.models import Job
+from releases.models.machine_run import MachineRun
+from releases.models.queue import BAD
+from releases.models.run import Run
+
+
+class StageOutcome:
+    """How a ReleaseStage takes the state that its runs amount to."""
+
+    def conclude(self):
+        """Takes the state that the newest machine runs of this stage amount to, and gives the job its own."""
+        if self.runs.active().exists() or not self.runs.exists():
+            return
+        status = self._outcome()
+        # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
+        row = type(self).objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
+        row.update(status=status, version=F("version") + 1, done_at=Now())
+        self.conclude_job()
+
+    def conclude_job(self):
+        self.job.conclude(self._job_status())
+
+    def _outcome(self):
+        """What the newest runs of its machines come to, those left aside that were excused."""
+        runs = MachineRun.objects.filter(run__stage=self).exclude(machine__in=self._excused())
+        touched = runs.latest_touched()
+        if self.runs.last().is_rollback and touched.exists() and not touched.not_rolled_back().exists():
+            return self.Status.ROLLED_BACK
+        latest = runs.not_called_off().latest_per_machine()
+        if latest.filter(status__in=BAD).exists():
+            return self.Status.FAILED
+        if latest.filter(status=MachineRun.Status.CANCELLED).exists():
+            return self.Status.CANCELLED
+        if latest.released().exists():
+            return self.Status.SUCCEEDED
+        return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
+
+    def _job_status(self):
+        """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left.
+
+        Not released when every machine was excused.
+        """
+        if Run.objects.active().filter(stage__job=self.job).exists():
+            return Job.Status.IN_PROGRESS
+        touched = MachineRun.objects.in_job(self.job).latest_touched()
+        released, back = touched.released(), touched.rolled_back()
+        wanted = self.job.job_machines.filter(excused_at=None)
+        if released.exists():
+            left = wanted.exclude(machine__in=(released | back).values("machine"))
+            return Job.Status.IN_PROGRESS if left.exists() else Job.Status.RELEASED
+        changed = touched.exclude(pk__in=back.values("pk")).exclude(machine__in=self._excused())
+        if back.exists() and not changed.exists():
+            return Job.Status.ROLLED_BACK
+        return Job.Status.IN_PROGRESS if wanted.exists() else Job.Status.NOT_RELEASED
+
+    def _excused(self):
+        return self.job.job_machines.exclude(excused_at=None).values("machine")
