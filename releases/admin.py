@@ -195,7 +195,7 @@ class ShownMachineRun:
     @admin.display(description=_("reason"))
     def why(self, machine_run):
         """The portal's own reasons are kept in one language."""
-        return machine_run.reason and translation.gettext(machine_run.reason)
+        return translation.gettext(machine_run.reason) if machine_run.reason else self.get_empty_value_display()
 
     @admin.display(description=_("log"))
     def log(self, machine_run):
@@ -284,7 +284,7 @@ class MachineRunAdmin(ShownMachineRun, NumberedAdmin):
     search_fields = ["machine__hostname", "run__stage__job__id__exact"]
     ordering = ["-pk"]
     fields = [
-        *["machine", "job", "run", "batch", "state", "exit_status", "why", "note", "version_before"],
+        *["machine", "address", "site", "job", "run", "batch", "state", "exit_status", "why", "note", "version_before"],
         *["version_after", "worker", "queued_at", "claimed_at", "started_at", "ended_at", "log"],
     ]
 

@@ -4,6 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from jobs.models import Machine
 from releases.admin import MACHINE_RUNS_SHOWN
 from releases.models import MachineRun, Run, Task, Worker
 from tests.conftest import list_machines, make_task
@@ -232,6 +233,14 @@ def test_the_portals_own_reasons_are_told_in_the_readers_language(page, make_job
         shown = page.get(where, headers={"Accept-Language": "zh-hans"}).content.decode()
         assert "命令可能仍在执行。" in shown
         assert "it may still be running" not in shown
+
+
+def test_a_machine_run_shows_where_it_was_sent_and_a_dash_for_no_reason(page, make_job, machines, start):
+    machine_run = start(make_job(), machines[:1]).machine_runs.get()
+    Machine.objects.filter(pk=machines[0].pk).update(address="10.9.9.9")
+    text = page.get(f"/admin/releases/machinerun/{machine_run.pk}/change/").text
+    assert '<div class="readonly">10.0.0.1</div>' in text
+    assert re.search(r'field-why">.*?<div class="readonly">-</div>', text, re.DOTALL)
 
 
 def test_finds_runs_and_machine_runs_by_job_machine_and_status(page, make_job, machines, start, finish):
