@@ -276,6 +276,11 @@ class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
         """History names people, so they are made inactive instead."""
         return False
 
+    @transaction.atomic
+    def user_change_password(self, request, *args, **kwargs):
+        """In one transaction with its event, which Django leaves out for this page alone."""
+        return super().user_change_password(request, *args, **kwargs)
+
     def save_model(self, request, obj, form, change):
         super().save_model(request, obj, form, change)
         # For good: without this a cookie from before would be logged in again once the person is active again.

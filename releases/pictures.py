@@ -29,7 +29,7 @@ BAR = {
     Status.RUNNING: "run",
     "excused": "muted",
 }
-DONE = [Status.SUCCEEDED, "rolled_back", "excused"]
+DONE = [Status.SUCCEEDED, "excused"]
 TOLD = [*FAILURES, "rolled_back"]
 # The order in which counts and bars name the states: good news first, what waits last.
 ORDER = [
@@ -64,6 +64,10 @@ class StageBox:
         return sum(self.counts[status] for status in DONE)
 
     @property
+    def rolled_back(self):
+        return self.counts["rolled_back"]
+
+    @property
     def bar(self):
         return bar(self.counts)
 
@@ -88,6 +92,7 @@ class Tile:
 @dataclass
 class Site:
     name: str
+    goal: list[str]
     tiles: list[Tile] = field(default_factory=list)
 
     @property
@@ -97,7 +102,7 @@ class Site:
 
     @property
     def done(self):
-        return sum(tile.status in DONE for tile in self.tiles)
+        return sum(tile.status in self.goal for tile in self.tiles)
 
 
 def ordered(counts):
@@ -157,7 +162,9 @@ class JobPicture:
         ]
 
     def _status(self, machine_run):
-        return "excused" if machine_run.machine_id in self.excused else shown_status(machine_run)
+        """An unknown machine is held, and waits for whoever resolves it, though the job is done without it."""
+        is_excused = machine_run.machine_id in self.excused and machine_run.status != Status.UNKNOWN
+        return "excused" if is_excused else shown_status(machine_run)
 
     @cached_property
     def excused(self):
@@ -174,13 +181,13 @@ class JobPicture:
 
         def tile(machine):
             machine_run = self.latest.get(machine.pk)
-            if machine.pk in self.excused:
-                return Tile(machine, "excused", machine_run, version=machine.now_on)
             if machine_run is None:
-                status = "gone" if machine.pk in gone else "changed" if machine.pk in moved else "waiting"
+                known = (("excused", self.excused), ("gone", gone), ("changed", moved))
+                status = next((status for status, ids in known if machine.pk in ids), "waiting")
                 return Tile(machine, status, version=machine.now_on)
-            stage = stage_of[machine_run.run.stage_id]
-            return Tile(machine, shown_status(machine_run), machine_run, stage, machine.now_on)
+            status = self._status(machine_run)
+            stage = None if status == "excused" else stage_of[machine_run.run.stage_id]
+            return Tile(machine, status, machine_run, stage, machine.now_on)
 
         return by_site(tile(machine) for machine in machines)
 
@@ -201,7 +208,7 @@ class RunPicture:
             self.tiles.append(Tile(machine_run.machine, shown_status(machine_run), machine_run, version=version))
         if self.is_running:
             self._estimate()
-        self.sites = by_site(self.tiles)
+        self.sites = by_site(self.tiles, ["rolled_back"] if run.is_rollback else DONE)
         self.total = len(self.tiles)
         self.counter = Counter(tile.status for tile in self.tiles)
         self.tile_size = tile_size(self.total)
@@ -308,8 +315,9 @@ class RunPicture:
         return rows
 
 
-def by_site(tiles):
+def by_site(tiles, goal=DONE):
+    """Sites with their tiles; a tile whose status is in `goal` counts as done."""
     sites = {}
     for tile in tiles:
-        sites.setdefault(tile.machine.site, Site(tile.machine.site)).tiles.append(tile)
+        sites.setdefault(tile.machine.site, Site(tile.machine.site, goal)).tiles.append(tile)
     return list(sites.values())

@@ -22,9 +22,9 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         """What counts against a run's failure budget."""
         return self.filter(status__in=FAILURES)
 
-    def on_host_of(self, machine):
-        """Those of `machine`, wherever they were sent, and those sent to its host, by whatever name."""
-        return self.filter(Q(machine=machine) | Q(**{name: getattr(machine, name) for name in HOST}))
+    def on_host_of(self, machine, at=None):
+        """Those of `machine`, wherever they were sent, and those sent to its host (or `at`'s), by whatever name."""
+        return self.filter(Q(machine=machine) | Q(**{name: getattr(at or machine, name) for name in HOST}))
 
     def on_host(self, of="", machine="pk"):
         """The same as a condition; `of` leads from what is asked to its machine, whose id is there as `machine`."""
@@ -224,6 +224,14 @@ class MachineRun(models.Model):
 
     def _put_back(self, other):
         return self.went_back and self.version_after == other.version_now
+
+    @property
+    def holder(self):
+        """The machine run for whose end this one waits; None unless it is held, and once it is its turn."""
+        if self.status != Status.HELD:
+            return None
+        holding = MachineRun.objects.holding().on_host_of(self.machine_id, at=self)
+        return holding.select_related("run__stage__job__business", "run__started_by").first()
 
     @property
     def resolution(self):

@@ -13,7 +13,12 @@ from releases.models.machine_run import MachineRun
 from releases.models.queue import FAILURES, is_listed
 from releases.models.task import Action
 
-TO_TRY_AGAIN = {"failed": FAILURES, "not_run": [MachineRun.Status.NOT_RUN, MachineRun.Status.CANCELLED]}
+CANCELLED = Q(status=MachineRun.Status.CANCELLED)
+TO_TRY_AGAIN = {
+    "failed": Q(status__in=FAILURES),
+    "cancelled": CANCELLED & Q(started_at__isnull=False),
+    "not_run": Q(status=MachineRun.Status.NOT_RUN) | CANCELLED & Q(started_at=None),
+}
 
 
 class StageMachines:
@@ -71,12 +76,15 @@ class StageMachines:
         return first_names({what: [machine.hostname for machine in some] for what, some in told.items()})
 
     def to_try_again(self, what):
-        """The ids of the machines here that went wrong (`what` is "failed") or whose turn never came ("not_run").
+        """The ids of the machines here that went wrong (`what` is "failed"), or whose turn never came ("not_run").
 
-        None whose rollback went wrong: that one is to be tried again, not the release.
+        Or whose command a cancel ended ("cancelled"). None whose rollback went wrong: that one is to be tried again,
+        not the release.
         """
+        if what not in TO_TRY_AGAIN:
+            return []
         latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().filter(run__action=Action.RELEASE)
-        return list(latest.filter(status__in=TO_TRY_AGAIN.get(what, [])).values_list("machine", flat=True))
+        return list(latest.filter(TO_TRY_AGAIN[what]).values_list("machine", flat=True))
 
     def changed_machines(self):
         """The newest touched machine run of each machine that this stage changed and that can be rolled back now.

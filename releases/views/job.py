@@ -37,6 +37,7 @@ def job_page(request, job_id):
         "tile_size": tile_size(counts.total()),
         "counts": ordered(counts),
         "total": counts.total(),
+        "out": counts["succeeded"],
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
         "changed": sum(stage.count_rollback_candidates() for stage in picture.stages if stage.pk in picture.runs),

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from jobs.access import get_job
+from jobs.models import Job
 from jobs.rights import Right
 from jobs.views.steps import too_late
 from releases.forms import ResolveForm
@@ -88,12 +89,14 @@ def _file_name(machine_run):
 
 
 def _show(request, machine_run, form, template="releases/machine_run.html", after=0, **more):
-    job = machine_run.run.stage.job
+    job, holder = machine_run.run.stage.job, machine_run.holder
     others = MachineRun.objects.filter(machine=machine_run.machine, run__stage__job__business=job.business)
     context = {
         "job": job,
         "rights": job.rights,
         "form": form,
+        "holder": holder,
+        "holder_is_seen": holder and holder.run.stage.job in Job.objects.seen_by(request.user),
         "others": others.exclude(pk=machine_run.pk).select_related("run__stage__job__business").order_by("-pk")[:5],
     }
     return render(request, template, context | _log_of(machine_run, after) | more)

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Permission
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import Model
 from django.forms import ModelForm
 from django.test import Client
@@ -403,6 +403,15 @@ def test_a_password_that_ops_set_ends_the_sessions_of_its_person(as_user, ops, r
     assert client.post(f"/admin/deploy_portal/user/{requester.pk}/password/", form).status_code == 302
     assert theirs.get("/").status_code == 302
     assert client.get("/").status_code == 200
+
+
+def test_a_password_that_ops_set_is_not_set_without_its_event(as_user, ops, requester, monkeypatch):
+    def refuse(*_args, **_what):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(type(Event.objects), "tell", refuse)
+    assert as_user(ops).post(f"/admin/deploy_portal/user/{requester.pk}/password/", NEW_PASSWORD).status_code == 503
+    assert User.objects.get(pk=requester.pk).password == requester.password
 
 
 def test_unlocks_a_person_who_failed_to_log_in_too_often(client, as_user, ops, requester):

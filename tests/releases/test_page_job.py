@@ -6,7 +6,7 @@ import pytest
 
 from jobs.models import Job, Membership
 from jobs.rights import Role
-from releases.models import ReleaseStage
+from releases.models import MachineRun, ReleaseStage
 from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
 
@@ -162,6 +162,37 @@ class TestSoaking:
         assert "Open gray release stage" in words(as_user(publisher).get(page("job", soaking)))
 
 
+class TestRollingBack:
+    def test_what_went_back_does_not_count_as_done(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines)
+        finish()
+        stage = ReleaseStage.objects.of_kind(job, "pre-release")
+        stage.roll_back(publisher, machines[:4], "it hurts", "back")
+        finish()
+        said = words(as_user(publisher).get(page("job", job)))
+        assert "2.0 is released on 2 of 6 machines Every machine of this job was released, rolled back" in said
+        assert "Pre-release Succeeded: 2 of 6 · 4 rolled back" in said
+        assert "sh-1 2 of 6 4 rolled back" in said
+
+    @pytest.mark.one_database
+    def test_a_stage_that_went_back_whole_says_just_that(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:3])
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:3], "it hurts", "back")
+        finish()
+        said = words(as_user(publisher).get(page("job", job)))
+        assert "Pre-release Rolled back publisher" in said
+        assert "sh-1 0 of 6 3 rolled back" in said
+
+    @pytest.mark.one_database
+    def test_its_run_counts_what_went_back_as_done(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:3])
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:3], "it hurts", "back")
+        finish("failed", on=["pay-2"])
+        assert "sh-1 2 of 3" in words(as_user(publisher).get(page("stage", job)))
+
+
 class TestExcusing:
     CARD = "keeps the job from being done, until it is excused with a reason"
 
@@ -175,6 +206,19 @@ class TestExcusing:
         assert "Pre-release Failed: 2 of 3" in words(response)
         assert "publisher excused pay-2 in repair" in words(response)
         assert re.search(r'<a class="tile excused" id="tile-\d+"[^>]* title="pay-2: Excused"', source(response))
+
+    def test_an_unknown_machine_is_shown_as_unknown_for_it_is_held(
+        self, as_user, publisher, job, start, finish, machines
+    ):
+        start(job, machines[:2])
+        finish("unknown", on=["pay-2"])
+        ReleaseStage.objects.excuse(job, machines[1:2], publisher, "in repair")
+        client = as_user(publisher)
+        response = client.get(page("job", job))
+        assert "1 succeeded 1 unknown 4 waiting" in words(response)
+        assert "Pre-release Succeeded: 1 of 2" in words(response)
+        MachineRun.objects.get(machine=machines[1]).resolve(publisher, "failed", "nothing runs there")
+        assert "1 succeeded 1 excused 4 waiting" in words(client.get(page("job", job)))
 
     @pytest.mark.one_database
     @pytest.mark.parametrize(("person", "may"), [("publisher", True), ("ops", True), ("requester", False)])

@@ -306,6 +306,27 @@ class TestFacts:
         assert "It moved." in said
         assert told not in said
 
+    def test_one_that_is_held_names_what_it_waits_for_until_that_ends(
+        self, as_user, publisher, machine_run, make_job, start_when_free, finish, machines
+    ):
+        waiting = start_when_free(make_job("3.0"), machines[:1]).machine_runs.get()
+        client = as_user(publisher)
+        told = f"Waits for: {machine_run.run.stage.job} · Pre-release , publisher, waiting"
+        for name in ("machine_run", "machine_run_log"):
+            response = client.get(address(name, waiting))
+            assert told in words(response)
+            assert f'href="{address("machine_run", machine_run)}"' in source(response)
+        finish()
+        assert "Waits for:" not in words(client.get(address("machine_run_log", waiting)))
+
+    def test_one_that_another_business_holds_does_not_tell_more(
+        self, as_user, publisher, machine_run, make_job, start_when_free, orders, outsider, machines
+    ):
+        waiting = start_when_free(make_job("3.0"), machines[:1]).machine_runs.get()
+        Job.objects.filter(pk=machine_run.run.stage.job_id).update(business=orders)
+        said = words(as_user(publisher).get(address("machine_run", waiting)))
+        assert "Waits for: a job of another business" in said
+
     @pytest.mark.one_database
     def test_a_reason_and_a_note_are_text_and_no_markup(self, as_user, approver, unknown):
         MachineRun.objects.filter(pk=unknown.pk).update(reason=EVIL + " 100%", note=EVIL)

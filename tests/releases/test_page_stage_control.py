@@ -8,6 +8,7 @@ import pytest
 from releases.models import MachineRun, ReleaseStage, Run, Worker
 from tests.conftest import list_machines
 from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
+from tests.workers import begin, end
 
 pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
@@ -154,7 +155,20 @@ class TestTryingAgain:
         first = runs(stopped).get()
         publish(stopped, machines[1:2])
         assert runs(stopped).last().retry_of == first
-        assert f"Tries again what run {first.pk} began." in words(as_user(publisher).get(page("stage", stopped)))
+        assert f"Tries again: some of its machines were in run {first.pk}." in words(
+            as_user(publisher).get(page("stage", stopped))
+        )
+
+    def test_what_a_cancel_ended_midway_is_not_called_not_run(self, as_user, publisher, job, start, worker, machines):
+        run = start(job, machines[:3])
+        running = begin(worker, 1)
+        run.cancel(publisher)
+        end(worker, running, "cancelled")
+        client = as_user(publisher)
+        said = words(client.get(page("stage", job)))
+        assert "Retry the 1 cancelled midway" in said
+        assert "Release the 2 not run" in said
+        assert checked(client.get(page("stage", job), {"retry": "cancelled"})) == {machines[0].pk}
 
     def test_a_rollback_that_failed_is_not_offered_as_a_release(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:2])

@@ -238,7 +238,7 @@ def test_what_failed_is_tried_again_and_what_was_not_run_after_that(job, machine
     assert hostnames(Run.objects.last()) == ["pay-5", "pay-6"]
 
 
-@pytest.mark.parametrize("what", ["failed", "not_run"])
+@pytest.mark.parametrize("what", ["failed", "cancelled", "not_run"])
 def test_where_there_is_nothing_to_try_again_nothing_is_started(job, machines, start, finish, what):
     start(job, machines[:2])
     finish()

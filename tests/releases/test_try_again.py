@@ -33,12 +33,13 @@ def test_the_failed_and_the_not_run_are_told_apart(job, machines, start, worker)
     assert to_try_again(job, "not_run", machines) == ["pay-6"]
 
 
-def test_what_was_cancelled_is_among_the_not_run(job, machines, start, worker, publisher):
+def test_what_was_cancelled_before_it_began_is_among_the_not_run(job, machines, start, worker, publisher):
     run = start(job, machines[:3])
     running = begin(worker, 1)
     run.cancel(publisher)
     end(worker, running, "cancelled")
-    assert to_try_again(job, "not_run", machines) == ["pay-1", "pay-2", "pay-3"]
+    assert to_try_again(job, "not_run", machines) == ["pay-2", "pay-3"]
+    assert to_try_again(job, "cancelled", machines) == ["pay-1"]
     assert to_try_again(job, "failed", machines) == []
 
 

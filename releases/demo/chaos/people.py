@@ -15,6 +15,7 @@ from deploy_portal.models import User
 from jobs.models import Business, Job, JobMoved, Machine
 from releases.demo.world import BUSINESSES
 from releases.models import Kind, MachineRun, MachinesHeld, NotUnknown, ReleaseStage, Run, RunMoved, StageMoved
+from releases.models.stage_machines import TO_TRY_AGAIN
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class People:
         when_free = self.random.random() < 0.3
         offered = stage.offered_machines(when_free).order_by("hostname").values_list("hostname", flat=True)
         options = ["--when-free"] if when_free else []
-        again = self.random.choice(["failed", "not_run"])
+        again = self.random.choice(list(TO_TRY_AGAIN))
         if set(stage.to_try_again(again)) & set(offered.values_list("pk", flat=True)):
             return ["--retry", again, *options]
         hostnames = list(offered) if stage.kind == Kind.RELEASE else self._some(offered)

@@ -9,6 +9,7 @@ from jobs.rights import Right
 from releases.commands import Acting, RunCommand
 from releases.forms import ReleaseStageForm, StartForm
 from releases.models import Action, Kind, ReleaseStage, StageMoved, Task
+from releases.models.stage_machines import TO_TRY_AGAIN
 
 
 class Command(RunCommand):
@@ -23,7 +24,11 @@ class Command(RunCommand):
         parser.add_argument("--release-task", metavar="NAME", help="needed when there is more than one")
         parser.add_argument("--rollback-task", metavar="NAME", help="needed when there is more than one")
         parser.add_argument("--planned", action="store_true", help="the machines that are planned for the stage")
-        parser.add_argument("--retry", choices=["failed", "not_run"], help="the machines that failed, or were not run")
+        parser.add_argument(
+            "--retry",
+            choices=list(TO_TRY_AGAIN),
+            help="the machines that failed, were cancelled midway, or were not run",
+        )
         parser.add_argument("--batch-size", default="", help="machines at a time, as 10 or 10%% (default: all)")
         parser.add_argument("--canary", action="store_true", help="the first batch is one machine")
         parser.add_argument("--batch-pause", type=int, default=0, help="seconds between batches (default %(default)s)")
