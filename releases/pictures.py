@@ -13,7 +13,7 @@ from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
-from releases.models.queue import FAILURES, PENDING
+from releases.models.queue import FAILURES, PENDING, SPENT
 
 Status = MachineRun.Status
 
@@ -263,7 +263,8 @@ class RunPicture:
 
     @property
     def stopped_itself(self):
-        return self.is_spent and not self.is_running and bool(self.counter[Status.NOT_RUN])
+        """Told by what was not run, for what went wrong may have been resolved since."""
+        return not self.is_running and any(tile.machine_run.reason == SPENT for tile in self.tiles)
 
     @property
     def lacked_its_canary(self):

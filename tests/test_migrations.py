@@ -5,7 +5,7 @@ from django.apps import apps
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from jobs.models import Machine
+from jobs.models import Job, Machine
 from releases.models import MachineRun, Worker
 from tests.workers import begin, end
 
@@ -25,6 +25,18 @@ def test_what_holds_in_the_models_holds_in_the_database(db, model):
         found = connection.introspection.get_constraints(cursor, model._meta.db_table)
     named = {one.name for one in [*model._meta.constraints, *model._meta.indexes]}
     assert named <= found.keys()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.any_database
+def test_the_approval_of_a_withdrawn_job_is_void(make_job, requester):
+    job = make_job()
+    approved_at = job.approved_at
+    job.withdraw(requester, "not needed")
+    migrate(("jobs", "0015_job_submit_key"))
+    Job.objects.update(approved_at=approved_at)
+    migrate()
+    assert Job.objects.get().approved_at is None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -119,6 +119,10 @@ class Job(models.Model):
                 | Q(break_glass=True),
                 name="job_approved_first",
             ),
+            models.CheckConstraint(
+                condition=~Q(status__in=["waiting", "sent_back", "withdrawn"]) | Q(approved_at=None),
+                name="job_approval_is_void",
+            ),
             models.UniqueConstraint(
                 fields=["requester", "submit_key"],
                 condition=Q(submit_key__isnull=False),
@@ -145,6 +149,11 @@ class Job(models.Model):
     @property
     def is_before_first_stage(self):
         return self.status in self.BEFORE_FIRST_STAGE
+
+    @property
+    def is_over(self):
+        """Whether no machine of it is left to be released."""
+        return self.status in (self.Status.RELEASED, self.Status.NOT_RELEASED)
 
     @property
     def approvals_now(self):
@@ -238,7 +247,7 @@ class Job(models.Model):
 
     def withdraw(self, by, reason):
         with transaction.atomic():
-            was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WITHDRAWN)
+            was = self._move(self.BEFORE_FIRST_STAGE, self.Status.WITHDRAWN, approved_at=None)
             self.record(Event.Verb.WITHDRAWN, by, reason, was, self.Status.WITHDRAWN)
 
     def approve(self, by, remark=""):

@@ -38,6 +38,7 @@ HOLDING = [Status.QUEUED, Status.CLAIMED, Status.RUNNING, Status.UNKNOWN]
 FAILURES = [Status.FAILED, Status.TIMED_OUT, Status.UNREACHABLE, Status.UNKNOWN]
 BAD = [*FAILURES, Status.NOT_RUN]
 GONE = gettext_noop("It left the business line before its turn came.")
+SPENT = gettext_noop("Its run had stopped itself before its turn came.")
 MOVED = gettext_noop("It moved before its turn came. Look where it is now, then choose it as moved.")
 # The least by which times differ on every database.
 A_MOMENT = timedelta(milliseconds=1)

@@ -11,7 +11,7 @@ from jobs.models import Event, Freeze, Leave, Machine
 from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import MachineRun
-from releases.models.queue import BAD, NOT_BEGUN, Status
+from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status
 from releases.models.task import Action, TaskVersion
 
 
@@ -195,7 +195,7 @@ class Run(models.Model):
             if not self.is_active:
                 return
             if self.failure_budget and self.machine_runs.failures().count() >= self.failure_budget:
-                self.machine_runs.call_off(Status.NOT_RUN)
+                self.machine_runs.call_off(Status.NOT_RUN, SPENT)
             elif self.canary and self.open_batch == 1 and self._has_no_canary():
                 self.machine_runs.call_off(Status.NOT_RUN, gettext_noop("The one that was to go first was not run."))
             pending = self.machine_runs.pending()

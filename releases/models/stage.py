@@ -178,7 +178,15 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
 
     @property
     def _is_next(self):
-        return not self.is_running and (self.previous is None or self.previous.is_done) and not self.is_soaking
+        return not self.is_running and self._is_prepared and not self.is_soaking
+
+    @property
+    def _is_prepared(self):
+        """Whether the stage before it is done; behind one that was skipped, the stage before that counts."""
+        before = self.previous
+        while before is not None and before.status == self.Status.SKIPPED:
+            before = before.previous
+        return before is None or before.is_done
 
     @cached_property
     def opens_at(self):
@@ -264,8 +272,9 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             self._lock()
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
             was = self._move(self.Status.SKIPPED, done_at=Now())
-            # What it was skipped for is this revision: from here on there is no other.
-            self.job.begin()
+            # What it was skipped for is this revision: from here on there is no other. A job that is over stays so.
+            if not self.job.is_over:
+                self.job.begin()
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
 
     def record(self, verb, by, reason="", was="", became="", **detail):

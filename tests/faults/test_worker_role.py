@@ -9,11 +9,13 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection
 
-from jobs.models import Event
+from deploy_portal.models import User
+from jobs.models import Event, Freeze
 from releases.models import ReleaseStage, Run
 from tests.faults.conftest import TELL, UNTIL_GO
 from tests.faults.seen import ended, events, is_so, statuses, text
 from tests.faults.worker import database_url
+from tests.freezes import freeze_now
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,7 +24,7 @@ READ = {
     *("jobs_business", "jobs_machine", "jobs_listing", "jobs_job", "jobs_jobmachine", "jobs_event"),
     *("jobs_freeze", "jobs_leave"),
     *("releases_task", "releases_taskversion", "releases_releasestage", "releases_run", "releases_machinerun"),
-    "releases_worker",
+    *("releases_worker", "jobs_membership", "deploy_portal_user"),
 }
 FORBIDDEN = [
     "UPDATE jobs_job SET approved_at = now()",
@@ -33,6 +35,9 @@ FORBIDDEN = [
     "UPDATE jobs_machine SET address = '10.6.6.6'",
     "UPDATE releases_taskversion SET script = 'id'",
     "UPDATE releases_run SET task_version_id = 1",
+    "UPDATE releases_machinerun SET machine_id = 1",
+    "UPDATE releases_machinerun SET version_after = '6.6.6'",
+    "UPDATE releases_worker SET sites = '[]'",
     "INSERT INTO releases_run (stage_id) VALUES (1)",
     "INSERT INTO jobs_membership (role) VALUES ('approver')",
     "UPDATE jobs_event SET reason = ''",
@@ -107,25 +112,52 @@ def test_it_finds_what_another_one_lost_and_starts_what_waited_for_a_machine(
     assert events(lost, Event.Verb.LOST).count() == 1
 
 
-def test_it_reads_what_it_needs_and_nothing_of_people(role):
+def test_it_lives_through_a_freeze_of_another_business_and_a_stop_of_everything(
+    bare, release, fleet, machines, publisher, orders, ops
+):
+    started = bare()
+    freeze_now(ops, orders)
+    run = release(TELL, on=["pay-1"])
+    assert ended(run).status == Run.Status.SUCCEEDED, started.output
+    Freeze.objects.stop_world(ops, "incident")
+    back = ReleaseStage.objects.get(pk=run.stage_id).roll_back(publisher, machines[:1], "not as hoped", "back")
+    assert ended(back).status == Run.Status.SUCCEEDED, started.output
+    assert started.is_alive
+
+
+def test_it_reads_what_it_needs_and_of_people_only_who_has_which_role(role):
     tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
     with psycopg.connect(role, autocommit=True) as worker:
         assert {table for table in tables if is_allowed(worker, f"SELECT FROM {table} LIMIT 0")} == READ
-        for table in (
-            "deploy_portal_user",
-            "jobs_membership",
-            "django_session",
-            "django_admin_log",
-            "releases_logblock",
-        ):
-            assert table not in READ
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                worker.execute(f"SELECT * FROM {table}")
+        whole = ["deploy_portal_user", "django_session", "django_admin_log", "releases_logblock"]
+        assert [table for table in whole if is_allowed(worker, f"SELECT * FROM {table}")] == []
+        of_people = [name for name in columns_of(User) if is_allowed(worker, f"SELECT {name} FROM deploy_portal_user")]
+        assert sorted(of_people) == ["id", "is_active", "is_superuser"]
 
 
 def test_it_changes_nothing_that_is_not_its_own(role):
     with psycopg.connect(role, autocommit=True) as worker:
         assert [statement for statement in FORBIDDEN if is_allowed(worker, statement)] == []
+
+
+@pytest.mark.parametrize("step", ["withdraw", "send_back"])
+def test_it_brings_no_job_back_that_was_taken_back(role, job, requester, approver, step):
+    getattr(job, step)(requester if step == "withdraw" else approver, "no")
+    with psycopg.connect(role, autocommit=True) as worker, pytest.raises(psycopg.errors.CheckViolation):
+        worker.execute("UPDATE jobs_job SET status = 'approved' WHERE id = %s", [job.pk])
+
+
+def test_it_tells_of_what_it_did_but_not_in_the_name_of_a_person(role, job, approver):
+    row = "(job_id, actor_id, at, origin, verb, number, previous, digest, was, became, detail, reason, stage, subject)"
+    told = f"INSERT INTO jobs_event {row} VALUES (%s, %s, now(), '', 'edited', %s, '', '', '', '', '{{}}', '', '', '')"
+    with psycopg.connect(role, autocommit=True) as worker:
+        worker.execute(told, [job.pk, None, 77])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            worker.execute(told, [job.pk, approver.pk, 78])
+
+
+def columns_of(model):
+    return [field.column for field in model._meta.concrete_fields]
 
 
 def is_allowed(connection, statement):

@@ -26,7 +26,8 @@ def came_from():
 
 def put(job, status):
     """Puts a job into `status`, whatever way leads there."""
-    Job.objects.filter(pk=job.pk).update(status=status)
+    is_void = status in (Status.WAITING, Status.SENT_BACK, Status.WITHDRAWN)
+    Job.objects.filter(pk=job.pk).update(status=status, approved_at=None if is_void else job.approved_at)
     job.refresh_from_db()
     return job
 

@@ -209,6 +209,17 @@ def test_what_nobody_approved_is_never_shown_as_approved(as_user, break_glass, o
     assert 'status waiting push">0 of 1' in as_user(publisher).get(page("job", job)).content.decode()
 
 
+@pytest.mark.one_database
+def test_who_goes_on_with_it_is_told_that_nobody_approved_it(
+    break_glass, publish, ops, publisher, finish, job, machines
+):
+    break_glass(ops, machines[:1])
+    finish("failed")
+    checked = publish(publisher, stored(job), machines[1:2], step="check", break_glass=None)
+    assert "Not approved begun by break-glass, with 0 of 1 approvals" in words(checked)
+    assert "not needed" not in words(checked)
+
+
 class TestTheCommand:
     RUN = ("run_stage", "--as", "ops")
 

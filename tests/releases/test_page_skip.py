@@ -129,3 +129,11 @@ def test_a_stage_that_failed_can_be_skipped(as_user, publisher, job, start, fini
 @pytest.mark.parametrize("kind", ["prod", "Release"])
 def test_a_stage_that_is_none(as_user, publisher, job, kind):
     assert as_user(publisher).post(f"/jobs/{job.pk}/stages/{kind}/skip/", {"reason": "x"}).status_code == 404
+
+
+def test_where_nothing_is_left_to_release_it_is_not_offered(as_user, publisher, job, start, finish, machines):
+    start(job, machines)
+    finish()
+    said = words(as_user(publisher).get(page("stage", job, kind="gray-release")))
+    assert "nothing is left to be released here" in said
+    assert "Or skip this stage" not in said

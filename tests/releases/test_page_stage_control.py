@@ -145,6 +145,14 @@ class TestTryingAgain:
         assert "Excuse a machine" in said
 
     @pytest.mark.one_database
+    def test_it_still_says_so_when_what_went_wrong_was_resolved(self, as_user, publisher, stopped, machines):
+        unknown = runs(stopped).get().machine_runs.get(machine=machines[2])
+        unknown.resolve(publisher, "succeeded", "I have looked")
+        said = words(as_user(publisher).get(page("stage", stopped)))
+        assert "stopped itself: 2 was the limit of what may go wrong; some of that has been resolved since" in said
+        assert "3 of 5 machines were touched, 2 were not." in said
+
+    @pytest.mark.one_database
     def test_for_others_it_says_why_only(self, as_user, requester, stopped):
         said = words(as_user(requester).get(page("stage", stopped)))
         assert "Pre-release stopped itself" in said

@@ -89,6 +89,28 @@ def test_a_stage_opens_when_the_one_before_was_skipped(job, publisher):
     assert (status_of(job), stage_of(job, "gray-release").is_open) == (Status.SKIPPED, True)
 
 
+def test_a_skipped_stage_opens_nothing_once_the_one_before_it_was_rolled_back(
+    job, machines, start, finish, roll_back, publisher
+):
+    start(job, machines[:2])
+    finish()
+    stage_of(job, "gray-release").skip(publisher, "not needed")
+    assert stage_of(job, "release").is_open
+    roll_back(job)
+    finish()
+    assert not stage_of(job, "release").is_open
+    with pytest.raises(StageMoved):
+        start(Job.objects.get(pk=job.pk), machines[2:4], "release")
+
+
+def test_a_job_that_is_over_stays_so_when_a_stage_of_it_is_skipped(job, machines, start, finish, publisher):
+    start(job, machines)
+    finish()
+    stage_of(job, "gray-release").skip(publisher, "not needed")
+    assert job_status(job) == Job.Status.RELEASED
+    assert job.events.filter(verb=Event.Verb.SKIPPED).count() == 1
+
+
 def test_the_next_stage_is_the_first_that_is_not_done(job, machines, start, finish):
     assert ReleaseStage.objects.next_of(job).kind == "pre-release"
     start(job, machines[:1])
