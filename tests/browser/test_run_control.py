@@ -64,7 +64,7 @@ def test_the_steps_outlive_what_is_swapped_every_second(publisher_at, worker, jo
     run.cancel(run.started_by)
     wait_until(lambda: browser.words("#controls") == "")
     browser.wait_for("Pre-release was cancelled", "#live")
-    browser.wait_for("Release the 2 not run", "#live")
+    browser.wait_for("Retry the 2 cancelled midway", "#live")
     assert browser.ask("window.notReloaded")
 
 
@@ -82,7 +82,7 @@ def test_what_failed_is_tried_again(publisher_at, worker, job, machines, start, 
     browser.wait_for("payment 2.0 goes to 2 machines")
     browser.press("Start pre-release on 2 machines")
     browser.wait_for("2 succeeded", "#live .counts")
-    assert "Tries again what run" in browser.text
+    assert "Tries again: some of its machines were in run" in browser.text
     again = Run.objects.last()
     assert sorted(again.machine_runs.values_list("machine__hostname", flat=True)) == ["pay-2", "pay-4"]
 
