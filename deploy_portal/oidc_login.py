@@ -13,6 +13,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 from requests import RequestException
 
+from deploy_portal.other_logins import is_plain
 from deploy_portal.views.login import let_in
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class OidcBackend(OIDCAuthenticationBackend):
         except ValidationError:
             return False
         is_proved = settings.OIDC_USERNAME_CLAIM != "email" or claims.get("email_verified") is True
-        return isinstance(name, str) and len(name) <= 150 and is_proved
+        return is_plain(name) and len(name) <= 150 and is_proved
 
     def get_username(self, claims):
         return claims.get(settings.OIDC_USERNAME_CLAIM)

@@ -114,6 +114,19 @@ def test_a_name_that_cannot_be_one_is_refused(client, provider, settings, name):
     assert not User.objects.exists()
 
 
+@pytest.mark.parametrize("name", ["ｗang.fang", "ﬀ", "ª"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_name_in_letters_that_the_portal_takes_for_others_is_refused(client, provider, settings, name, is_known):
+    """Its account would be that of the name in plain letters."""
+    settings.OIDC_CREATE_USER = True
+    if is_known:
+        make_user(name)
+    provider.claims = {"preferred_username": name}
+    assert log_in(client, provider).url == REFUSED
+    assert User.objects.count() == is_known
+    assert not is_in(client)
+
+
 @pytest.mark.parametrize(("verified", "lets_in"), [(True, True), (False, False), ("true", False), (None, False)])
 def test_an_address_is_a_name_only_when_it_was_verified(client, provider, settings, verified, lets_in):
     settings.OIDC_USERNAME_CLAIM = "email"
