@@ -37,6 +37,9 @@ class OidcBackend(OIDCAuthenticationBackend):
         audience = [audience] if isinstance(audience, str) else audience or []
         if payload.get("iss") != settings.OIDC_ISSUER or settings.OIDC_RP_CLIENT_ID not in audience:
             raise SuspiciousOperation("The token is of another issuer, or for another client.")
+        # Of several clients that a token is for, one has asked for it.
+        if payload.get("azp", settings.OIDC_RP_CLIENT_ID) != settings.OIDC_RP_CLIENT_ID:
+            raise SuspiciousOperation("Another client has asked for the token.")
         return payload
 
     def get_userinfo(self, access_token, id_token, payload):

@@ -145,6 +145,9 @@ class TestRefused:
             {"aud": "another client"},
             {"aud": []},
             {"aud": None},
+            {"aud": ["another", CLIENT], "azp": "another"},
+            {"azp": "another"},
+            {"azp": None},
             {"exp": 1},
             {"exp": None},
             {"nonce": "another"},
@@ -161,8 +164,9 @@ class TestRefused:
         provider.key = OTHER_KEY
         assert log_in(client, provider).url == REFUSED
 
-    def test_a_token_for_several_that_the_portal_is_one_of_is_taken(self, client, provider, person):
-        provider.token = {"aud": ["another", CLIENT]}
+    @pytest.mark.parametrize("asked", [{}, {"azp": CLIENT}], ids=str)
+    def test_a_token_for_several_that_the_portal_is_one_of_is_taken(self, client, provider, person, asked):
+        provider.token = {"aud": ["another", CLIENT]} | asked
         log_in(client, provider)
         assert is_in(client)
 
