@@ -19,7 +19,7 @@ from deploy_portal.views.login import let_in
 log = logging.getLogger(__name__)
 # What an answer of the provider that is none can end in, two first logins of one person at once, and a refusal.
 REFUSALS = (RequestException, jwt.PyJWTError, SuspiciousOperation, IntegrityError)
-REFUSALS += (AttributeError, KeyError, TypeError, ValueError)
+REFUSALS += (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
 class OidcBackend(OIDCAuthenticationBackend):

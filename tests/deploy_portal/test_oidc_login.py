@@ -172,7 +172,7 @@ class TestRefused:
 
     @pytest.mark.one_database
     def test_an_answer_that_is_none(self, client, provider, person, case):
-        answers = [(500, b""), (200, b""), (200, b"<html>"), (200, []), (200, {}), (200, None)]
+        answers = [(500, b""), (200, b""), (200, b"<html>"), (200, []), (200, {}), (200, None), (200, b"[" * 100_000)]
         for endpoint, answer in product(["/token", "/jwks", "/user"], answers):
             with case(endpoint, answer=answer):
                 provider.answers = {endpoint: answer}
