@@ -40,7 +40,7 @@ class InertCommand(BaseCommand):
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."
             raise CommandError(words, returncode=MISTAKE) from error
 
-    def show(self, words, as_json, facts):
+    def show(self, words, as_json=False, facts=None):
         """Prints `words`, or `facts` as JSON."""
         try:
             self.stdout.write(json.dumps(facts) if as_json else inert(words))

@@ -1,14 +1,16 @@
 """Commands as a shell runs them: what became of their reader, the database and the bytes of their arguments."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 
 import pytest
 
 from tests.commands import FAILED, MISTAKE
 from tests.demo import ROOT
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 SETTINGS = {"PATH": os.environ["PATH"], "DEBUG": "1"}
 
@@ -63,6 +65,42 @@ def test_on_a_full_disk_what_only_tells_has_failed(database):
     ended = shell("$PORTAL verify_events --json >/dev/full", DATABASE_URL=database)
     assert ended.returncode == MISTAKE
     assert ended.stderr == b"CommandError: This could not be printed: No space left on device.\n"
+
+
+@pytest.fixture
+def worker(database):
+    """Starts a worker with this redirection; returns its process once it is in the ledger."""
+    with ExitStack() as stack:
+
+        def worker(redirection, **environment):
+            line = f"exec {sys.executable} manage.py release_worker {redirection}"
+            process = subprocess.Popen(
+                ["bash", "-c", line],
+                cwd=ROOT,
+                env=SETTINGS | {"DATABASE_URL": database, "EXECUTOR": "dummy"} | environment,
+                stderr=subprocess.PIPE,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            wait_until(lambda: process.poll() is not None or is_enlisted(database, process.pid))
+            return process
+
+        yield worker
+
+
+def is_enlisted(database, pid):
+    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
+        return connection.execute("SELECT 1 FROM releases_worker WHERE name LIKE ?", [f"%-{pid}"]).fetchone()
+
+
+@pytest.mark.parametrize("redirection", ["> >(true)", ">/dev/full", ">&-", "> >(true) 2>&1"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_worker_works_though_nobody_reads_what_it_says(worker, redirection, unbuffered):
+    process = worker(redirection, PYTHONUNBUFFERED=unbuffered)
+    assert process.poll() is None, process.stderr.read()
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+    assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize(
