@@ -113,6 +113,16 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
     assert line.startswith("CommandError: The database cannot be used: ")
 
 
+@pytest.mark.parametrize(
+    "call", [r"job_status --as li.wei 1 $'\e[2J'", r"verify_events --heads $'\e[2J'", r"release_worker $'\e[2J'"]
+)
+def test_what_cannot_be_read_is_told_without_being_obeyed(call):
+    ended = shell(f"$PORTAL {call}")
+    assert ended.returncode == 2
+    assert "␛[2J" in ended.stderr.decode()
+    assert b"\x1b" not in ended.stderr
+
+
 @pytest.mark.parametrize("arguments", [r"--as $'\xff' 1", r"--as li.wei payment 2.0.1 $'\xff'"])
 def test_bytes_that_are_no_text_are_one_line(database, arguments):
     command = "create_job" if "payment" in arguments else "job_status"
