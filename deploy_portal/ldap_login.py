@@ -3,14 +3,17 @@
 from django_auth_ldap.backend import LDAPBackend
 
 from deploy_portal.models import User
+from deploy_portal.other_logins import is_plain
 
 
 class LdapBackend(LDAPBackend):
     """Takes a name only as the portal writes it: a directory takes any case, and each would have tries of its own."""
 
     def authenticate(self, request, username=None, password=None, **kwargs):
-        known = set(User.objects.filter(username__iexact=username or "").values_list("username", flat=True))
-        if not username or username not in (known or {username.lower()}):
+        if not username or not is_plain(username):
+            return None
+        known = set(User.objects.filter(username__iexact=username).values_list("username", flat=True))
+        if username not in (known or {username.lower()}):
             return None
         return super().authenticate(request, username=username, password=password, **kwargs)
 

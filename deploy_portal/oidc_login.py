@@ -13,12 +13,13 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 from requests import RequestException
 
+from deploy_portal.other_logins import is_plain
 from deploy_portal.views.login import let_in
 
 log = logging.getLogger(__name__)
 # What an answer of the provider that is none can end in, two first logins of one person at once, and a refusal.
 REFUSALS = (RequestException, jwt.PyJWTError, SuspiciousOperation, IntegrityError)
-REFUSALS += (AttributeError, KeyError, TypeError, ValueError)
+REFUSALS += (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
 class OidcBackend(OIDCAuthenticationBackend):
@@ -36,6 +37,9 @@ class OidcBackend(OIDCAuthenticationBackend):
         audience = [audience] if isinstance(audience, str) else audience or []
         if payload.get("iss") != settings.OIDC_ISSUER or settings.OIDC_RP_CLIENT_ID not in audience:
             raise SuspiciousOperation("The token is of another issuer, or for another client.")
+        # Of several clients that a token is for, one has asked for it.
+        if payload.get("azp", settings.OIDC_RP_CLIENT_ID) != settings.OIDC_RP_CLIENT_ID:
+            raise SuspiciousOperation("Another client has asked for the token.")
         return payload
 
     def get_userinfo(self, access_token, id_token, payload):
@@ -52,7 +56,7 @@ class OidcBackend(OIDCAuthenticationBackend):
         except ValidationError:
             return False
         is_proved = settings.OIDC_USERNAME_CLAIM != "email" or claims.get("email_verified") is True
-        return isinstance(name, str) and len(name) <= 150 and is_proved
+        return is_plain(name) and len(name) <= 150 and is_proved
 
     def get_username(self, claims):
         return claims.get(settings.OIDC_USERNAME_CLAIM)

@@ -1,5 +1,6 @@
 """Logins that are kept elsewhere, each off until its variables are set: what Django must be told of LDAP and OIDC."""
 
+import unicodedata
 from importlib import import_module
 
 from django.core.exceptions import ImproperlyConfigured
@@ -76,6 +77,11 @@ def backends(settings):
     """The authentication backends that these settings need."""
     names = {"AUTH_LDAP_SERVER_URI": "ldap_login.LdapBackend", "OIDC_RP_CLIENT_ID": "oidc_login.OidcBackend"}
     return [f"deploy_portal.{backend}" for setting, backend in names.items() if setting in settings]
+
+
+def is_plain(name):
+    """Whether a name is written as the portal keeps names. One in wide letters would get somebody else's account."""
+    return isinstance(name, str) and unicodedata.is_normalized("NFKC", name)
 
 
 def _needed_by(variable, module):

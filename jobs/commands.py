@@ -5,7 +5,7 @@ import os
 import sys
 
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, SystemCheckError
 from django.db import Error, ProgrammingError
 from django.http import Http404
 
@@ -27,9 +27,18 @@ class InertCommand(BaseCommand):
     # Whether to print is all that it does: a half of that must not be taken for the whole.
     only_tells = False
 
+    def create_parser(self, *args, **options):
+        """One whose errors are inert too: they repeat what was typed."""
+        parser = super().create_parser(*args, **options)
+        refuse = parser.error
+        parser.error = lambda message: refuse(inert(message))
+        return parser
+
     def execute(self, *args, **options):
         try:
             return super().execute(*args, **options)
+        except SystemCheckError:  # our own words, in colours where those are seen
+            raise
         except CommandError as error:
             raise CommandError(inert(error), returncode=error.returncode) from error
         except Error as error:
@@ -40,7 +49,7 @@ class InertCommand(BaseCommand):
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."
             raise CommandError(words, returncode=MISTAKE) from error
 
-    def show(self, words, as_json, facts):
+    def show(self, words, as_json=False, facts=None):
         """Prints `words`, or `facts` as JSON."""
         try:
             self.stdout.write(json.dumps(facts) if as_json else inert(words))

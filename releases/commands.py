@@ -5,7 +5,9 @@ import time
 from dataclasses import dataclass
 
 from django.core.management.base import CommandError
+from django.db import Error, connection
 
+from deploy_portal.database import is_away
 from deploy_portal.models import User
 from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
 from jobs.models import JobMoved
@@ -59,16 +61,27 @@ class RunCommand(PortalCommand):
         """Waits for their end; why no longer, when that has not come."""
         deadline = time.monotonic() + limit
         try:
-            while any(self.is_going_on(run) for run in runs):
+            while why := self._look(runs):
                 if time.monotonic() > deadline:
-                    return "Still running; look at the job."
+                    return why
                 time.sleep(POLL)
-                tidy_if_alone()
-                for run in runs:
-                    run.refresh_from_db(fields=["status"])
         except KeyboardInterrupt:
             return "No longer waiting. What was started goes on; cancel_run ends it."
         return ""
+
+    def _look(self, runs):
+        """Brings them up to date; why their end has not come, if so. A database that is away may come back."""
+        try:
+            if any(run.is_active for run in runs):
+                tidy_if_alone()
+                for run in runs:
+                    run.refresh_from_db(fields=["status"])
+            return "Still running; look at the job." if any(self.is_going_on(run) for run in runs) else ""
+        except Error as error:
+            if not is_away(error):
+                raise
+            connection.close()
+            return "The database is away. What was started goes on; look at the job later."
 
     def is_going_on(self, run):
         """Whether `--wait` has still something to wait for."""
@@ -89,5 +102,4 @@ class TurnCommand(RunCommand):
         run = get_run(user, run)
         reason = checked(RemarkForm({"reason": reason})).cleaned_data["reason"]
         getattr(run, self.step)(user, reason)
-        run.refresh_from_db(fields=["status"])
         self.finish([run], options["wait"], options["wait_limit"], options["json"])

@@ -1,6 +1,6 @@
 """The tables are made by the migrations once for all processes of a run, each of which works on a copy.
 
-And what is peculiar to a database: how many parameters it takes, how it says that it takes no writes.
+And what is peculiar to a database: how many parameters it takes, how it says that it takes no writes, how it is away.
 """
 
 import fcntl
@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import contextmanager
 
 import pytest
-from django.db import InternalError, connection
+from django.db import InternalError, OperationalError, connection
 from psycopg.errors import ReadOnlySqlTransaction
 
 
@@ -55,6 +55,17 @@ def few_parameters():
         yield
     finally:
         connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, was)
+
+
+@contextmanager
+def no_answers():
+    """No query of this thread is answered, as by a server that is being restarted."""
+
+    def refuse(*_):
+        raise OperationalError("terminating connection due to administrator command")
+
+    with connection.execute_wrapper(refuse):
+        yield
 
 
 def read_only():

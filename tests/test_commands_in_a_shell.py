@@ -1,14 +1,16 @@
 """Commands as a shell runs them: what became of their reader, the database and the bytes of their arguments."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 
 import pytest
 
 from tests.commands import FAILED, MISTAKE
 from tests.demo import ROOT
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 SETTINGS = {"PATH": os.environ["PATH"], "DEBUG": "1"}
 
@@ -65,6 +67,42 @@ def test_on_a_full_disk_what_only_tells_has_failed(database):
     assert ended.stderr == b"CommandError: This could not be printed: No space left on device.\n"
 
 
+@pytest.fixture
+def worker(database):
+    """Starts a worker with this redirection; returns its process once it is in the ledger."""
+    with ExitStack() as stack:
+
+        def worker(redirection, **environment):
+            line = f"exec {sys.executable} manage.py release_worker {redirection}"
+            process = subprocess.Popen(
+                ["bash", "-c", line],
+                cwd=ROOT,
+                env=SETTINGS | {"DATABASE_URL": database, "EXECUTOR": "dummy"} | environment,
+                stderr=subprocess.PIPE,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            wait_until(lambda: process.poll() is not None or is_enlisted(database, process.pid))
+            return process
+
+        yield worker
+
+
+def is_enlisted(database, pid):
+    with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
+        return connection.execute("SELECT 1 FROM releases_worker WHERE name LIKE ?", [f"%-{pid}"]).fetchone()
+
+
+@pytest.mark.parametrize("redirection", ["> >(true)", ">/dev/full", ">&-", "> >(true) 2>&1"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_worker_works_though_nobody_reads_what_it_says(worker, redirection, unbuffered):
+    process = worker(redirection, PYTHONUNBUFFERED=unbuffered)
+    assert process.poll() is None, process.stderr.read()
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+    assert process.stderr.read() == b""
+
+
 @pytest.mark.parametrize(
     ("command", "where"), [("job_status --as li.wei 1", "nonexistent/db.sqlite3"), ("verify_events", "empty.sqlite3")]
 )
@@ -73,6 +111,16 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
     assert ended.returncode == 1
     [line] = ended.stderr.decode().splitlines()
     assert line.startswith("CommandError: The database cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    "call", [r"job_status --as li.wei 1 $'\e[2J'", r"verify_events --heads $'\e[2J'", r"release_worker $'\e[2J'"]
+)
+def test_what_cannot_be_read_is_told_without_being_obeyed(call):
+    ended = shell(f"$PORTAL {call}")
+    assert ended.returncode == 2
+    assert "␛[2J" in ended.stderr.decode()
+    assert b"\x1b" not in ended.stderr
 
 
 @pytest.mark.parametrize("arguments", [r"--as $'\xff' 1", r"--as li.wei payment 2.0.1 $'\xff'"])

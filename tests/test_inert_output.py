@@ -5,9 +5,11 @@ import logging
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.db.models import Value
 
 from deploy_portal.logs import InertFormatter
+from jobs.management.commands.verify_events import Command as VerifyEvents
 from jobs.models import Machine
 from releases.models import MachineRun
 from tests.commands import say, say_json
@@ -52,6 +54,26 @@ def test_what_a_command_refuses(requester, machines, line):
     with pytest.raises(CommandError) as refused:
         call_command(*line)
     assert not OBEYED & set(str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["job_status", "--as", "requester", "1", NASTY], ["verify_events", "--heads", NASTY], ["release_worker", NASTY]],
+)
+def test_what_a_command_cannot_read(line):
+    with pytest.raises(CommandError) as refused:
+        call_command(*line)
+    assert "␛]0;pwned" in str(refused.value)
+    assert not OBEYED & set(str(refused.value))
+
+
+def test_the_colours_of_a_check_of_the_settings_stay(monkeypatch):
+    def check(*args, **options):
+        raise SystemCheckError("\x1b[31mred\x1b[0m")
+
+    monkeypatch.setattr(VerifyEvents, "check", check)
+    with pytest.raises(SystemCheckError, match=r"\x1b\[31mred"):
+        call_command("verify_events", skip_checks=False)
 
 
 def formatted(message, *args, exc_info=None):

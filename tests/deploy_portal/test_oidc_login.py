@@ -114,6 +114,19 @@ def test_a_name_that_cannot_be_one_is_refused(client, provider, settings, name):
     assert not User.objects.exists()
 
 
+@pytest.mark.parametrize("name", ["ｗang.fang", "ﬀ", "ª"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_name_in_letters_that_the_portal_takes_for_others_is_refused(client, provider, settings, name, is_known):
+    """Its account would be that of the name in plain letters."""
+    settings.OIDC_CREATE_USER = True
+    if is_known:
+        make_user(name)
+    provider.claims = {"preferred_username": name}
+    assert log_in(client, provider).url == REFUSED
+    assert User.objects.count() == is_known
+    assert not is_in(client)
+
+
 @pytest.mark.parametrize(("verified", "lets_in"), [(True, True), (False, False), ("true", False), (None, False)])
 def test_an_address_is_a_name_only_when_it_was_verified(client, provider, settings, verified, lets_in):
     settings.OIDC_USERNAME_CLAIM = "email"
@@ -132,6 +145,9 @@ class TestRefused:
             {"aud": "another client"},
             {"aud": []},
             {"aud": None},
+            {"aud": ["another", CLIENT], "azp": "another"},
+            {"azp": "another"},
+            {"azp": None},
             {"exp": 1},
             {"exp": None},
             {"nonce": "another"},
@@ -148,14 +164,15 @@ class TestRefused:
         provider.key = OTHER_KEY
         assert log_in(client, provider).url == REFUSED
 
-    def test_a_token_for_several_that_the_portal_is_one_of_is_taken(self, client, provider, person):
-        provider.token = {"aud": ["another", CLIENT]}
+    @pytest.mark.parametrize("asked", [{}, {"azp": CLIENT}], ids=str)
+    def test_a_token_for_several_that_the_portal_is_one_of_is_taken(self, client, provider, person, asked):
+        provider.token = {"aud": ["another", CLIENT]} | asked
         log_in(client, provider)
         assert is_in(client)
 
     @pytest.mark.one_database
     def test_an_answer_that_is_none(self, client, provider, person, case):
-        answers = [(500, b""), (200, b""), (200, b"<html>"), (200, []), (200, {}), (200, None)]
+        answers = [(500, b""), (200, b""), (200, b"<html>"), (200, []), (200, {}), (200, None), (200, b"[" * 100_000)]
         for endpoint, answer in product(["/token", "/jwks", "/user"], answers):
             with case(endpoint, answer=answer):
                 provider.answers = {endpoint: answer}

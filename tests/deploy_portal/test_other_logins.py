@@ -143,6 +143,15 @@ class TestLdap:
         assert backend.authenticate(None, "wang.fang", "wrong") is None
         assert User.objects.count() == 3
 
+    def test_a_name_in_letters_that_the_portal_takes_for_others_is_refused(self, db, case):
+        """Its account would be another than that of the name in plain letters, or the same one."""
+        backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+        make_user("wang.fang")
+        for name in ("ｗang.fang", "ｎew", "a\u030a"):
+            with case(name):
+                assert backend.authenticate(None, name, PASSWORD) is None
+        assert User.objects.count() == 1
+
     def test_who_is_new_gets_an_account_with_a_name_in_small_letters(self, db):
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
         new = backend.authenticate(None, "new", PASSWORD)

@@ -1,6 +1,8 @@
 """The database goes away under a worker and comes back."""
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from threading import Timer
 
 import pytest
@@ -10,12 +12,14 @@ from django.urls import reverse
 
 from jobs.models import Event
 from releases.models import MachineRun, Run, Worker
+from tests.commands import CONFLICT, FAILED
 from tests.faults import database
 from tests.faults.conftest import TELL, UNTIL_GO
+from tests.faults.manage import manage
 from tests.faults.seen import ended, events, is_so, row, statuses, text
 from tests.fleet import Fault
 from tests.pages import page, stage_fields, words
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -121,6 +125,28 @@ def test_away_and_told_to_end(worker, release, fleet, away):
     assert ended(run).status == Run.Status.FAILED
     assert statuses(run) == {"pay-1": "unknown"}
     assert len(fleet.executed("pay-1")) == 1
+
+
+@pytest.mark.parametrize("limit", [PATIENCE, 0.5])
+def test_away_while_a_command_waits(worker, release, fleet, away, publisher, limit):
+    """It waits on to its limit, and tells of the run in either case."""
+    first = worker()
+    run = release(ENDS)
+    is_so(run, pay_1="running", pay_2="running", pay_3="running")
+    run.pause(publisher)
+    resume = ("resume_run", "--as", "publisher", run.pk, "--wait", "--wait-limit", limit, "--json")
+    with ThreadPoolExecutor(1) as pool:
+        resumed = pool.submit(manage, *resume)
+        wait_until(lambda: Run.objects.get(pk=run.pk).status == Run.Status.RUNNING)
+        with away():
+            let_pass(1)
+            fleet.let_go()
+            if limit < PATIENCE:
+                wait_until(resumed.done)
+    recorded(run, first)
+    code, status = (FAILED, "failed") if limit == PATIENCE else (CONFLICT, "running")
+    assert resumed.result().returncode == code, resumed.result().stderr
+    assert json.loads(resumed.result().stdout) == {"runs": [{"id": run.pk, "action": "release", "status": status}]}
 
 
 def test_away_when_a_worker_starts(worker, away):

@@ -7,6 +7,7 @@ import pytest
 from jobs.models import Job
 from releases.models import ReleaseStage, Worker
 from tests.at_work import ScriptedExecutor, Working
+from tests.databases import no_answers
 from tests.waiting import PATIENCE, wait_until
 
 
@@ -45,6 +46,18 @@ def at_work(monkeypatch):
             started.drain()
             started.drain()
         started.end()
+
+
+@pytest.fixture
+def away_when_waited_for(monkeypatch, transactional_db):
+    """A way to call a command whose database goes away once it has done its work, and does not come back."""
+
+    def call(command, *arguments, **options):
+        with contextlib.ExitStack() as stack:
+            monkeypatch.setattr("releases.commands.tidy_if_alone", lambda: stack.enter_context(no_answers()))
+            return command(*arguments, **options)
+
+    return call
 
 
 @pytest.fixture

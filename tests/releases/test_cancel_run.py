@@ -26,6 +26,11 @@ def test_where_nothing_runs_the_run_has_ended(run):
     assert MachineRun.objects.counts() == {"cancelled": 4}
 
 
+def test_one_that_has_ended_is_not_waited_for(run, away_when_waited_for):
+    """Not even by a look at the database, which may be away."""
+    assert away_when_waited_for(say_json, *CANCEL, run.pk, "--wait")["runs"][0]["status"] == "cancelled"
+
+
 def test_that_a_run_ended_as_it_was_told_to_is_no_failure(run, worker, monkeypatch):
     running = begin(worker)
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: end(worker, running, "cancelled"))

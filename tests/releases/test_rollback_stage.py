@@ -1,4 +1,7 @@
+import json
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from jobs.models import Job
 from releases.models import Run
@@ -43,6 +46,15 @@ def test_all_stages_are_rolled_back(released, finish):
     assert hostnames(*rollbacks()) == ["pay-1", "pay-2", "pay-3"]
     finish()
     assert Job.objects.get().status == "rolled_back"
+
+
+def test_runs_are_told_though_the_database_goes_away_while_they_are_waited_for(released, away_when_waited_for, capsys):
+    line = [*ROLL_BACK, released.pk, "all", "--wait", "--wait-limit", "0.3", "--json"]
+    with pytest.raises(CommandError) as caught:
+        away_when_waited_for(call_command, *map(str, line))
+    assert caught.value.returncode == CONFLICT
+    told = [run["id"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert told == list(rollbacks().values_list("pk", flat=True))
 
 
 def test_machines_that_were_not_changed_are_named(released):

@@ -1,11 +1,16 @@
 """What pause_run, resume_run and cancel_run refuse and record alike; what each does is in a file of its own."""
 
+import json
+
 import pytest
+from django.core.management import CommandError, call_command
 
 from releases.models import Run
-from tests.commands import MISTAKE, fail, say
+from tests.commands import CONFLICT, MISTAKE, fail, say
+from tests.workers import begin
 
 VERBS = {"pause_run": "paused", "resume_run": "resumed", "cancel_run": "cancelled"}
+AFTER = {"pause_run": "paused", "resume_run": "running", "cancel_run": "running"}
 
 
 @pytest.fixture(params=VERBS)
@@ -23,6 +28,20 @@ def run(start, job, machines, publisher, command):
 
 def state():
     return Run.objects.values_list("status", "cancelled_at").get()
+
+
+def test_a_run_is_told_though_the_database_goes_away_once_the_step_is_done(
+    run, command, worker, away_when_waited_for, capsys
+):
+    begin(worker, 1)
+    with pytest.raises(CommandError) as caught:
+        away_when_waited_for(
+            call_command, command, "--as", "publisher", str(run.pk), "--wait", "--wait-limit=0.3", "--json"
+        )
+    assert caught.value.returncode == CONFLICT
+    [told] = json.loads(capsys.readouterr().out)["runs"]
+    assert (told["id"], told["status"]) == (run.pk, AFTER[command])
+    assert state()[0] == AFTER[command]
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**30])

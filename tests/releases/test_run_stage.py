@@ -2,11 +2,13 @@ import json
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DataError, InterfaceError, OperationalError
 
 from jobs.models import Job, Listing
 from releases.models import Kind, MachineRun, ReleaseStage, Run
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
 from tests.conftest import make_task, rows
+from tests.databases import read_only
 from tests.waiting import wait_until
 from tests.workers import begin, fall_silent, grow_old
 
@@ -81,6 +83,45 @@ def test_waiting_has_a_limit(job):
     said = fail(*RUN, job.pk, "pre-release", "--all", "--wait", "--wait-limit", "0", code=CONFLICT)
     assert said == "Still running; look at the job."
     assert Run.objects.get().status == "running"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "error", [OperationalError("the server goes down"), InterfaceError("the connection is closed"), read_only()]
+)
+def test_who_waits_does_so_through_a_database_that_is_away(job, finish, monkeypatch, error):
+    def go_away():
+        raise error
+
+    looks = iter([lambda: None, go_away, go_away, finish])
+    monkeypatch.setattr("releases.commands.tidy_if_alone", lambda: next(looks)())  # noqa: PLW0108
+    [run] = say_json(*RUN, job.pk, "pre-release", "--all", "--wait")["runs"]
+    assert (run["id"], run["status"]) == (Run.objects.get().pk, "succeeded")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_error_that_waiting_does_not_mend_ends_it(job, monkeypatch):
+    def break_down():
+        raise DataError("no such thing")
+
+    monkeypatch.setattr("releases.commands.tidy_if_alone", break_down)
+    with pytest.raises(DataError):
+        say(*RUN, job.pk, "pre-release", "--all", "--wait")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_database_that_stays_away_ends_the_waiting_at_its_limit(job, away_when_waited_for, capsys, as_json):
+    """What was started is told all the same."""
+    line = [*RUN, job.pk, "pre-release", "--all", "--wait", "--wait-limit", "0.3", *["--json"] * as_json]
+    with pytest.raises(CommandError) as caught:
+        away_when_waited_for(call_command, *map(str, line))
+    assert caught.value.returncode == CONFLICT
+    assert str(caught.value) == "The database is away. What was started goes on; look at the job later."
+    run, said = Run.objects.get(), capsys.readouterr().out
+    if as_json:
+        assert json.loads(said) == {"runs": [{"id": run.pk, "action": "release", "status": "running"}]}
+    else:
+        assert said == f"Run {run.pk} (release) of {run.stage}: running\n"
 
 
 def test_who_no_longer_waits_is_told_what_goes_on(job, capsys, monkeypatch):

@@ -2,14 +2,15 @@ import asyncio
 import signal
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from jobs.commands import InertCommand
 from releases import executors
 from releases.commands import seconds
 from releases.worker import ReleaseWorker
 
 
-class Command(BaseCommand):
+class Command(InertCommand):
     help = (
         "Runs what publishers start: claims machines from the ledger and executes their tasks over SSH. "
         "Any number of workers may run at once. SIGTERM lets it finish what it runs; a second one ends it at once."
@@ -38,5 +39,5 @@ class Command(BaseCommand):
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, worker.drain)
-        self.stdout.write("Working. Ctrl-C ends it once what runs has ended.")
+        self.show("Working. Ctrl-C ends it once what runs has ended.")
         return await worker.work()
