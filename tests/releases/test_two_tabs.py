@@ -81,6 +81,7 @@ def test_the_first_tab_starts_its_own_job_though_the_second_was_opened_last(brow
     assert machines_of(second) == set()
 
 
+@pytest.mark.one_database
 def test_of_200_checks_at_once_none_is_about_the_other_job(browser, jobs, publisher, machines):
     posts = []
     for number in range(200):
