@@ -170,7 +170,7 @@ class TestRollingBack:
         stage.roll_back(publisher, machines[:4], "it hurts", "back")
         finish()
         said = words(as_user(publisher).get(page("job", job)))
-        assert "2.0 is released on 2 of 6 machines Every machine of this job was released, rolled back" in said
+        assert "2.0 was released on 2 of 6 machines Every machine of this job was released, rolled back" in said
         assert "Pre-release Succeeded: 2 of 6 · 4 rolled back" in said
         assert "sh-1 2 of 6 4 rolled back" in said
 
