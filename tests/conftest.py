@@ -23,6 +23,17 @@ PASSWORD = "correct horse battery"
 PLAIN_RENDER = Template._render
 
 
+# What takes longest begins first: nobody waits for it alone at the end.
+LONG = [
+    *("releases/demo/", "faults/", "test_hostile_values", "test_commands_in_a_shell", "test_two_tabs"),
+    *("test_permissions", "test_queries", "test_page_long_list", "test_pages_everywhere", "test_migrations"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
+
+
 def pytest_collection_finish():
     """What was imported and collected stays: no search for garbage need go through it again and again."""
     gc.collect()

@@ -22,13 +22,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What never asks the tests' database, asks it by a browser or is the same on each was run on SQLite.
-
-    What brings a database of its own takes longest and so begins first: nobody waits for it alone at the end.
-    """
+    """What never asks the tests' database, asks it by a browser or is the same on each was run on SQLite."""
     asking = [item for item in items if _asks_the_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(asking)])
-    items[:] = sorted(asking, key=lambda item: not item.get_closest_marker("any_database"))
+    items[:] = asking
 
 
 def _asks_the_database(item):
