@@ -52,9 +52,9 @@ class ReleaseStageQuerySet(models.QuerySet):
                 stage.job, stage.previous, stage.siblings = job, before, stages
         return by_job
 
-    def next_of(self, job):
-        """The first stage that is neither done nor closed; None when a run goes on there or nothing is left."""
-        stage = first_left(self.of(job))
+    def next_of(self, job, stages=None):
+        """The first of its stages that is neither done nor closed; None when a run goes on there or nothing is left."""
+        stage = first_left(stages or self.of(job))
         return stage if stage and stage.is_open else None
 
     def roll_back(self, stages, machine_ids, by, reason, submit_key, undo_later=False):

@@ -29,7 +29,7 @@ def job_page(request, job_id):
     context = {
         "job": job,
         "rights": job.rights,
-        "next_stage": ReleaseStage.objects.next_of(job),
+        "next_stage": ReleaseStage.objects.next_of(job, picture.stages),
         "running_stage": running_stage,
         "is_paused": running_stage and picture.runs[running_stage.pk].status == Run.Status.PAUSED,
         "pipeline": picture.pipeline(),
