@@ -143,6 +143,20 @@ def busy_database(get_response):
     return middleware
 
 
+def wrong_method(get_response):
+    """Leads whoever opened an address that is only posted to on to its button; Django's own answer is a blank page."""
+
+    def middleware(request):
+        response = get_response(request)
+        if response.status_code != 405:
+            return response
+        page = render(request, "405.html", status=405)
+        page["Allow"] = response["Allow"]
+        return page
+
+    return middleware
+
+
 def _leads_back(response, request):
     """Whether it is a redirect to a login that then comes back to this address."""
     return f"?next={quote(request.path)}" in response.get("Location", "")

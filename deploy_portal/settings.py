@@ -59,6 +59,7 @@ MIDDLEWARE = [
     "deploy_portal.middleware.forms_in_utf8",
     "django.middleware.common.CommonMiddleware",
     "deploy_portal.middleware.busy_database",
+    "deploy_portal.middleware.wrong_method",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "deploy_portal.middleware.required_second_factor",

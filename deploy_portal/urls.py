@@ -9,6 +9,8 @@ from deploy_portal.views.login import LogIn, LogInCode, log_out
 
 register_converter(PkConverter, "pk")
 
+handler500 = "deploy_portal.views.errors.server_error"
+
 urlpatterns = [
     path("", include("releases.urls")),
     path("", include("jobs.urls")),

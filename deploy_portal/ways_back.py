@@ -35,3 +35,10 @@ def page_with_button(path):
         return path
     page = BUTTON_ON[found.url_name]
     return reverse(page, kwargs={name: found.kwargs[name] for name in NAMED_BY.get(page, found.kwargs)})
+
+
+def way_back(request):
+    """Where a page that says why nothing was done leads: here once more, or to the button for what was sent here."""
+    here = request.get_full_path()
+    page = page_with_button(request.path)
+    return here if page == request.path else page

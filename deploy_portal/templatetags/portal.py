@@ -11,10 +11,11 @@ from django.utils.html import format_html, format_html_join, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.ways_back import page_with_button
+from deploy_portal.ways_back import page_with_button, way_back
 
 register = template.Library()
 register.filter(page_with_button)
+register.filter(way_back)
 
 # A segment is never thinner than this share of its bar, in %: one failed machine of 2,000 must be seen.
 LEAST_SHARE = 0.8

@@ -1,3 +1,4 @@
+import re
 import secrets
 import sqlite3
 from html import escape
@@ -6,8 +7,10 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.db.backends.utils import CursorWrapper
 from django.http import HttpResponse
+from django.test import Client
 from django.urls import include, path, reverse
 
+from deploy_portal.urls import handler500  # noqa: F401, which Django looks for beside the addresses
 from jobs.models import Event
 from tests.databases import read_only
 
@@ -29,7 +32,12 @@ def lose_database(request):
     raise LOST[request.GET["how"]]
 
 
+def break_down(request):
+    raise ValueError
+
+
 urlpatterns = [
+    path("stop/end/", break_down, name="resume_world"),
     path("fill/", fill_session),
     path("lose/", lose_database),
     path("", include("deploy_portal.urls")),
@@ -80,6 +88,55 @@ def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, p
     with monkeypatch.context() as patch:
         patch.setattr(CursorWrapper, "execute", away)
         assert [client.get(page).status_code, client.post(page).status_code] == [503, 503]
+
+
+# A page that says why nothing was done must not lead by GET to what is only posted to.
+LEADS_TO = {
+    "/jobs/7/stages/release/skip/": "/jobs/7/stages/release/",
+    "/jobs/7/runs/3/pause/": "/jobs/7/",
+    "/jobs/7/stages/release/?retry=failed": "/jobs/7/stages/release/?retry=failed",
+}
+
+
+def leads_to(response):
+    return re.search(r'<a class="button" href="([^"]*)"', response.text)[1]
+
+
+@pytest.mark.parametrize("sent", LEADS_TO)
+def test_the_503_leads_back_to_where_one_can_try_again(client, publisher, monkeypatch, sent):
+    client.force_login(publisher)
+
+    def away(*args, **kwargs):
+        raise LOST["operational"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CursorWrapper, "execute", away)
+        assert leads_to(client.post(sent)) == LEADS_TO[sent]
+
+
+@pytest.mark.parametrize("sent", LEADS_TO)
+def test_a_form_that_was_too_old_leads_back(publisher, sent):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(publisher)
+    response = client.post(sent)
+    assert (response.status_code, leads_to(response)) == (403, LEADS_TO[sent])
+
+
+def test_the_500_and_the_400_lead_back(client, publisher, odd_pages, settings):
+    client.force_login(publisher)
+    client.raise_request_exception = False
+    broken, senseless = client.post("/stop/end/"), client.get("/jobs/?q=1", headers={"host": "elsewhere"})
+    assert (broken.status_code, leads_to(broken)) == (500, "/stop/")
+    assert (senseless.status_code, leads_to(senseless)) == (400, "/jobs/?q=1")
+
+
+@pytest.mark.parametrize("sent", [sent for sent in LEADS_TO if "?" not in sent])
+def test_who_opens_what_is_only_posted_to_is_led_to_its_button(client, publisher, sent):
+    client.force_login(publisher)
+    response = client.get(sent, headers={"accept-language": "zh-hans"})
+    assert (response.status_code, response["Allow"], leads_to(response)) == (405, "POST", LEADS_TO[sent])
+    assert "portal.css" in response.text
+    assert response["Content-Language"] == "zh-hans"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -101,7 +101,7 @@ def test_an_age_is_exact_while_it_is_young(gone, shown, monkeypatch):
     assert portal.age(now - gone) == shown
 
 
-@pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "500.html", "503.html"])
+@pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "405.html", "500.html", "503.html"])
 def test_pages_for_bad_times_need_no_context(name):
     page = render_to_string(name)
     assert "portal.css" in page
