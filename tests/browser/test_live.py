@@ -31,6 +31,37 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     browser.wait_for("6 commands")
 
 
+def a_minute_passes(browser):
+    """For the clock of the page, which then looks at it at least once."""
+    browser.ask("(Date.now = ((now) => () => now() + 60_000)(Date.now)) && 1")
+    browser.ask("setTimeout(() => document.body.dataset.looked = 'yes', 1500)")
+    wait_until(lambda: browser.count("[data-looked]"))
+
+
+def test_a_page_whose_polling_stopped_goes_grey(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that("sleep 500")
+    start(job, machines)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Live, ", "[data-live]")
+    browser.ask("((it) => it.replaceWith(it.cloneNode(true)))(document.querySelector('#content'))")
+    a_minute_passes(browser)
+    browser.wait_for("Connection lost ", "[data-live]")
+    assert browser.count("[data-live-figures].stale") == 2
+
+
+def test_the_page_of_a_run_that_ended_stays_as_it_is(publisher_at, job, machines, start, finish):
+    browser = publisher_at
+    start(job, machines)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Live, ", "[data-live]")
+    finish()
+    browser.wait_shown("[data-live-ended]")
+    a_minute_passes(browser)
+    assert browser.count("[data-live-figures]") == 2
+    assert not browser.count(".stale, .lost")
+
+
 def test_a_worker_that_comes_and_dies_is_told(publisher_at, job, machines, start):
     browser = publisher_at
     start(job, machines)

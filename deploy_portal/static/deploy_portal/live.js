@@ -18,6 +18,8 @@
   });
 
   function showLive() {
+    // Where nothing is live any more, what is shown has ended and stays as it is, whether the portal answers or not.
+    const isLost = lostAt !== null && document.querySelector("[data-live]") !== null;
     for (const element of document.querySelectorAll("[data-live]")) {
       const text = lostAt === null
         ? fill(element.dataset.live, Math.round((Date.now() - answeredAt) / 1000))
@@ -26,10 +28,10 @@
       element.classList.toggle("lost", lostAt !== null);
     }
     for (const element of document.querySelectorAll("[data-live-figures]")) {
-      element.classList.toggle("stale", lostAt !== null);
+      element.classList.toggle("stale", isLost);
     }
     // Dim and not disabled: should only the polling fail, a run can still be cancelled.
-    document.body.classList.toggle("lost", lostAt !== null && document.querySelector("[data-live]") !== null);
+    document.body.classList.toggle("lost", isLost);
   }
 
   function answered() {
