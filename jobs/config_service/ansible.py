@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from jobs.config_service.answers import Allowance, at, fields_problems, joined, mapped, parse_json
 from jobs.config_service.base import Source, SourceError
-from jobs.config_service.file import inside
+from jobs.config_service.file import inside, place_problems
 
 COMMAND = "ansible-inventory"
 FIELDS = {"address": "ansible_host", "port": "ansible_port", "user": "ansible_user"}
@@ -48,6 +48,7 @@ class AnsibleSource(Source):
         problems = fields_problems(options)
         if not options.get("path", "").strip():
             problems.append(_("“path” must name an inventory, such as “{business}.ini”."))
+        problems += place_problems(options.get("path", ""))
         executable = options.get("executable", COMMAND)
         if Path(executable).name != COMMAND or ("/" in executable and not Path(executable).is_absolute()):
             problems.append(_("“executable” must be an absolute path that ends in /ansible-inventory."))

@@ -29,7 +29,7 @@ class FileSource(Source):
         path = options.get("path", "")
         if not path.isprintable() or not path.lower().endswith((".json", ".csv")):
             return [_("“path” must name a .json or .csv file, such as “{business}.csv”.")]
-        return []
+        return place_problems(path)
 
 
 def inside(name):
@@ -42,6 +42,15 @@ def inside(name):
     if not path.is_relative_to(folder):
         raise SourceError(_("The file is outside CONFIG_FILES_DIR. Move it there."), permanent=True)
     return path
+
+
+def place_problems(name):
+    """Why no business's file can be at `name`; what only one of them finds there is refused when it is read."""
+    try:
+        inside(name.replace("{business}", "business"))
+    except SourceError as error:
+        return [error.reason]
+    return []
 
 
 def _read(path):

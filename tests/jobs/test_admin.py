@@ -114,6 +114,8 @@ def test_shows_options_indented(page, payment):
         ('{"path": "a\\u0000.json"}', "Enter a valid JSON."),
         ('{"path": "a\\ud800.json"}', "Enter a valid JSON."),
         ("{}", "path"),
+        ('{"path": "../../etc/passwd.csv"}', "outside CONFIG_FILES_DIR"),
+        ('{"path": "{business}/../../x.json"}', "outside CONFIG_FILES_DIR"),
     ],
 )
 def test_says_at_the_field_what_is_wrong_with_the_options_and_keeps_them(page, payment, typed, says):

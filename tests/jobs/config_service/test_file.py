@@ -116,6 +116,11 @@ def test_no_way_out_of_the_folder(folder, path):
     assert error.permanent
 
 
+def test_what_can_only_be_outside_is_told_before_anything_is_read(folder):
+    assert FileSource.check({"path": "{business}/../{business}.json"}) == []
+    assert "outside CONFIG_FILES_DIR" in str(FileSource.check({"path": "{business}/../../x.json"})[0])
+
+
 def test_business_cannot_lead_out_of_the_folder(folder):
     with pytest.raises(SourceError, match="outside CONFIG_FILES_DIR"):
         FileSource("../secret", {"path": "{business}.json"}).rows()
