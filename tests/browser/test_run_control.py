@@ -68,6 +68,25 @@ def test_the_steps_outlive_what_is_swapped_every_second(publisher_at, worker, jo
     assert browser.ask("window.notReloaded")
 
 
+def test_the_focus_stays_when_the_steps_change_and_the_run_ends(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that("sleep 500")
+    run = start(job, machines[:2])
+    run.pause(run.started_by)
+    open_stage(browser, job)
+    browser.wait_for("Live, ", "[data-live]")
+    browser.tab_to("form[action$='/resume/'] button")
+    run.resume(run.started_by)
+    wait_until(lambda: browser.ask("document.activeElement.innerText") == "Pause")
+    browser.tab_to("#controls a")
+    run.pause(run.started_by)
+    browser.wait_for("Resume", "#controls")
+    wait_until(lambda: browser.ask("document.activeElement.innerText") == "Cancel the run…")
+    run.cancel(run.started_by)
+    browser.wait_shown("[data-live-ended]")
+    wait_until(lambda: browser.ask("document.activeElement.innerText").startswith("Pre-release run "))
+
+
 def test_what_failed_is_tried_again(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
     task_that("fail 1 on pay-[24]")

@@ -235,6 +235,15 @@
     if (event.detail.requestConfig.elt.matches("[data-tiles] > *")) event.detail.target.scrollIntoView({ block: "nearest" });
   });
 
+  // ---- #run-title: takes the focus from a button that went with the end of the run ----
+  let focused = null;
+
+  function keepFocus() {
+    const isLost = focused && !focused.isConnected && document.activeElement === document.body;
+    // While it is live the title is swapped too, and would be read out at every poll.
+    if (isLost && !document.querySelector("[data-live]")) document.getElementById("run-title")?.focus();
+  }
+
   let due = false; // one answer may settle many parts: prepare once
   function prepare() {
     if (due) return;
@@ -243,6 +252,7 @@
       due = false;
       prepareTiles();
       prepareLogs();
+      keepFocus();
       showWrong();
       showLive();
       tell();
@@ -250,6 +260,7 @@
   }
 
   document.addEventListener("htmx:beforeSwap", (event) => {
+    focused = document.activeElement;
     const { xhr, requestConfig } = event.detail;
     // Sent to the login page, which must not land inside this one: load the whole page, which comes back here.
     if (xhr.responseURL && new URL(xhr.responseURL).pathname !== new URL(requestConfig.path, location.href).pathname) {
