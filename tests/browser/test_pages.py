@@ -4,7 +4,7 @@ import pytest
 
 from jobs.models import Listing
 from releases.models import ReleaseStage
-from tests.browser.browser import NARROW
+from tests.browser.browser import NARROW, WIDE
 from tests.conftest import mark_fresh, rows
 from tests.waiting import wait_until
 
@@ -103,3 +103,12 @@ def test_nor_are_the_pages_before_one_is_in(browser, client, publisher, job, ord
         found += too_wide(browser)
     assert not browser.count("#id_username")  # locked out
     assert found == []
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_box_to_tick_stands_beside_its_words(browser, client, ops, width):
+    browser.log_in(client, ops)
+    browser.width(width)
+    browser.open("/stop/")
+    tops = browser.ask("[...document.querySelectorAll('.field.check > *')].map((it) => it.getBoundingClientRect().top)")
+    assert abs(tops[0] - tops[1]) < 5
