@@ -43,9 +43,17 @@ def test_it_tells_what_differs_from_the_last_release(as_user, approver, waiting,
 
 def test_the_first_release_of_a_business_has_nothing_to_differ_from(as_user, approver, make_job, release_task):
     said = shown(as_user(approver).get(page("job", make_job(approved=False))))
-    assert "This business has released nothing yet." in said
+    assert "Nothing to compare with: no other job of this business is released to its end yet." in said
     assert "No plan: the publisher chooses" in said
     assert "Machines added" not in said
+
+
+def test_what_another_job_has_put_somewhere_is_not_called_nothing(as_user, approver, make_job, start, finish, machines):
+    start(make_job("1.0"), machines[:1])
+    finish()
+    response = as_user(approver).get(page("job", make_job("2.0", approved=False)))
+    assert "<small>1.0 · " in source(response)
+    assert "no other job of this business is released to its end yet" in shown(response)
 
 
 @pytest.mark.one_database
