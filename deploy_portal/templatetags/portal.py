@@ -1,14 +1,14 @@
 """What the templates of every page share: words for states, bars, and text from elsewhere made harmless to look at."""
 
 import unicodedata
-from datetime import timedelta
 
 import segno
 from django import template
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join, mark_safe
-from django.utils.timesince import timesince
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.ways_back import page_with_button, way_back
@@ -198,7 +198,14 @@ def duration(delta):
 
 
 @register.filter
-def age(at):
-    """How long ago a time was: to the second within the first minute, in words after that."""
-    gone = max(timezone.now() - at, timedelta())
-    return duration(gone) if gone < timedelta(minutes=1) else timesince(at)
+def clock(at):
+    """A time of today to the second, one of another day with that day: unlike an age it stays true on an open page."""
+    local = timezone.localtime(at)
+    is_today = local.date() == timezone.localdate()
+    return date_format(local, "H:i:s" if is_today else "Y-m-d H:i")
+
+
+@register.simple_tag
+def between_sentences():
+    """A space where the language has one between sentences: a full stop in Chinese brings its own."""
+    return "" if (get_language() or "").startswith("zh") else " "

@@ -13,6 +13,8 @@ from tests.pages import page, stage_fields, words
 pytestmark = pytest.mark.one_database
 
 LANGUAGES = ["en", "zh-hans"]
+# Where the gap shows that belongs between sentences of other languages
+GAP = re.compile(r"[^\n]*[。，：；！？](?:</?(?:a|b|code)\b[^>]*>)*\s+(?:</?(?:a|b|code)\b[^>]*>)*[^\s<][^\n]*")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -111,6 +113,7 @@ def test_every_page_is_shown_and_clean(as_user, request, world, person, language
         assert response.status_code == 302 or is_clean(response), address
         if response.status_code == 200 and "<html" in response.content.decode():
             assert f'<html lang="{language}"' in response.content.decode()
+        assert language == "en" or not GAP.search(response.text), address
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

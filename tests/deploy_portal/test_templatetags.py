@@ -1,5 +1,5 @@
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.template.loader import render_to_string
@@ -87,18 +87,23 @@ def test_minutes_are_rounded_up():
 
 
 @pytest.mark.parametrize(
-    ("gone", "shown"),
+    ("at", "shown"),
     [
-        (timedelta(seconds=-3), "0 s"),
-        (timedelta(seconds=12, milliseconds=200), "12 s"),
-        (timedelta(minutes=3, seconds=5), "3\xa0minutes"),
-        (timedelta(days=2, hours=5), "2\xa0days, 5\xa0hours"),
+        (datetime(2026, 3, 2, 10, 4, 5, tzinfo=UTC), "18:04:05"),
+        (datetime(2026, 3, 1, 16, 0, 1, tzinfo=UTC), "00:00:01"),
+        (datetime(2026, 3, 1, 15, 59, tzinfo=UTC), "2026-03-01 23:59"),
     ],
 )
-def test_an_age_is_exact_while_it_is_young(gone, shown, monkeypatch):
-    now = timezone.now()
-    monkeypatch.setattr(timezone, "now", lambda: now)
-    assert portal.age(now - gone) == shown
+def test_a_time_of_another_day_says_which(at, shown, monkeypatch):
+    monkeypatch.setattr(timezone, "now", lambda: datetime(2026, 3, 2, 12, tzinfo=UTC))
+    with timezone.override("Asia/Shanghai"):
+        assert portal.clock(at) == shown
+
+
+@pytest.mark.parametrize(("language", "between"), [("en", " "), ("zh-hans", ""), (None, " ")])
+def test_sentences_stand_apart_as_their_language_has_it(language, between):
+    with translation.override(language):
+        assert portal.between_sentences() == between
 
 
 @pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "405.html", "500.html", "503.html"])
