@@ -137,9 +137,11 @@ def _told_of(stage):
 
 
 def _to_try_again(stage):
-    """How many of the machines that failed, or were not run, can be had now."""
+    """How many of the machines that failed, were cancelled midway or not run can be had now, and how many cannot."""
     offered = set(stage.offered_machines().values_list("pk", flat=True))
-    return {what: len(offered.intersection(stage.to_try_again(what))) for what in TO_TRY_AGAIN}
+    wanted = {what: set(stage.to_try_again(what)) for what in TO_TRY_AGAIN}
+    can_be_had = {what: len(machines & offered) for what, machines in wanted.items()}
+    return can_be_had | {"not_offered": len(set().union(*wanted.values()) - offered)}
 
 
 def _show_check(request, stage, form, counted):

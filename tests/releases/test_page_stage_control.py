@@ -142,6 +142,7 @@ class TestTryingAgain:
         assert "Roll back 3 machines" in said
         assert "Retry the 1 that failed" in said  # the unknown one is held until somebody looked
         assert "Release the 2 not run" in said
+        assert "1 more cannot be had now held, excused, released since, moved or gone" in said
         assert "Excuse a machine" in said
 
     @pytest.mark.one_database
@@ -176,7 +177,17 @@ class TestTryingAgain:
         said = words(client.get(page("stage", job)))
         assert "Retry the 1 cancelled midway" in said
         assert "Release the 2 not run" in said
+        assert "cannot be had" not in said
         assert checked(client.get(page("stage", job), {"retry": "cancelled"})) == {machines[0].pk}
+
+    def test_what_another_job_holds_is_named_where_it_is_not_offered(
+        self, as_user, publisher, job, make_job, start, machines
+    ):
+        run = start(job, machines[:2])
+        run.cancel(publisher)
+        start(make_job("3.0"), machines[1:2])
+        said = words(as_user(publisher).get(page("stage", job)))
+        assert "Release the 1 not run a new run; what failed stays as it is Choose 1 more cannot be had now" in said
 
     def test_a_rollback_that_failed_is_not_offered_as_a_release(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:2])
