@@ -55,10 +55,14 @@ class FreezeQuerySet(models.QuerySet):
     def in_force(self):
         return self.ahead(timedelta())
 
+    def met(self, job, starter=None, within=timedelta()):
+        """(occurrence, leave or None): what releases of `job` that `starter` starts meet, and what lets them pass."""
+        leaves = Leave.objects.filter(job=job).select_related("by")
+        return [(one, leaves.passing(one, starter).first()) for one in self.of(job.business).ahead(within)]
+
     def holding(self, job, starter=None, within=timedelta()):
         """What keeps the releases of `job` that `starter` starts from beginning on another machine, now or soon."""
-        ahead = self.of(job.business).ahead(within)
-        return [one for one in ahead if not Leave.objects.passing(one, starter).filter(job=job).exists()]
+        return [one for one, leave in self.met(job, starter, within) if leave is None]
 
     def refusal(self, job, starter):
         """Why `starter` may not start a release of `job` now, and who can help; empty when nothing is in the way."""

@@ -160,7 +160,7 @@ def _show_check(request, stage, form, counted):
         "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
-        "freezes": Freeze.objects.holding(stage.job, request.user, FREEZE_SOON),
+        "freezes": Freeze.objects.met(stage.job, request.user, FREEZE_SOON),
         "waiting": form.cleaned_data["when_free"],
         "departures": stage.departures(machines),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
