@@ -1,5 +1,6 @@
 from collections import defaultdict
 from datetime import timedelta
+from zlib import crc32
 
 from django.conf import settings
 from django.contrib import messages
@@ -86,8 +87,7 @@ def _submit(request, stage, form):
 
 
 def _show(request, stage, form, conflict="", status=200):
-    context = _told_of(stage) | {"conflict": conflict, "leaves": stage.job.leaves.live()}
-    context["freezes"] = Freeze.objects.windows().of(stage.job.business).ahead()
+    context = _told_of(stage) | {"conflict": conflict}
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     if Right.PUBLISH in context["rights"] and (stage.is_open or form.breaks_glass or conflict):
         seen = candidates(stage)
@@ -124,7 +124,7 @@ def _told_of(stage):
     picture = JobPicture(stage.job, stage.siblings)
     run = picture.runs.get(stage.pk)
     may_turn = run and run.is_active and not run.cancelled_at and Right.PUBLISH in stage.job.rights
-    return {
+    return _freezes(stage.job) | {
         "job": stage.job,
         "stage": stage,
         "rights": stage.job.rights,
@@ -134,6 +134,14 @@ def _told_of(stage):
         "changed": stage.count_rollback_candidates() if run else 0,
         "retry": _to_try_again(stage) if run and stage.is_open and not stage.is_done else {},
     }
+
+
+def _freezes(job):
+    """What the page tells of freezes, and a number for it, so that its live part sends it only when it is another."""
+    freezes = Freeze.objects.windows().of(job.business).ahead()
+    leaves = list(job.leaves.live()) if freezes else []
+    told = [f"{one.in_words} {one.is_in_force}" for one in freezes] + [leave.pk for leave in leaves]
+    return {"freezes": freezes, "leaves": leaves, "freezes_told": crc32("\n".join(map(str, told)).encode())}
 
 
 def _to_try_again(stage):

@@ -2,7 +2,9 @@
 
 import pytest
 
+from jobs.models import Freeze
 from releases.models import Worker
+from tests.freezes import freeze_now
 from tests.waiting import wait_until
 from tests.workers import fall_silent
 
@@ -73,6 +75,20 @@ def test_a_worker_that_comes_and_dies_is_told(publisher_at, job, machines, start
     fall_silent(worker)
     browser.wait_for("No worker is alive since 2020", "#content > [role=status]")
     browser.wait_for("No worker alive", ".foot")
+
+
+def test_a_freeze_that_is_ended_is_told_no_longer(publisher_at, job, machines, start, ops):
+    browser = publisher_at
+    start(job, machines)
+    freeze = freeze_now(ops)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Frozen from", "#freezes")
+    freeze.end(ops, "sold out")
+    wait_until(lambda: "Frozen" not in browser.text)
+    Freeze.objects.stop_world(ops, "smoke")
+    browser.wait_for("Everything is stopped since", "#stopped")
+    Freeze.objects.resume_world(ops, "only steam")
+    wait_until(lambda: "stopped" not in browser.text)
 
 
 def test_how_a_run_goes_on_is_said_to_who_cannot_see_it(publisher_at, worker, job, machines, start, task_that):

@@ -1,5 +1,6 @@
 """What pages tell of freezes: those in force, those of the next seven days, and why a run waits."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -28,6 +29,10 @@ def check(as_user, publisher, job, machines):
     return lambda **changed: as_user(publisher).post(
         page("stage", job), stage_fields(job, publisher, machines[:2], **{"step": "check"} | changed)
     )
+
+
+def next_poll(response):
+    return re.search(r'hx-get="([^"]+/live/[^"]+)"', source(response))[1]
 
 
 def freeze_in(by, hours, **fields):
@@ -85,7 +90,9 @@ def test_a_stop_refuses_it_too(check, ops):
 
 def test_with_leave_it_starts(check, ops, approver, job):
     Leave.objects.give(job, approver, occurrence_of(freeze_now(ops)), "urgent")
-    assert "none within the next 12 hours" in words(check())
+    said = words(check())
+    assert "the great sale. It goes on by the leave of approver: urgent" in said
+    assert "none within the next 12 hours" not in said
     assert check(step="start").status_code == 302
     assert Run.objects.exists()
 
@@ -109,6 +116,38 @@ def test_a_run_says_why_it_waits(as_user, publisher, start, job, machines, ops, 
     assert "the great sale. Nothing more of this run begins before that ends" in said
     Freeze.objects.stop_world(ops, "smoke")
     assert "Everything is stopped since" in words(client.get(page(name, job)))
+
+
+def test_a_live_page_gets_what_is_told_of_freezes_only_when_it_is_another(
+    as_user, publisher, approver, start, job, machines, ops
+):
+    start(job, machines)
+    client = as_user(publisher)
+    whole = client.get(page("stage", job))
+
+    def swapped():
+        """What the next poll brings beside the live part; the one after that is asked as it says."""
+        nonlocal asked
+        response = client.get(asked, headers={"HX-Request": "true"})
+        asked = next_poll(response)
+        brought = re.findall(r'<div id="(\w+)" hx-swap-oob="innerHTML">(.*?)\n</div>(?:\n|$)', response.text, re.DOTALL)
+        assert all(source(whole).count(f'id="{where}"') == 1 for where, _ in brought)
+        return {where: " ".join(re.sub("<[^>]*>", " ", what).split()) for where, what in brought}
+
+    asked = next_poll(whole)
+    assert swapped() == {}
+    freeze = freeze_now(ops)
+    assert "the great sale." in swapped()["freezes"]
+    assert swapped() == {}
+    Leave.objects.give(job, approver, occurrence_of(freeze), "urgent")
+    assert "approver gave leave until" in swapped()["freezes"]
+    freeze.end(ops, "sold out")
+    assert swapped() == {"freezes": ""}
+    Freeze.objects.stop_world(ops, "smoke")
+    assert "smoke" in swapped()["stopped"]
+    assert swapped() == {}
+    Freeze.objects.resume_world(ops, "none")
+    assert swapped() == {"stopped": ""}
 
 
 def test_one_with_nothing_left_to_begin_does_not(as_user, publisher, start, finish, job, machines, ops):

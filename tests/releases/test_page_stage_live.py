@@ -54,7 +54,8 @@ def test_a_page_without_scripts_says_that_it_stays_as_it_was(as_user, publisher,
 def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publisher, job, start, finish, machines):
     start(job, machines[:2])
     client = as_user(publisher)
-    assert f'hx-get="{page("stage_live", job)}?controls=running&workers=0"' in live(client, job).content.decode()
+    asked = f"{page('stage_live', job)}?controls=running&workers=0&stop=&freezes=0"
+    assert f'hx-get="{asked}"' in live(client, job).content.decode()
     finish()
     response = live(client, job)
     assert page("stage_live", job) not in response.content.decode()
