@@ -347,7 +347,7 @@ class TestConfigService:
         response = as_user(requester).get(NEW)
         assert offered(response) == set(ids(machines))
         payment.refresh_from_db()
-        assert f"This list is of {clock(payment.synced_at)}." in words(response)
+        assert f"This list is from {clock(payment.synced_at)}." in words(response)
         assert "There is no file payment.json in CONFIG_FILES_DIR." in words(response)
 
     def test_a_list_that_was_not_taken_is_not_called_silence(self, as_user, requester, config_files, payment, machines):
