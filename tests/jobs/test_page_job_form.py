@@ -340,14 +340,14 @@ class TestConfigService:
         response = as_user(requester).post(NEW, fields(payment, machines))
         assert "pay-6 is no longer a live machine of this business." in words(response)
 
-    def test_without_an_answer_the_last_list_stays_with_its_time_and_the_reason(
+    def test_without_an_answer_the_last_list_stays_with_its_age_and_the_reason(
         self, as_user, requester, payment, machines
     ):
         make_old(payment)
         response = as_user(requester).get(NEW)
         assert offered(response) == set(ids(machines))
         payment.refresh_from_db()
-        assert f"This list is from {clock(payment.synced_at)}." in words(response)
+        assert f"This list is 3\xa0hours old, from {clock(payment.synced_at)}." in response.content.decode()
         assert "There is no file payment.json in CONFIG_FILES_DIR." in words(response)
 
     def test_a_list_that_was_not_taken_is_not_called_silence(self, as_user, requester, config_files, payment, machines):
