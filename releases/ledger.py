@@ -15,6 +15,7 @@ from django.db.models import Exists
 
 from deploy_portal import origin
 from deploy_portal.database import is_away
+from releases.log import BLOCKS_AT_ONCE
 from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.models.worker import time_to_beat
 
@@ -97,8 +98,9 @@ class Ledger:
         ends, self.ends = self.ends, {}
         keepers, self.keepers, self.unwritten = self.keepers, set(), 0
         ending = {what[1] for _, what in ends.values()}
-        blocks = [block for keeper in keepers - ending for block in keeper.take()]
-        blocks += [block for keeper in ending for block in keeper.finish()]
+        share = BLOCKS_AT_ONCE // max(1, len(keepers | ending))
+        blocks = [block for keeper in keepers - ending for block in keeper.take(share)]
+        blocks += [block for keeper in ending for block in keeper.finish(share)]
         ended = [what for _, what in ends.values()]
         begun, at = await self.ask(self._record, list(begins), ended, blocks, self._moved_by(ended))
         for machine_run_id, (promise, _) in begins.items():

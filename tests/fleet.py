@@ -16,8 +16,10 @@ class Fault:
 
     refuses    its port is closed                      silent     it accepts, and says nothing
     banner     it says who it is, then nothing more    stranger   its host key is not the one in known_hosts
-    denies     it does not accept the portal's key     slow       it begins to answer late
-    cuts       it drops its connections                freezes    it keeps them open, and moves no byte any more
+    denies     it does not accept the portal's key     alternates it runs nothing, and says so much in tiny packets,
+                                                                  in turn as output and as error output
+    slow       it begins to answer late                cuts       it drops its connections
+    freezes    it keeps them open, and moves no byte any more
 
     The last three happen `seconds` after a connection was made or a command began or, when that is None, when the test
     says so.
@@ -88,9 +90,38 @@ class FaultyFleet(Fleet):
         if fault.kind in ("cuts", "freezes") and fault.seconds is not None:
             self.loop.call_later(fault.seconds, self._relays[hostname].strike)
 
+    def session(self, hostname):
+        return _Alternates() if self.fault(hostname).kind == "alternates" else super().session(hostname)
+
     def strike(self, hostname):
         """Cuts or freezes a machine, or lets a slow one answer, now, from any thread."""
         self.loop.call_soon_threadsafe(self._relays[hostname].strike)
+
+
+class _Alternates(asyncssh.SSHServerSession):
+    """A command that says "a" and "b" in turn, on a line each, `LINES` times, and ends well."""
+
+    LINES = 10_000
+
+    def connection_made(self, chan):
+        self._chan = chan
+
+    def exec_requested(self, command):
+        return True
+
+    def data_received(self, data, datatype):
+        self._talking = asyncio.ensure_future(self._talk())
+
+    def eof_received(self):
+        return True
+
+    async def _talk(self):
+        for number in range(self.LINES):
+            self._chan.write(b"a\n")
+            self._chan.write_stderr(b"b\n")
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        self._chan.exit(0)
 
 
 class _Faulty(Relay):
