@@ -55,14 +55,11 @@ class Ledger:
     async def begin(self, machine_run_id):
         """Whether the machine run is now `running`, and still this worker's: only then may its command be sent.
 
-        It may no longer be when its worker stood still since: the others have given that up.
+        It may no longer be when its worker stood still since: the others have given that up. May be asked again, of
+        what has begun: before a check, or where the command could not be sent yet.
         """
         begun_at = await self._promise(self.begins, machine_run_id, ())
         return begun_at is not None and time.monotonic() < begun_at + settings.WORKER_DEAD_AFTER
-
-    async def still_has(self, machine_run_id):
-        """Whether what this worker runs is still its own."""
-        return await self.ask(MachineRun.objects.running_on(self.worker).filter(pk=machine_run_id).exists)
 
     async def end(self, machine_run, keeper, ending):
         """Records `ending` (status, exit status, reason) together with the last of the log."""

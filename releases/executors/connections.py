@@ -24,7 +24,7 @@ _KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that
 _KEY_CHANGED = _("The machine's host key is not the known one: find out why before you trust it.")
 _DENIED = _("The machine does not accept the portal's SSH key for this user.")
 _NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
-_SILENT = _("The machine did not answer in time.")
+SILENT = _("The machine did not answer in time.")
 _BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
 _REFUSED = _("The machine refused the connection.")
 _NO_ROUTE = _("There is no route to the machine.")
@@ -37,7 +37,7 @@ _CONNECT_ERRORS = [
     (asyncssh.Error, _BROKE_OFF),
     (socket.gaierror, _NO_ADDRESS),
     (UnicodeError, _NO_ADDRESS),
-    (TimeoutError, _SILENT),
+    (TimeoutError, SILENT),
     (ConnectionRefusedError, _REFUSED),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
-from tests.releases.executors.conftest import let_pass
+from tests.releases.executors.conftest import becomes, let_pass
 from tests.waiting import PATIENCE
 
 TEXT = "中文 ü 😀"
@@ -301,11 +301,27 @@ def test_cancelled_before_anything_was_sent(ssh, ordered, fleet):
     assert not asyncio.run(cancelled_early()).started
 
 
-def test_when_the_caller_says_no_nothing_is_sent(run, fleet):
-    commands = fleet.commands
-    execution = run("echo", go=False)
+def test_when_the_caller_says_no_nothing_is_sent(run, fleet, gone):
+    execution = run("touch sent", go=False)
     assert execution.outcome.ending == Ending.UNKNOWN
-    assert (execution.started, execution.blocks, fleet.commands) == (True, [], commands)
+    gone()
+    assert (execution.started, execution.blocks) == (True, [])
+    assert not (fleet.home("web-01") / "sent").exists()
+
+
+def test_nothing_is_left_to_wait_for_once_the_caller_was_asked(ssh, ordered, fleet):
+    """A machine may take its time to open a session; by then the caller's answer would be out of date."""
+
+    async def asked_late():
+        execution = ordered("echo sent", "hesitant-01")
+        task = asyncio.create_task(execution.by(ssh))
+        await becomes(lambda: fleet.hesitates("hesitant-01"))
+        assert not execution.started
+        fleet.strike("hesitant-01")
+        return await task
+
+    execution = asyncio.run(asked_late())
+    assert (execution.outcome.ending, execution.out) == (Ending.SUCCEEDED, b"sent\n")
 
 
 def test_an_error_of_the_caller_ends_the_command_and_goes_on(ssh, ordered, gone):
@@ -378,6 +394,35 @@ def test_a_machine_where_no_shell_begins(run, fleet):
     fleet.home("homeless-01").rmdir()
     outcome = run("echo", "homeless-01").outcome
     assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 255)
+
+
+def test_a_machine_that_ends_its_sessions_at_once_has_run_nothing(ssh, ordered, fleet, monkeypatch):
+    """As a forced command does that reads no script: what it calls success is none of the script's."""
+    execution, asked, ends = ordered("echo"), [], []
+
+    async def asked_later():
+        asked.append(1)
+        await becomes(lambda: len(ends) == len(asked))
+        return True
+
+    tell_end = ssh_module._Command._tell_end
+    monkeypatch.setattr(ssh_module._Command, "_tell_end", lambda self: tell_end(self) or ends.append(1))
+    monkeypatch.setattr(fleet, "session", lambda hostname: EndsAtOnce())
+    execution._start = asked_later
+    outcome = asyncio.run(execution.by(ssh)).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 0)
+    assert "nothing was run" in outcome.reason
+
+
+class EndsAtOnce(asyncssh.SSHServerSession):
+    def connection_made(self, chan):
+        self._chan = chan
+
+    def exec_requested(self, command):
+        return True
+
+    def session_started(self):
+        self._chan.exit(0)
 
 
 def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
