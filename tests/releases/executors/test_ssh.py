@@ -3,10 +3,14 @@ import errno
 import os
 import resource
 import signal
+import socket
+import threading
+from dataclasses import replace
 
 import asyncssh
 import pytest
 
+from releases.demo.fleet import ADDRESS
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
@@ -454,6 +458,115 @@ def test_the_other_machines_go_on(ssh, ordered, settings):
     silent, refusing, *fine = asyncio.run(all_at_once())
     assert [type(silent), type(refusing)] == [ExecutorError, ExecutorError]
     assert [(each.outcome.ending, each.out) for each in fine] == [(Ending.SUCCEEDED, b"fine\n")] * 2
+
+
+class Names:
+    """A name server: `good.example` is web-01, `two.example` has an address of nobody's, too; others are slow."""
+
+    def __init__(self):
+        self.asked, self.answers = [], threading.Event()
+        self.usual = socket.getaddrinfo
+
+    def __call__(self, host, port, *args, **options):
+        if options.get("flags") == socket.AI_NUMERICHOST:  # asyncssh asks whether it is an address
+            return self.usual(host, port, *args, **options)
+        self.asked.append(host)
+        places = {"good.example": [ADDRESS], "two.example": ["127.0.0.2", ADDRESS]}
+        if host not in places:
+            self.answers.wait(PATIENCE)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in places[host]]
+
+
+@pytest.fixture
+def names(monkeypatch):
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    yield names
+    names.answers.set()
+
+
+@pytest.fixture
+def named(ssh, ordered, settings, names):
+    """Begins an execution on a machine that is listed by that name; the worker has two machines at once."""
+    settings.WORKER_MACHINES_AT_ONCE = 2
+    executor = type(ssh)()
+
+    def named(name):
+        execution = ordered("echo fine")
+        execution.order = replace(execution.order, address=name)
+        return asyncio.create_task(execution.by(executor))
+
+    return named
+
+
+def test_a_machine_is_listed_by_a_name(named):
+    async def by_name():
+        return await named("good.example")
+
+    assert asyncio.run(by_name()).out == b"fine\n"
+
+
+def test_of_the_addresses_of_a_name_one_that_answers_is_enough(named):
+    async def by_name():
+        return await named("two.example")
+
+    assert asyncio.run(by_name()).out == b"fine\n"
+
+
+def test_names_that_nobody_answers_for_hold_up_no_other_machine(ssh, ordered, settings, names, named):
+    """As many as the worker has machines, and each for longer than the connect timeout: others wait for their turn."""
+
+    async def all_at_once():
+        slow = [named(f"lost-{number}.example") for number in range(2)]
+        await becomes(lambda: len(names.asked) == 2)
+        waits, address = named("good.example"), ordered("echo fine")
+        assert (await address.by(ssh)).out == b"fine\n"  # there is nothing to look up
+        let_pass(settings.SSH_CONNECT_TIMEOUT)
+        errors = await asyncio.gather(*slow, return_exceptions=True)
+        assert not waits.done()
+        names.answers.set()
+        return errors, await waits
+
+    errors, waited = asyncio.run(all_at_once())
+    assert [str(error) for error in errors] == ["The machine did not answer in time."] * 2
+    assert waited.out == b"fine\n"
+
+
+def test_many_names_that_nobody_answers_for_leave_threads_for_others(ssh, ordered, settings, names, named):
+    """All but one of the machines that a worker has at once: asyncio's own threads are fewer."""
+    settings.WORKER_MACHINES_AT_ONCE = 50
+    executor = type(ssh)()
+
+    async def all_at_once():
+        orders = [ordered("echo fine") for _ in range(50)]
+        for number, execution in enumerate(orders):
+            name = f"lost-{number}.example" if number < 49 else "good.example"
+            execution.order = replace(execution.order, address=name)
+        *slow, good = [asyncio.create_task(execution.by(executor)) for execution in orders]
+        said = (await good).out
+        assert not any(task.done() for task in slow)
+        names.answers.set()
+        return said, await asyncio.gather(*slow, return_exceptions=True)
+
+    said, errors = asyncio.run(all_at_once())
+    assert said == b"fine\n"
+    assert {str(error) for error in errors} == {"The machine's address could not be found."}
+
+
+def test_a_name_whose_machine_was_cancelled_is_not_looked_up(names, named):
+    async def cancelled():
+        slow = [named(f"lost-{number}.example") for number in range(2)]
+        await becomes(lambda: len(names.asked) == 2)
+        waits = named("good.example")
+        await asyncio.sleep(0)
+        waits.cancel()
+        names.answers.set()
+        return await asyncio.gather(waits, *slow, return_exceptions=True)
+
+    errors = asyncio.run(cancelled())
+    assert [type(error) for error in errors] == [asyncio.CancelledError, ExecutorError, ExecutorError]
+    assert names.asked == ["lost-0.example", "lost-1.example"]
 
 
 # Keys
