@@ -15,6 +15,7 @@ from django.db.models import Exists
 
 from deploy_portal import origin
 from deploy_portal.database import is_away
+from releases.log import BLOCKS_AT_ONCE
 from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.models.worker import time_to_beat
 
@@ -54,14 +55,11 @@ class Ledger:
     async def begin(self, machine_run_id):
         """Whether the machine run is now `running`, and still this worker's: only then may its command be sent.
 
-        It may no longer be when its worker stood still since: the others have given that up.
+        It may no longer be when its worker stood still since: the others have given that up. May be asked again, of
+        what has begun: before a check, or where the command could not be sent yet.
         """
         begun_at = await self._promise(self.begins, machine_run_id, ())
         return begun_at is not None and time.monotonic() < begun_at + settings.WORKER_DEAD_AFTER
-
-    async def still_has(self, machine_run_id):
-        """Whether what this worker runs is still its own."""
-        return await self.ask(MachineRun.objects.running_on(self.worker).filter(pk=machine_run_id).exists)
 
     async def end(self, machine_run, keeper, ending):
         """Records `ending` (status, exit status, reason) together with the last of the log."""
@@ -97,8 +95,9 @@ class Ledger:
         ends, self.ends = self.ends, {}
         keepers, self.keepers, self.unwritten = self.keepers, set(), 0
         ending = {what[1] for _, what in ends.values()}
-        blocks = [block for keeper in keepers - ending for block in keeper.take()]
-        blocks += [block for keeper in ending for block in keeper.finish()]
+        share = BLOCKS_AT_ONCE // max(1, len(keepers | ending))
+        blocks = [block for keeper in keepers - ending for block in keeper.take(share)]
+        blocks += [block for keeper in ending for block in keeper.finish(share)]
         ended = [what for _, what in ends.values()]
         begun, at = await self.ask(self._record, list(begins), ended, blocks, self._moved_by(ended))
         for machine_run_id, (promise, _) in begins.items():

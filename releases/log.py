@@ -1,8 +1,10 @@
 """What a machine says, made into log blocks: capped, decoded and inert, however it was sent."""
 
 import codecs
+import math
 import re
 from collections import defaultdict
+from itertools import compress, islice, pairwise
 
 from django.conf import settings
 from django.utils.translation import gettext_noop
@@ -12,6 +14,10 @@ from releases.models import LogBlock
 
 LONG_LINE = 4096
 BLOCK_LINES = 1000
+# A change of stream makes a block, and a block costs the worker and the database as much as thousands of bytes:
+# a machine makes no more of them than one for so many bytes of its head, and all machines together so many at once.
+BYTES_FOR_A_BLOCK = 16
+BLOCKS_AT_ONCE = 3000
 LEFT_OUT = gettext_noop("… %(bytes)d bytes left out here …")
 # Control characters become their pictures, so that a terminal escape is read and never obeyed.
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
@@ -22,6 +28,8 @@ HIDDEN = dict.fromkeys(
 INERT = PICTURES | HIDDEN
 # How the bytes of each stream are marked while they are kept.
 MARKS = {LogBlock.Stream.OUT.value: b"o", LogBlock.Stream.ERR.value: b"e"}
+# A table that makes its marks 1 and the others 0.
+IS_OF = {stream: bytes(code == mark[0] for code in range(256)) for stream, mark in MARKS.items()}
 NEIGHBOURS = re.compile(rb"o+|e+")
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 
@@ -40,12 +48,14 @@ class LogKeeper:
 
     `head` and `tail` are in bytes; memory stays within about twice as much. Blocks end where lines end. What is cut
     off in the middle takes the broken lines around it along, or so much of them that no half of a secret is left.
+    Where the stream changes too often, what came of each is put together, over as few changes as will do.
     """
 
     def __init__(self, machine_run_id, head=None, tail=None, masker=None):
         self.machine_run_id = machine_run_id
         self.head_room = settings.LOG_HEAD_BYTES if head is None else head
         self.tail_limit = settings.LOG_TAIL_BYTES if tail is None else tail
+        self.most_in_head = self.head_room // BYTES_FOR_A_BLOCK
         self.edge = min(LONG_LINE, self.head_room // 4, self.tail_limit // 4)
         self.head, self.tail = _Said(), _Said()
         self.left_out = self.number = 0
@@ -67,20 +77,20 @@ class LogKeeper:
             self.left_out += excess
             self.cut |= self.tail.drop(excess)
 
-    def take(self):
-        """The blocks of the lines that came since the last call."""
+    def take(self, most=BLOCKS_AT_ONCE):
+        """The blocks of the lines that came since the last call, for up to `most` changes of stream."""
         said, self.head = self.head, _Said()
-        return self._blocks(said)
+        return self._blocks(said, min(most, self.most_in_head - self.number))
 
-    def finish(self):
+    def finish(self, most=BLOCKS_AT_ONCE):
         """The blocks that remain once the command has ended: a mark for what was left out, and the tail."""
-        blocks = self.take()
+        blocks = self.take(most)
         if self.cut:
             blocks += [block for stream in self.cut for block in self._end_head(stream)]
             for stream, last in self.cut.items():
                 self._begin_tail(stream, last == b"\n")
             blocks.append(self._block(LogBlock.Stream.MARK, LEFT_OUT % {"bytes": self.left_out}))
-        blocks += self._blocks(self.tail)
+        blocks += self._blocks(self.tail, most)
         return blocks + [block for stream in list(self.streams) for block in self._flush(stream)]
 
     def _end_head(self, stream):
@@ -89,19 +99,15 @@ class LogKeeper:
 
     def _begin_tail(self, stream, is_whole):
         """Leaves out what the cut broke at the beginning of a stream's tail: a private key, or a line."""
-        said = b"".join(data for of, data in self.tail if of == stream)
+        said = self.tail.of(stream)
         broken = rest_of_key(said.decode("latin-1"))
         if not broken and not is_whole:
             broken = said.find(b"\n", 0, self.edge) + 1 or min(self.edge, len(said))
         self.left_out += broken
-        tail, self.tail = self.tail, _Said()
-        for of, data in tail:
-            gone = min(broken, len(data)) if of == stream else 0
-            broken -= gone
-            self.tail.add(of, data[gone:])
+        self.tail.drop_of(stream, broken)
 
-    def _blocks(self, said):
-        lines = ((stream, self.streams[stream].lines(data)) for stream, data in said)
+    def _blocks(self, said, most):
+        lines = ((stream, self.streams[stream].lines(data)) for stream, data in said.pieces(most))
         return [self._block(stream, part) for stream, text in lines for part in _parts(text)]
 
     def _flush(self, stream):
@@ -116,7 +122,7 @@ class LogKeeper:
 class _Said:
     """What came of both streams, in order, and of which each byte is: as small in packets of one byte as in large ones.
 
-    Gives (stream, bytes), neighbours of the same stream as one.
+    Its pieces are (stream, bytes), neighbours of the same stream as one.
     """
 
     def __init__(self):
@@ -125,10 +131,20 @@ class _Said:
     def __len__(self):
         return len(self.data)
 
-    def __iter__(self):
-        names = {mark[0]: stream for stream, mark in MARKS.items()}
-        for some in NEIGHBOURS.finditer(self.marks):
-            yield names[self.marks[some.start()]], bytes(self.data[some.start() : some.end()])
+    def pieces(self, most):
+        """Where there would be more than `most`, several changes of stream become two pieces, one of each stream."""
+        most = max(2, most)
+        changes = 1 + self.marks.count(b"oe") + self.marks.count(b"eo")
+        together = 1 if changes <= most else math.ceil(changes / (most // 2))
+        begins = (some.start() for some in islice(NEIGHBOURS.finditer(self.marks), 0, None, together))
+        for begin, end in pairwise([*begins, len(self)]):
+            for stream in MARKS if self.marks.startswith(b"o", begin) else reversed(MARKS):
+                if data := self.of(stream, begin, end):
+                    yield stream, data
+
+    def of(self, stream, begin=0, end=None):
+        """What is there of one stream."""
+        return bytes(compress(self.data[begin:end], self.marks[begin:end].translate(IS_OF[stream])))
 
     def add(self, stream, data):
         self.data += data
@@ -140,6 +156,14 @@ class _Said:
         dropped = {stream: self.data[at : at + 1] for stream, at in last.items() if at >= 0}
         del self.data[:size], self.marks[:size]
         return dropped
+
+    def drop_of(self, stream, size):
+        """Forgets so many of the first bytes of one stream."""
+        places = compress(range(len(self)), self.marks.translate(IS_OF[stream]))
+        end = max(islice(places, size), default=-1) + 1
+        for other in MARKS.keys() - {stream}:
+            self.data[:end] = kept = self.of(other, 0, end)
+            self.marks[:end] = MARKS[other] * len(kept)
 
 
 class _Stream:

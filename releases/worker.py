@@ -154,23 +154,19 @@ class ReleaseWorker:
         if outcome.ending != Ending.SUCCEEDED or not version.check_script:
             return outcome
         try:
-            check = await self._check(machine_run, output)
+            check = await self._check(machine_run, started, output)
         except ExecutorError as error:
             await output(f"{error}\n".encode(), "err")
             return Outcome(Ending.FAILED, reason=NOT_CHECKED)
         return replace(check, reason=CHECK_ENDED.get(check.ending, check.reason))
 
-    async def _check(self, machine_run, output):
+    async def _check(self, machine_run, started, output):
         """How the check ended. None begins once its run was cancelled, not even when the task had just ended then."""
-
-        async def still_ours():
-            return await self.ledger.still_has(machine_run.pk)
-
         if machine_run.pk in self.cancelled:
             return Outcome(Ending.CANCELLED)
         try:
             order = _order(machine_run, machine_run.run.task_version.check_script)
-            return await self.executor.execute(order, still_ours, output)
+            return await self.executor.execute(order, started, output)
         except asyncio.CancelledError:
             if not self._took_back(machine_run):
                 raise

@@ -16,11 +16,14 @@ class Fault:
 
     refuses    its port is closed                      silent     it accepts, and says nothing
     banner     it says who it is, then nothing more    stranger   its host key is not the one in known_hosts
-    denies     it does not accept the portal's key     slow       it begins to answer late
-    cuts       it drops its connections                freezes    it keeps them open, and moves no byte any more
+    denies     it does not accept the portal's key     alternates it runs nothing, and says so much in tiny packets,
+                                                                  in turn as output and as error output
+    slow       it begins to answer late                cuts       it drops its connections
+    freezes    it keeps them open, and moves no byte any more
+    hesitates  the first session that it is asked for it opens when the test says so
 
-    The last three happen `seconds` after a connection was made or a command began or, when that is None, when the test
-    says so.
+    What slow, cuts and freezes say happens `seconds` after a connection was made or a command began or, when that is
+    None, when the test says so.
     """
 
     kind: str
@@ -34,6 +37,7 @@ class FaultyFleet(Fleet):
         super().__init__(folder, hostnames)
         self.faults = faults or {}
         self._relays = {}
+        self._hesitations = {}
         self._closed_doors = []
 
     def fault(self, hostname):
@@ -69,6 +73,8 @@ class FaultyFleet(Fleet):
             sock.close()
         for relay in self._relays.values():
             relay.cut()
+        for hesitation in self._hesitations.values():
+            hesitation.set()
         await super().stop()
         serving = [task for relay in self._relays.values() for task in relay.serving]
         if serving:
@@ -88,9 +94,51 @@ class FaultyFleet(Fleet):
         if fault.kind in ("cuts", "freezes") and fault.seconds is not None:
             self.loop.call_later(fault.seconds, self._relays[hostname].strike)
 
+    def session(self, hostname):
+        kind = self.fault(hostname).kind
+        if kind == "hesitates" and not self.hesitates(hostname):
+            return self._hesitate(hostname, super().session)
+        return _Alternates() if kind == "alternates" else super().session(hostname)
+
+    def hesitates(self, hostname):
+        """Whether a machine was asked for the session that it opens late."""
+        return hostname in self._hesitations
+
+    async def _hesitate(self, hostname, session):
+        self._hesitations[hostname] = asyncio.Event()
+        await self._hesitations[hostname].wait()
+        return session(hostname)
+
     def strike(self, hostname):
-        """Cuts or freezes a machine, or lets a slow one answer, now, from any thread."""
-        self.loop.call_soon_threadsafe(self._relays[hostname].strike)
+        """Cuts or freezes a machine, or lets a slow or hesitant one answer, now, from any thread."""
+        hesitation = self._hesitations.get(hostname)
+        self.loop.call_soon_threadsafe(hesitation.set if hesitation else self._relays[hostname].strike)
+
+
+class _Alternates(asyncssh.SSHServerSession):
+    """A command that says "a" and "b" in turn, on a line each, `LINES` times, and ends well."""
+
+    LINES = 10_000
+
+    def connection_made(self, chan):
+        self._chan = chan
+
+    def exec_requested(self, command):
+        return True
+
+    def data_received(self, data, datatype):
+        self._talking = asyncio.ensure_future(self._talk())
+
+    def eof_received(self):
+        return True
+
+    async def _talk(self):
+        for number in range(self.LINES):
+            self._chan.write(b"a\n")
+            self._chan.write_stderr(b"b\n")
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        self._chan.exit(0)
 
 
 class _Faulty(Relay):

@@ -60,8 +60,9 @@ class Executor(ABC):
     ) -> Outcome:
         """Runs `order` and returns how it ended.
 
-        `started` is awaited once, after connecting and before the command is sent; when it answers False nothing
-        may be sent (Outcome UNKNOWN is returned and ignored). `output` is awaited with each block of bytes and the
+        `started` is awaited after connecting, when nothing is left to wait for before the command is sent, and again
+        should that have to be done anew. When it answers False nothing may be sent (Outcome UNKNOWN is returned and
+        ignored). `output` is awaited with each block of bytes and the
         stream it came from, "out" or "err". Raises ExecutorError when nothing was sent.
 
         When the task that awaits `execute` is cancelled before anything was sent, CancelledError goes on. After that,

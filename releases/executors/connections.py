@@ -1,10 +1,13 @@
 """How SSH connections are made, to machines whose host key is known."""
 
 import asyncio
+import contextlib
 import errno
+import ipaddress
 import logging
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import asyncssh
 from django.conf import settings
@@ -24,7 +27,7 @@ _KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that
 _KEY_CHANGED = _("The machine's host key is not the known one: find out why before you trust it.")
 _DENIED = _("The machine does not accept the portal's SSH key for this user.")
 _NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
-_SILENT = _("The machine did not answer in time.")
+SILENT = _("The machine did not answer in time.")
 _BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
 _REFUSED = _("The machine refused the connection.")
 _NO_ROUTE = _("There is no route to the machine.")
@@ -37,7 +40,7 @@ _CONNECT_ERRORS = [
     (asyncssh.Error, _BROKE_OFF),
     (socket.gaierror, _NO_ADDRESS),
     (UnicodeError, _NO_ADDRESS),
-    (TimeoutError, _SILENT),
+    (TimeoutError, SILENT),
     (ConnectionRefusedError, _REFUSED),
 ]
 
@@ -59,6 +62,8 @@ class Connections:
         self._known_hosts = None
         self._known_hosts_read = None
         self.pool = ConnectionPool()
+        # Threads for names alone: asyncio has but a few, and each is busy for as long as a name server does not answer.
+        self._threads = ThreadPoolExecutor(settings.WORKER_MACHINES_AT_ONCE, "look-up")
 
     def peer(self, order):
         """Where the order goes, and with which keys; ExecutorError says why there are none."""
@@ -86,10 +91,11 @@ class Connections:
             client.trusted = _keys_of(known_hosts, order, ip)
             return client.trusted
 
+        addresses = await self._addresses(peer)
         try:
             async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT), peer.keys.ready() as keys:
-                return await asyncssh.connect(
-                    peer.address,
+                return await _connect(
+                    await addresses,
                     peer.port,
                     username=peer.user,
                     options=self._options,
@@ -103,6 +109,30 @@ class Connections:
         except (asyncssh.Error, OSError, ValueError) as error:
             logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
             raise _connect_error(error) from error
+
+    async def _addresses(self, peer):
+        """What its address, which may be a name, leads to, as a future: once that is being looked up.
+
+        How long it waits for a thread is not counted as the machine's own time.
+        """
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def look_up():
+            loop.call_soon_threadsafe(begun.set)
+            found = socket.getaddrinfo(peer.address, peer.port, type=socket.SOCK_STREAM)
+            return [place[0] for *_, place in found]
+
+        if _is_ip(peer.address):
+            addresses = loop.create_future()
+            addresses.set_result([peer.address])
+            return addresses
+        addresses = loop.run_in_executor(self._threads, look_up)
+        try:
+            await begun.wait()
+        except asyncio.CancelledError:
+            addresses.cancel()
+            raise
+        return addresses
 
     def _still_trusts(self, connection, order):
         """Whether the known hosts say of a kept connection's machine what they said when its key was verified."""
@@ -141,6 +171,21 @@ def _options():
         config=[],
         **_ALGORITHMS,
     )
+
+
+async def _connect(addresses, *args, **options):
+    """A connection to the first of these addresses that there is a way to."""
+    *others, last = addresses
+    for address in others:
+        with contextlib.suppress(OSError):
+            return await asyncssh.connect(address, *args, **options)
+    return await asyncssh.connect(last, *args, **options)
+
+
+def _is_ip(address):
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(address))
+    return False
 
 
 def _keys_of(known_hosts, order, ip):

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors import remote_shell
 from releases.executors.base import Ending, Executor, ExecutorError, Outcome
-from releases.executors.connections import Connections
+from releases.executors.connections import SILENT, Connections
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class SshExecutor(Executor):
         script = remote_shell.prepare(order.script, order.env, order.timeout)
         new_command = functools.partial(_Command, *script, order.timeout, output)
         where = order, self._connections.peer(order)
-        command = await self._wait_warm(where, new_command) or new_command(await self._connections.fresh(*where))
+        command = await self._wait_warm(where, new_command) or await self._wait_fresh(where, new_command)
         try:
             if not await started():
                 return Outcome(Ending.UNKNOWN, reason=_NOT_WANTED)
@@ -52,7 +52,7 @@ class SshExecutor(Executor):
                 return await command.run()
         finally:
             self._let_go(command)
-        return await self._run_anew(where, new_command)
+        return await self._run_anew(where, new_command, started)
 
     async def close(self):
         await self._connections.pool.close()
@@ -65,24 +65,29 @@ class SshExecutor(Executor):
         connection = self._connections.warm(*where)
         if connection is None:
             return None
-        command, opened = new_command(connection), False
-        try:
-            opened = await command.open(WARM_SECONDS)
-        finally:
-            if not opened:
-                connection.close()
-        return command if opened else None
+        with contextlib.suppress(ExecutorError):
+            return await _opened(new_command(connection), WARM_SECONDS)
+        return None
 
-    async def _run_anew(self, where, new_command):
-        """For a command whose kept connection went while it waited for its script: nothing was sent yet."""
+    async def _wait_fresh(self, where, new_command):
+        """The same on a fresh connection; ExecutorError says why there is none.
+
+        What a machine takes to open a session is over, too, before `started` is asked: its answer is soon out of date.
+        """
+        return await _opened(new_command(await self._connections.fresh(*where)), settings.SSH_CONNECT_TIMEOUT)
+
+    async def _run_anew(self, where, new_command, started):
+        """For a command whose connection went while it waited for its script: nothing was sent yet."""
         try:
-            command = new_command(await self._connections.fresh(*where))
+            command = await self._wait_fresh(where, new_command)
         except ExecutorError as error:
             return Outcome(Ending.FAILED, reason=str(error))
         except asyncio.CancelledError:
             asyncio.current_task().uncancel()
             return Outcome(Ending.CANCELLED)
         try:
+            if not await started():
+                return Outcome(Ending.UNKNOWN, reason=_NOT_WANTED)
             return await command.run()
         finally:
             self._let_go(command)
@@ -92,6 +97,16 @@ class SshExecutor(Executor):
             self._connections.pool.give_back(command.connection)
         else:
             command.connection.close()
+
+
+async def _opened(command, seconds):
+    """The command once its session is open, or else closes its connection and raises."""
+    try:
+        await command.open(seconds)
+    except BaseException:
+        command.connection.close()
+        raise
+    return command
 
 
 class _Command(asyncssh.SSHClientSession):
@@ -118,24 +133,21 @@ class _Command(asyncssh.SSHClientSession):
         self._news = asyncio.Event()
 
     async def open(self, seconds):
-        """Asks for a session with the command in it, which waits for its script; answers whether there is one."""
+        """Asks for a session with the command, which waits for its script; ExecutorError says why there is none."""
         try:
             async with asyncio.timeout(seconds):
                 await self.connection.create_session(lambda: self, self._command, encoding=None)
         except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
-            return False
-        return True
+            raise ExecutorError(SILENT if isinstance(error, TimeoutError) else _NO_COMMANDS) from error
 
     def has_gone(self):
         """Whether its session was opened and has ended without a script."""
-        return self._channel is not None and (self._channel.is_closing() or self._ended_at is not None)
+        return self._channel.is_closing() or self._ended_at is not None
 
     async def run(self):
         """Sends the script and follows it to its end. Cancelled once, it ends the script and says whether it did."""
         try:
-            if not self._channel and not await self.open(settings.SSH_CONNECT_TIMEOUT):
-                return Outcome(Ending.FAILED, reason=_NO_COMMANDS)
             self._send()
             outcome = await self._follow()
         except asyncio.CancelledError:
@@ -146,7 +158,7 @@ class _Command(asyncssh.SSHClientSession):
 
     def _send(self):
         self._began_at = self._heard_at = self._loop.time()
-        if not self._channel.is_closing():
+        if not self.has_gone():
             self._channel.write(self._payload)
             self._sent = True
 

@@ -69,3 +69,16 @@ def test_each_says_why_and_the_others_go_on(worker, release, fleet, misplaced, p
     shown = words(as_user(publisher).get(page("stage", run.stage.job)))
     assert all(reason in shown for reason in REASONS.values())
     assert all(one.is_alive for one in both)
+
+
+@pytest.mark.fleet("pay-2", pay_1=Fault("hesitates"))
+def test_one_that_opens_no_session_was_sent_nothing(worker, release, fleet):
+    worker(SSH_CONNECT_TIMEOUT=2)
+    run = release(TELL)
+    assert ended(run).status == Run.Status.FAILED
+    assert statuses(run) == {"pay-1": "unreachable", "pay-2": "succeeded"}
+    lost = row(run, "pay-1")
+    assert (lost.reason, lost.started_at) == ("The machine did not answer in time.", None)
+    fleet.strike("pay-1")
+    fleet.is_quiet("pay-1")
+    assert not fleet.executed("pay-1")

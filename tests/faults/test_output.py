@@ -2,8 +2,10 @@
 
 import pytest
 
+from releases.log import BYTES_FOR_A_BLOCK
 from releases.models import LogBlock, Run
 from tests.faults.seen import ended, row, statuses, text
+from tests.fleet import Fault
 from tests.pages import page
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,3 +64,16 @@ def test_it_is_capped_stored_and_inert(worker, release, publisher, as_user):
             assert words in sent.decode()
             assert not set(sent) & {0, 7, 8, 27}
             assert b"<b>bold" not in sent or name == "machine_run_download"
+
+
+@pytest.mark.fleet(**{f"bad_{number}": Fault("alternates") for number in range(3)})
+def test_tiny_packets_of_both_streams_in_turn_make_no_more_blocks_than_a_log_may_have(worker, release):
+    """All that each of three machines says fits into its head; a row for each of its 20,000 lines would not do."""
+    first = worker(LOG_HEAD_BYTES=64_000, LOG_TAIL_BYTES=TAIL)
+    run = release("true")
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert first.is_alive
+    for hostname in statuses(run):
+        said = blocks(run, hostname)
+        assert len(said) < 64_000 // BYTES_FOR_A_BLOCK + 1000
+        assert sorted("".join(text for _, text in said).split()) == ["a"] * 10_000 + ["b"] * 10_000

@@ -74,3 +74,21 @@ def test_frozen_alone_it_goes_on(worker, release, fleet):
     assert ended(run).status == Run.Status.SUCCEEDED
     assert first.is_alive
     assert not events(run, Event.Verb.LOST).exists()
+
+
+@pytest.mark.fleet(pay_1=Fault("hesitates"))
+def test_what_a_machine_is_slow_to_open_a_session_for_is_sent_by_another(worker, release, fleet):
+    """The session is opened after the next worker was done: by then the script is no longer the first one's to send."""
+    first = worker()
+    run = release(TELL)
+    wait_until(lambda: fleet.hesitates("pay-1"))
+    assert statuses(run) == {"pay-1": "claimed"}
+    first.freeze()
+    second = worker()
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert (row(run, "pay-1").worker, fleet.executed("pay-1")) == (second.row, [row(run, "pay-1").pk])
+    fleet.strike("pay-1")
+    first.thaw()
+    assert first.end() == GIVEN_UP
+    fleet.is_quiet("pay-1")
+    assert fleet.executed("pay-1") == [row(run, "pay-1").pk]

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from releases.log import LONG_LINE, LogKeeper, inert
+from releases.log import BYTES_FOR_A_BLOCK, LONG_LINE, LogKeeper, inert
 from releases.masking import MASK, masked
 
 
@@ -177,7 +177,7 @@ def test_memory_stays_within_head_and_tail():
     for _ in range(1000):
         keeper.feed(b"x" * 10_000, "out")
         keeper.take()
-    assert sum(len(data) for _, data in keeper.tail) == 500
+    assert len(keeper.tail) == 500
     assert keeper.left_out == 1000 * 10_000 - 1500
 
 
@@ -203,6 +203,66 @@ def test_the_last_packets_of_both_streams_are_kept_in_order():
     assert {(int(line), block.stream) for block in tail for line in block.text.split()} == {
         (number, "err" if number % 3 else "out") for number in range(975, 1000)
     }
+
+
+def in_turn(changes, each=b"%d\n"):
+    """What a machine says that changes the stream so often."""
+    return [(each % number if b"%" in each else each, "err" if number % 2 else "out") for number in range(changes)]
+
+
+class TestManyChangesOfStream:
+    """Each would make a block, and a block costs more than what is in it."""
+
+    def test_no_more_blocks_are_made_at_once_than_told(self):
+        keeper = LogKeeper(1, 100_000, 1000)
+        for packet in in_turn(5000):
+            keeper.feed(*packet)
+        assert 45 <= len(keeper.take(50)) <= 50
+
+    @pytest.mark.parametrize("each", [b"x\n", b"x"], ids=["lines", "without an end"])
+    def test_a_whole_log_has_no_more_than_its_size_allows(self, each):
+        """However slowly the machine goes about it; what comes later than that is two blocks for each write."""
+        keeper, blocks = LogKeeper(1, 16_000, 2000), []
+        for number, packet in enumerate(in_turn(30_000, each)):
+            keeper.feed(*packet)
+            if number % 10 == 0:
+                blocks += keeper.take()
+        blocks += keeper.finish(100)
+        assert len(blocks) <= 16_000 // BYTES_FOR_A_BLOCK + 2 * 16_000 // 10 + 100
+
+    @pytest.mark.parametrize("most", [0, 1, 2, 7, 50, 999])
+    def test_no_text_is_lost_and_each_stream_stays_in_order(self, most):
+        keeper = LogKeeper(1, 100_000, 1000)
+        for packet in in_turn(1000):
+            keeper.feed(*packet)
+        blocks = keeper.take(most)
+        assert len(blocks) <= max(2, most)
+        for stream, first in (("out", 0), ("err", 1)):
+            assert text_of(blocks, stream).split() == [str(number) for number in range(first, 1000, 2)]
+
+    def test_what_is_put_together_is_as_near_as_can_be(self):
+        keeper = LogKeeper(1, 100_000, 1000)
+        for packet in [(b"quiet\n" * 5000, "out"), *in_turn(600)]:
+            keeper.feed(*packet)
+        numbers = [int(line) for line in text_of(keeper.take(400)).split() if line != "quiet"]
+        assert max(abs(number - place) for place, number in enumerate(numbers)) <= 2
+
+    def test_of_both_the_one_that_came_first_stands_first(self):
+        keeper = LogKeeper(1, 100_000, 1000)
+        for packet in in_turn(10)[1:]:
+            keeper.feed(*packet)
+        assert [block.stream for block in keeper.take(2)] == ["err", "out"]
+
+    def test_what_just_fits_is_kept_as_it_came(self):
+        keeper = LogKeeper(1, 100_000, 1000)
+        for packet in in_turn(60):
+            keeper.feed(*packet)
+        assert [block.text for block in keeper.take(60)] == [f"{number}\n" for number in range(60)]
+
+    def test_the_tail_has_blocks_of_its_own(self):
+        blocks = keep(*in_turn(3000), head=1000, tail=1000)
+        tail = blocks[[block.stream for block in blocks].index("mark") + 1 :]
+        assert [block.text for block in tail] == [f"{number}\n" for number in range(2800, 3000)]
 
 
 def test_one_piece_larger_than_everything_is_cut():
@@ -307,6 +367,30 @@ class TestMasking:
         assert shows_none(blocks)
         assert text_of(blocks, "out") == masked(said)
         assert text_of(blocks, "err") == "a line of errors\n" * len(said)
+
+    @pytest.mark.parametrize("most", [2, 10, 100])
+    @pytest.mark.parametrize("said", [*SECRETS, KEY])
+    def test_nor_where_streams_that_change_too_often_are_put_together(self, known, said, most):
+        keeper, blocks = LogKeeper(1, 10**6, 1000), []
+        for number, byte in enumerate(f"{said}\n".encode() * 3):
+            keeper.feed(bytes([byte]), "out")
+            keeper.feed(b"a line of errors\n", "err")
+            if number % 50 == 0:
+                blocks += keeper.take(most)
+        blocks += keeper.finish(most)
+        assert shows_none(blocks)
+        assert text_of(blocks, "out") == masked(f"{said}\n" * 3)
+
+    @pytest.mark.parametrize("secret", [*SECRETS, KEY], ids=lambda secret: secret[:12])
+    def test_no_half_of_a_secret_is_kept_where_the_cut_goes_through_both_streams(self, known, secret):
+        said = "some words\n" * 50 + secret + "\n" + "other words\n" * 200 + secret + "\nend of it\n" * 50
+        packets = [(bytes([byte]), stream) for byte in said.encode() for stream in ("out", "err")]
+        for step in range(0, len(secret) + 12, 25):
+            blocks = keep(*packets, head=2 * (545 + step), tail=2 * (545 + step))
+            assert shows_none(blocks), step
+            for stream in ("out", "err"):
+                assert "some words\n" in text_of(blocks, stream)
+                assert text_of(blocks, stream).endswith("end of it\n")
 
     @pytest.mark.parametrize("secret", [*SECRETS, KEY], ids=lambda secret: secret[:12])
     def test_wherever_the_cut_goes_through_no_half_of_a_secret_is_kept(self, known, secret):

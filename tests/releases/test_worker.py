@@ -259,6 +259,37 @@ def test_a_flood_of_output_is_cut_and_the_end_is_right(at_work, start, job, mach
     assert [block.stream for block in blocks].count("mark") == 1
 
 
+def test_machines_whose_streams_alternate_share_the_blocks_of_a_write(
+    at_work, start, job, machines, settings, monkeypatch
+):
+    """Each change of stream would be a row: the database thread would be busy with them while it ought to beat."""
+    written, talked = [], []
+    bulk_create = type(LogBlock.objects).bulk_create
+    monkeypatch.setattr("releases.ledger.BLOCKS_AT_ONCE", 300)
+    monkeypatch.setattr(
+        type(LogBlock.objects),
+        "bulk_create",
+        lambda self, blocks, **options: written.append(len(blocks)) or bulk_create(self, blocks, **options),
+    )
+
+    async def alternate(started, output):
+        await started()
+        for number in range(3000):
+            await output(b"%d\n" % number, "err" if number % 2 else "out")
+        talked.append(1)
+        while len(talked) < 3:
+            await asyncio.sleep(0.01)
+        return SUCCEEDED
+
+    run = start(job, machines[:3])
+    at_work(ScriptedExecutor(pay_1=alternate, pay_2=alternate, pay_3=alternate))
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert max(written) <= 2 * 300
+    for machine_run in run.machine_runs.all():
+        said = "".join(machine_run.log_blocks.order_by("number").values_list("text", flat=True)).split()
+        assert sorted(map(int, said)) == list(range(3000))
+
+
 def test_a_drained_worker_ends_what_runs_and_claims_nothing_new(at_work, start, make_job, machines):
     held = Held()
     run = start(make_job(on=machines[:3]), machines[:3], batch_size=1)

@@ -113,6 +113,35 @@ def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(
     assert row(run, "pay-1").status == "failed"
 
 
+def test_no_check_begins_when_the_answer_that_it_may_was_long_in_coming(
+    at_work, release_task, start, job, machines, settings, monkeypatch
+):
+    settings.WORKER_DEAD_AFTER = 1
+    release_task.revise("echo done", None, "check")
+    may_end = asyncio.Event()
+
+    async def execute(started, output):
+        await started()
+        if executor.orders[-1].script != "check":
+            await may_end.wait()
+        return SUCCEEDED
+
+    executor = ScriptedExecutor(pay_1=execute)
+    working = at_work(executor)
+    run = start(job, machines[:1])
+    wait_until(lambda: executor.sent)
+    still = StandsStill(working.worker.ledger, monkeypatch)
+    working.call(may_end.set)
+    assert still.reached.wait(PATIENCE)
+    began = time.monotonic()
+    given_up(working.worker.worker)
+    wait_until(lambda: time.monotonic() > began + settings.WORKER_DEAD_AFTER)
+    still.let_go.set()
+    wait_until(lambda: working.has_ended)
+    assert executor.sent == ["pay-1"]
+    assert row(run, "pay-1").status == "unknown"
+
+
 def test_a_check_begins_on_a_machine_that_is_still_its_own(at_work, release_task, start, job, machines):
     release_task.revise("echo done", None, "check")
     working = at_work(ScriptedExecutor(pay_1=succeed))

@@ -313,18 +313,18 @@ def test_a_frozen_connection_is_given_up_within_seconds(during, warm, ordered, l
 class Waiting:
     """An execution on a machine whose connection is kept, held where `started` is asked."""
 
-    def __init__(self, warm, execution, answer=True):
+    def __init__(self, warm, execution, *answers):
         self.execution = execution
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
         self.times = 0
-        self.answer = answer
+        self.answers = iter(answers)
         self.task = asyncio.create_task(warm.execute(execution.order, self._start, execution._take))
 
     async def _start(self):
         self.times += 1
         self.asked.set()
         await self.go_on.wait()
-        return self.answer
+        return next(self.answers, True)
 
 
 @pytest.fixture
@@ -347,11 +347,28 @@ def test_a_connection_that_dies_while_the_start_is_recorded_costs_nothing(during
     async def then_on():
         waiting = await dead_while_it_waits()
         waiting.go_on.set()
-        return waiting.times, await waiting.task
+        return waiting, await waiting.task
 
-    times, outcome = during(then_on)
-    assert (times, outcome.ending, logins()) == (1, Ending.SUCCEEDED, 2)
+    waiting, outcome = during(then_on)
+    assert (waiting.times, outcome.ending, logins()) == (2, Ending.SUCCEEDED, 2)
     assert executed(fleet, "cutting-01") == "x\n"
+
+
+def test_before_the_script_is_sent_on_another_one_the_start_is_asked_for_again(
+    during, dead_while_it_waits, fleet, logins, sockets
+):
+    """To log in again takes time in which it may have become somebody else's."""
+
+    async def then_refused():
+        waiting = await dead_while_it_waits()
+        waiting.answers = iter([True, False])
+        waiting.go_on.set()
+        return waiting, await waiting.task
+
+    waiting, outcome = during(then_refused)
+    assert (waiting.times, outcome.ending, logins()) == (2, Ending.UNKNOWN, 2)
+    assert not (fleet.home("cutting-01") / "executed").exists()
+    assert not sockets("cutting-01")
 
 
 def test_it_has_failed_when_the_machine_cannot_be_reached_again(
@@ -390,7 +407,7 @@ def test_it_is_cancelled_for_certain_while_the_machine_is_reached_again(
 def test_a_session_that_waited_in_vain_has_run_nothing(during, warm, ordered, fleet, sockets, running, end):
     async def in_vain():
         await ordered("echo").by(warm)
-        waiting = Waiting(warm, ordered("echo x >> executed"), answer=False)
+        waiting = Waiting(warm, ordered("echo x >> executed"), False)
         await waiting.asked.wait()
         if end == "cancelled":
             waiting.task.cancel()
@@ -449,13 +466,29 @@ def test_a_machine_that_lets_no_commands_run_any_more(during, warm, ordered, log
     async def then_refused():
         await ordered("echo").by(warm)
         no_sessions(2)
-        outcome = (await ordered("echo").by(warm)).outcome
+        refused = ordered("echo")
+        with pytest.raises(ExecutorError, match="nothing was run"):
+            await refused.by(warm)
         await becomes(lambda: not sockets())
-        return outcome
+        return refused
 
-    outcome = during(then_refused)
-    assert (outcome.ending, outcome.exit_status, logins()) == (Ending.FAILED, None, 2)
-    assert "nothing was run" in outcome.reason
+    assert not during(then_refused).started
+    assert logins() == 2
+
+
+def test_cancelled_while_a_session_is_opened_it_leaves_no_socket(during, warm, ordered, fleet, sockets):
+    async def cancelled():
+        execution = ordered("echo x >> executed", "hesitant-02")
+        task = asyncio.create_task(execution.by(warm))
+        await becomes(lambda: fleet.hesitates("hesitant-02"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await becomes(lambda: not sockets("hesitant-02"))
+        assert not execution.started
+
+    during(cancelled)
+    assert not (fleet.home("hesitant-02") / "executed").exists()
 
 
 # Letting go

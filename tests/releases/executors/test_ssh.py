@@ -3,14 +3,18 @@ import errno
 import os
 import resource
 import signal
+import socket
+import threading
+from dataclasses import replace
 
 import asyncssh
 import pytest
 
+from releases.demo.fleet import ADDRESS
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
-from tests.releases.executors.conftest import let_pass
+from tests.releases.executors.conftest import becomes, let_pass
 from tests.waiting import PATIENCE
 
 TEXT = "中文 ü 😀"
@@ -301,11 +305,27 @@ def test_cancelled_before_anything_was_sent(ssh, ordered, fleet):
     assert not asyncio.run(cancelled_early()).started
 
 
-def test_when_the_caller_says_no_nothing_is_sent(run, fleet):
-    commands = fleet.commands
-    execution = run("echo", go=False)
+def test_when_the_caller_says_no_nothing_is_sent(run, fleet, gone):
+    execution = run("touch sent", go=False)
     assert execution.outcome.ending == Ending.UNKNOWN
-    assert (execution.started, execution.blocks, fleet.commands) == (True, [], commands)
+    gone()
+    assert (execution.started, execution.blocks) == (True, [])
+    assert not (fleet.home("web-01") / "sent").exists()
+
+
+def test_nothing_is_left_to_wait_for_once_the_caller_was_asked(ssh, ordered, fleet):
+    """A machine may take its time to open a session; by then the caller's answer would be out of date."""
+
+    async def asked_late():
+        execution = ordered("echo sent", "hesitant-01")
+        task = asyncio.create_task(execution.by(ssh))
+        await becomes(lambda: fleet.hesitates("hesitant-01"))
+        assert not execution.started
+        fleet.strike("hesitant-01")
+        return await task
+
+    execution = asyncio.run(asked_late())
+    assert (execution.outcome.ending, execution.out) == (Ending.SUCCEEDED, b"sent\n")
 
 
 def test_an_error_of_the_caller_ends_the_command_and_goes_on(ssh, ordered, gone):
@@ -380,6 +400,35 @@ def test_a_machine_where_no_shell_begins(run, fleet):
     assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 255)
 
 
+def test_a_machine_that_ends_its_sessions_at_once_has_run_nothing(ssh, ordered, fleet, monkeypatch):
+    """As a forced command does that reads no script: what it calls success is none of the script's."""
+    execution, asked, ends = ordered("echo"), [], []
+
+    async def asked_later():
+        asked.append(1)
+        await becomes(lambda: len(ends) == len(asked))
+        return True
+
+    tell_end = ssh_module._Command._tell_end
+    monkeypatch.setattr(ssh_module._Command, "_tell_end", lambda self: tell_end(self) or ends.append(1))
+    monkeypatch.setattr(fleet, "session", lambda hostname: EndsAtOnce())
+    execution._start = asked_later
+    outcome = asyncio.run(execution.by(ssh)).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 0)
+    assert "nothing was run" in outcome.reason
+
+
+class EndsAtOnce(asyncssh.SSHServerSession):
+    def connection_made(self, chan):
+        self._chan = chan
+
+    def exec_requested(self, command):
+        return True
+
+    def session_started(self):
+        self._chan.exit(0)
+
+
 def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
     execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "cutting-01"), fleet))
     assert execution.outcome.ending == Ending.UNKNOWN
@@ -409,6 +458,115 @@ def test_the_other_machines_go_on(ssh, ordered, settings):
     silent, refusing, *fine = asyncio.run(all_at_once())
     assert [type(silent), type(refusing)] == [ExecutorError, ExecutorError]
     assert [(each.outcome.ending, each.out) for each in fine] == [(Ending.SUCCEEDED, b"fine\n")] * 2
+
+
+class Names:
+    """A name server: `good.example` is web-01, `two.example` has an address of nobody's, too; others are slow."""
+
+    def __init__(self):
+        self.asked, self.answers = [], threading.Event()
+        self.usual = socket.getaddrinfo
+
+    def __call__(self, host, port, *args, **options):
+        if options.get("flags") == socket.AI_NUMERICHOST:  # asyncssh asks whether it is an address
+            return self.usual(host, port, *args, **options)
+        self.asked.append(host)
+        places = {"good.example": [ADDRESS], "two.example": ["127.0.0.2", ADDRESS]}
+        if host not in places:
+            self.answers.wait(PATIENCE)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in places[host]]
+
+
+@pytest.fixture
+def names(monkeypatch):
+    names = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    yield names
+    names.answers.set()
+
+
+@pytest.fixture
+def named(ssh, ordered, settings, names):
+    """Begins an execution on a machine that is listed by that name; the worker has two machines at once."""
+    settings.WORKER_MACHINES_AT_ONCE = 2
+    executor = type(ssh)()
+
+    def named(name):
+        execution = ordered("echo fine")
+        execution.order = replace(execution.order, address=name)
+        return asyncio.create_task(execution.by(executor))
+
+    return named
+
+
+def test_a_machine_is_listed_by_a_name(named):
+    async def by_name():
+        return await named("good.example")
+
+    assert asyncio.run(by_name()).out == b"fine\n"
+
+
+def test_of_the_addresses_of_a_name_one_that_answers_is_enough(named):
+    async def by_name():
+        return await named("two.example")
+
+    assert asyncio.run(by_name()).out == b"fine\n"
+
+
+def test_names_that_nobody_answers_for_hold_up_no_other_machine(ssh, ordered, settings, names, named):
+    """As many as the worker has machines, and each for longer than the connect timeout: others wait for their turn."""
+
+    async def all_at_once():
+        slow = [named(f"lost-{number}.example") for number in range(2)]
+        await becomes(lambda: len(names.asked) == 2)
+        waits, address = named("good.example"), ordered("echo fine")
+        assert (await address.by(ssh)).out == b"fine\n"  # there is nothing to look up
+        let_pass(settings.SSH_CONNECT_TIMEOUT)
+        errors = await asyncio.gather(*slow, return_exceptions=True)
+        assert not waits.done()
+        names.answers.set()
+        return errors, await waits
+
+    errors, waited = asyncio.run(all_at_once())
+    assert [str(error) for error in errors] == ["The machine did not answer in time."] * 2
+    assert waited.out == b"fine\n"
+
+
+def test_many_names_that_nobody_answers_for_leave_threads_for_others(ssh, ordered, settings, names, named):
+    """All but one of the machines that a worker has at once: asyncio's own threads are fewer."""
+    settings.WORKER_MACHINES_AT_ONCE = 50
+    executor = type(ssh)()
+
+    async def all_at_once():
+        orders = [ordered("echo fine") for _ in range(50)]
+        for number, execution in enumerate(orders):
+            name = f"lost-{number}.example" if number < 49 else "good.example"
+            execution.order = replace(execution.order, address=name)
+        *slow, good = [asyncio.create_task(execution.by(executor)) for execution in orders]
+        said = (await good).out
+        assert not any(task.done() for task in slow)
+        names.answers.set()
+        return said, await asyncio.gather(*slow, return_exceptions=True)
+
+    said, errors = asyncio.run(all_at_once())
+    assert said == b"fine\n"
+    assert {str(error) for error in errors} == {"The machine's address could not be found."}
+
+
+def test_a_name_whose_machine_was_cancelled_is_not_looked_up(names, named):
+    async def cancelled():
+        slow = [named(f"lost-{number}.example") for number in range(2)]
+        await becomes(lambda: len(names.asked) == 2)
+        waits = named("good.example")
+        await asyncio.sleep(0)
+        waits.cancel()
+        names.answers.set()
+        return await asyncio.gather(waits, *slow, return_exceptions=True)
+
+    errors = asyncio.run(cancelled())
+    assert [type(error) for error in errors] == [asyncio.CancelledError, ExecutorError, ExecutorError]
+    assert names.asked == ["lost-0.example", "lost-1.example"]
 
 
 # Keys
