@@ -23,6 +23,8 @@ TIMEOUT_GRACE = 2 * remote_shell.KILL_AFTER + 5  # how much later than its timeo
 QUIET_SECONDS = 2  # output of a command that has ended is waited for as long as it keeps coming this often,
 LATE_SECONDS = 30  # and no longer than this: a daemon that it left behind may write for ever
 BUFFERED_BYTES = 262_144  # received and not yet taken by the caller; beyond, the machine has to wait
+PACKET_BYTES = 64  # what keeping one costs besides, so that tiny ones do not fill the memory
+PACKETS_AT_ONCE = 200  # handed on before others have their turn: a flood of tiny ones has no end
 
 _NOT_WANTED = _("The command was not sent.")
 _NO_COMMANDS = _("The machine does not let the portal run commands; nothing was run.")
@@ -130,13 +132,14 @@ class _Command(asyncssh.SSHClientSession):
         self._lost = False
         self._blocks = collections.deque()
         self._size = 0
+        self._handed_on = 0
         self._news = asyncio.Event()
 
     async def open(self, seconds):
         """Asks for a session with the command, which waits for its script; ExecutorError says why there is none."""
         try:
             async with asyncio.timeout(seconds):
-                await self.connection.create_session(lambda: self, self._command, encoding=None)
+                await self.connection.create_session(lambda: self, self._command, encoding=None, window=BUFFERED_BYTES)
         except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
             raise ExecutorError(SILENT if isinstance(error, TimeoutError) else _NO_COMMANDS) from error
@@ -218,9 +221,12 @@ class _Command(asyncssh.SSHClientSession):
         data, stream = self._blocks.popleft()
         await self._output(data, stream)
         self._heard_at = self._loop.time()
-        self._size -= len(data)
+        self._size -= len(data) + PACKET_BYTES
         if self._size < BUFFERED_BYTES // 2:
             self._channel.resume_reading()
+        self._handed_on += 1
+        if self._handed_on % PACKETS_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
     async def _listen(self, limit):
         self._news.clear()
@@ -252,7 +258,7 @@ class _Command(asyncssh.SSHClientSession):
         if self._closed:
             return
         self._blocks.append((data, "err" if datatype == asyncssh.EXTENDED_DATA_STDERR else "out"))
-        self._size += len(data)
+        self._size += len(data) + PACKET_BYTES
         if self._size > BUFFERED_BYTES and not self._lost:
             self._channel.pause_reading()
         self._tell()

@@ -22,6 +22,7 @@ FAULTS = {
     "slow-01": Fault("slow", 0.5),
     "cutting-01": Fault("cuts"),
     "freezing-01": Fault("freezes"),
+    "alternating-01": Fault("alternates"),
     "hesitant-01": Fault("hesitates"),
     "hesitant-02": Fault("hesitates"),
 }

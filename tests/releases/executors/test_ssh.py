@@ -655,6 +655,33 @@ def test_much_output_keeps_memory_flat(ssh, ordered):
     assert grown < 48, f"{grown:.0f} MB more"
 
 
+def test_a_flood_of_tiny_packets_leaves_the_others_their_turn(ssh, ordered):
+    """Among them the heartbeat: no more packets are handed on between two of its turns than a few thousand bytes."""
+    execution, taken, most = ordered("true", "alternating-01"), [], []
+
+    async def take(data, stream):
+        taken.append(stream)
+        if len(taken) == 1:
+            await asyncio.sleep(0.2)  # so that much is there when it goes on
+
+    async def beside():
+        while True:
+            before = len(taken)
+            await asyncio.sleep(0)
+            most.append(len(taken) - before)
+
+    async def both():
+        others = asyncio.create_task(beside())
+        try:
+            return await ssh.execute(execution.order, execution._start, take)
+        finally:
+            others.cancel()
+
+    assert asyncio.run(both()).ending == Ending.SUCCEEDED
+    assert len(taken) == 20_000
+    assert max(most) <= 2 * ssh_module.PACKETS_AT_ONCE
+
+
 def test_a_caller_who_does_not_take_output_stops_the_command(ssh, ordered, fleet, monkeypatch):
     """The machine counts what it could write; no more than the buffers between here and there hold."""
     monkeypatch.setattr(ssh_module, "END_GRACE", 10)
