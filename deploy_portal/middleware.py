@@ -152,6 +152,7 @@ def wrong_method(get_response):
             return response
         page = render(request, "405.html", status=405)
         page["Allow"] = response["Allow"]
+        page._has_been_logged = True  # as Django marks the answer that this one stands for
         return page
 
     return middleware

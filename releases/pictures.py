@@ -84,6 +84,11 @@ class Tile:
     fill: int = 0
 
     @property
+    def is_released(self):
+        """Whether the job's version was put there, whatever else is told of the machine."""
+        return self.machine_run is not None and shown_status(self.machine_run) == Status.SUCCEEDED
+
+    @property
     def short_name(self):
         """The last digits of the host name, which tell neighbours apart."""
         return re.search(r"\d*$", self.machine.hostname)[0] or self.machine.hostname[-4:]
@@ -263,8 +268,9 @@ class RunPicture:
 
     @property
     def stopped_itself(self):
-        """Told by what was not run, for what went wrong may have been resolved since."""
-        return not self.is_running and any(tile.machine_run.reason == SPENT for tile in self.tiles)
+        """What went wrong may have been resolved since: what was not run tells it too, though not of old runs."""
+        told = self.is_spent or any(tile.machine_run.reason == SPENT for tile in self.tiles)
+        return not self.is_running and told and bool(self.counter[Status.NOT_RUN])
 
     @property
     def lacked_its_canary(self):

@@ -1,6 +1,7 @@
 """What the templates of every page share: words for states, bars, and text from elsewhere made harmless to look at."""
 
 import unicodedata
+from datetime import timedelta
 
 import segno
 from django import template
@@ -8,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join, mark_safe
+from django.utils.timesince import timesince
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
@@ -195,6 +197,13 @@ def duration(delta):
     if seconds < 3600:
         return _("%(m)d min %(s)d s") % {"m": seconds // 60, "s": seconds % 60}
     return _("%(h)d h %(m)d min") % {"h": seconds // 3600, "m": seconds % 3600 // 60}
+
+
+@register.filter
+def age(at):
+    """How long ago a time was: to the second within the first minute, in words after that."""
+    gone = max(timezone.now() - at, timedelta())
+    return duration(gone) if gone < timedelta(minutes=1) else timesince(at)
 
 
 @register.filter

@@ -23,6 +23,7 @@ KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
 
 _NO_KNOWN_HOSTS = _("No machine's host key is known: set SSH_KNOWN_HOSTS.")
 _BAD_KNOWN_HOSTS = _("The file of known host keys could not be read: look at SSH_KNOWN_HOSTS.")
+LOOK_UPS_AT_ONCE = 1000  # more than a worker has machines; a thread is made only for a name that finds none
 _KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that SSH_KNOWN_HOSTS names.")
 _KEY_CHANGED = _("The machine's host key is not the known one: find out why before you trust it.")
 _DENIED = _("The machine does not accept the portal's SSH key for this user.")
@@ -63,7 +64,7 @@ class Connections:
         self._known_hosts_read = None
         self.pool = ConnectionPool()
         # Threads for names alone: asyncio has but a few, and each is busy for as long as a name server does not answer.
-        self._threads = ThreadPoolExecutor(settings.WORKER_MACHINES_AT_ONCE, "look-up")
+        self._threads = ThreadPoolExecutor(LOOK_UPS_AT_ONCE, "look-up")
 
     def peer(self, order):
         """Where the order goes, and with which keys; ExecutorError says why there are none."""
@@ -103,6 +104,7 @@ class Connections:
                     known_hosts=trusted,
                     client_factory=lambda: client,
                     config=[],
+                    host_key_alias=peer.address,  # which a host certificate must be for, and not what it leads to
                 )
         except asyncssh.HostKeyNotVerifiable as error:
             raise _host_key_error(known_hosts, order) from error

@@ -178,20 +178,20 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
 
     @property
     def _is_next(self):
-        return not self.is_running and self._is_prepared and not self.is_soaking
+        return not self.is_running and (self.awaited is None or self.awaited.is_done) and not self.is_soaking
 
     @property
-    def _is_prepared(self):
-        """Whether the stage before it is done; behind one that was skipped, the stage before that counts."""
+    def awaited(self):
+        """The stage that must have succeeded before this one opens: the one before it that was not skipped."""
         before = self.previous
         while before is not None and before.status == self.Status.SKIPPED:
             before = before.previous
-        return before is None or before.is_done
+        return before
 
     @cached_property
     def opens_at(self):
-        """Until when the stage before this one must have done well; None when there is nothing to wait for."""
-        before, soak = self.previous, self.job.business.soak_minutes
+        """Until when the stage that it awaits must have done well; None when there is nothing to wait for."""
+        before, soak = self.awaited, self.job.business.soak_minutes
         if not soak or before is None or before.status != self.Status.SUCCEEDED or self.status != self.Status.WAITING:
             return None
         return before.done_at + timedelta(minutes=soak)
@@ -272,10 +272,10 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             self._lock()
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
             was = self._move(self.Status.SKIPPED, done_at=Now())
-            # What it was skipped for is this revision: from here on there is no other. A job that is over stays so.
-            if not self.job.is_over:
-                self.job.begin()
+            # What it was skipped for is this revision: from here on there is no other.
+            self.job.begin()
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
+            self.conclude_job()
 
     def record(self, verb, by, reason="", was="", became="", **detail):
         return self.job.record(verb, by, reason, was, became, stage=self.kind, **detail)

@@ -46,7 +46,7 @@ def machine_page(request, machine_id):
         "labels": sorted(machine.labels.items()),  # in a template, a label named items would be taken instead
         "listings": [(one, MachineRun.objects.version_on(machine, one.business)) for one in listings],
         "holder": holder,
-        "holder_is_seen": holder and holder.run.stage.job in Job.objects.seen_by(request.user),
+        "holder_is_seen": holder and Job.objects.seen_by(request.user).filter(pk=holder.run.stage.job_id).exists(),
         "page": page_of(request, runs.filter(run__stage__job__business__in=businesses).order_by("-pk"), RUNS_PER_PAGE),
     }
     return render(request, "releases/machine.html", context)

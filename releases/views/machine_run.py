@@ -96,7 +96,7 @@ def _show(request, machine_run, form, template="releases/machine_run.html", afte
         "rights": job.rights,
         "form": form,
         "holder": holder,
-        "holder_is_seen": holder and holder.run.stage.job in Job.objects.seen_by(request.user),
+        "holder_is_seen": holder and Job.objects.seen_by(request.user).filter(pk=holder.run.stage.job_id).exists(),
         "others": others.exclude(pk=machine_run.pk).select_related("run__stage__job__business").order_by("-pk")[:5],
     }
     return render(request, template, context | _log_of(machine_run, after) | more)

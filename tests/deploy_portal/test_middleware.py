@@ -139,6 +139,11 @@ def test_who_opens_what_is_only_posted_to_is_led_to_its_button(client, publisher
     assert response["Content-Language"] == "zh-hans"
 
 
+def test_a_wrong_method_is_logged_once(as_user, publisher, caplog):
+    assert as_user(publisher).get("/stop/end/").status_code == 405
+    assert len([record for record in caplog.records if record.name == "django.request"]) == 1
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL does not lock the whole database")
 def test_a_locked_sqlite_is_a_503_and_changes_nothing(client, make_job, approver):

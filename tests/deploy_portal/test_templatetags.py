@@ -87,6 +87,21 @@ def test_minutes_are_rounded_up():
 
 
 @pytest.mark.parametrize(
+    ("gone", "shown"),
+    [
+        (timedelta(seconds=-3), "0 s"),
+        (timedelta(seconds=12, milliseconds=200), "12 s"),
+        (timedelta(minutes=3, seconds=5), "3\xa0minutes"),
+        (timedelta(days=2, hours=5), "2\xa0days, 5\xa0hours"),
+    ],
+)
+def test_an_age_is_exact_while_it_is_young(gone, shown, monkeypatch):
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    assert portal.age(now - gone) == shown
+
+
+@pytest.mark.parametrize(
     ("at", "shown"),
     [
         (datetime(2026, 3, 2, 10, 4, 5, tzinfo=UTC), "18:04:05"),

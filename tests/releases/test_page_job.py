@@ -175,6 +175,14 @@ class TestRollingBack:
         assert "sh-1 2 of 6 4 rolled back" in said
 
     @pytest.mark.one_database
+    def test_what_was_released_and_excused_was_released(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:2])
+        finish("unknown", on=["pay-2"])
+        ReleaseStage.objects.excuse(job, machines[1:], publisher, "in repair")
+        MachineRun.objects.get(machine=machines[1]).resolve(publisher, "succeeded", "I have looked")
+        assert "2.0 was released on 2 of 6 machines" in words(as_user(publisher).get(page("job", job)))
+
+    @pytest.mark.one_database
     def test_a_stage_that_went_back_whole_says_just_that(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:3])
         finish()

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from itertools import product
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from jobs.models import Event, Job, Machine
@@ -318,6 +320,16 @@ class TestFacts:
             assert f'href="{address("machine_run", machine_run)}"' in source(response)
         finish()
         assert "Waits for:" not in words(client.get(address("machine_run_log", waiting)))
+
+    def test_what_holds_it_is_asked_for_alone_however_many_jobs_there_are(
+        self, as_user, publisher, machine_run, make_job, start_when_free, machines
+    ):
+        waiting = start_when_free(make_job("3.0"), machines[:1]).machine_runs.get()
+        client = as_user(publisher)
+        with CaptureQueriesContext(connection) as asked:
+            client.get(address("machine_run_log", waiting))
+        jobs = [query["sql"] for query in asked if 'FROM "jobs_job"' in query["sql"]]
+        assert [sql for sql in jobs if "LIMIT" not in sql] == []
 
     def test_one_that_another_business_holds_does_not_tell_more(
         self, as_user, publisher, machine_run, make_job, start_when_free, orders, outsider, machines

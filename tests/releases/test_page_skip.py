@@ -137,3 +137,16 @@ def test_where_nothing_is_left_to_release_it_is_not_offered(as_user, publisher, 
     said = words(as_user(publisher).get(page("stage", job, kind="gray-release")))
     assert "nothing is left to be released here" in said
     assert "Or skip this stage" not in said
+
+
+@pytest.mark.one_database
+def test_a_stage_behind_it_says_for_which_it_waits(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:1])
+    finish()
+    client = as_user(publisher)
+    skip(client, job, "gray-release")
+    ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+    finish()
+    said = words(client.get(page("stage", job, kind="release")))
+    assert "It opens when pre-release has succeeded or was skipped." in said
+    assert "opens when gray release" not in said

@@ -154,6 +154,11 @@ class TestTryingAgain:
         assert "3 of 5 machines were touched, 2 were not." in said
 
     @pytest.mark.one_database
+    def test_a_run_of_an_older_portal_says_so_too(self, as_user, publisher, stopped):
+        MachineRun.objects.filter(status="not_run").update(reason="")
+        assert "Pre-release stopped itself" in words(as_user(publisher).get(page("stage", stopped)))
+
+    @pytest.mark.one_database
     def test_for_others_it_says_why_only(self, as_user, requester, stopped):
         said = words(as_user(requester).get(page("stage", stopped)))
         assert "Pre-release stopped itself" in said

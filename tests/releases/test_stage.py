@@ -1,7 +1,7 @@
 import pytest
 from django.db import IntegrityError, transaction
 
-from jobs.models import Event, Job, JobMoved, Listing, Membership
+from jobs.models import Business, Event, Job, JobMoved, Listing, Membership
 from jobs.rights import Role
 from releases.models import Kind, MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from tests.conftest import list_machines, make_member, make_task, make_user, rows
@@ -101,6 +101,29 @@ def test_a_skipped_stage_opens_nothing_once_the_one_before_it_was_rolled_back(
     assert not stage_of(job, "release").is_open
     with pytest.raises(StageMoved):
         start(Job.objects.get(pk=job.pk), machines[2:4], "release")
+
+
+def test_behind_a_skipped_stage_the_soak_time_of_the_one_before_counts(
+    job, machines, start, finish, roll_back, publisher, payment
+):
+    start(job, machines[:2])
+    finish()
+    stage_of(job, "gray-release").skip(publisher, "not needed")
+    roll_back(job)
+    finish()
+    Business.objects.filter(pk=payment.pk).update(soak_minutes=30)
+    start(Job.objects.get(pk=job.pk), machines[:2])
+    finish()
+    release = stage_of(job, "release")
+    assert release.awaited.kind == "pre-release"
+    assert release.is_soaking
+    assert not release.is_open
+
+
+def test_a_job_whose_machines_are_all_excused_is_over_once_a_stage_is_skipped(job, machines, publisher):
+    ReleaseStage.objects.excuse(job, machines, publisher, "scrapped")
+    stage_of(job).skip(publisher, "nothing is left")
+    assert job_status(job) == Job.Status.NOT_RELEASED
 
 
 def test_a_job_that_is_over_stays_so_when_a_stage_of_it_is_skipped(job, machines, start, finish, publisher):

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import functools
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ from dataclasses import replace
 import asyncssh
 import pytest
 
-from releases.demo.fleet import ADDRESS
+from releases.demo.fleet import ADDRESS, _Door
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
@@ -487,9 +488,9 @@ def names(monkeypatch):
 
 
 @pytest.fixture
-def named(ssh, ordered, settings, names):
-    """Begins an execution on a machine that is listed by that name; the worker has two machines at once."""
-    settings.WORKER_MACHINES_AT_ONCE = 2
+def named(ssh, ordered, monkeypatch, names):
+    """Begins an execution on a machine that is listed by that name; two names are looked up at once."""
+    monkeypatch.setattr(connections, "LOOK_UPS_AT_ONCE", 2)
     executor = type(ssh)()
 
     def named(name):
@@ -507,6 +508,24 @@ def test_a_machine_is_listed_by_a_name(named):
     assert asyncio.run(by_name()).out == b"fine\n"
 
 
+def test_a_host_certificate_is_for_the_name_that_is_listed(ssh, ordered, fleet, settings, tmp_path):
+    authority, key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    certificate = authority.generate_host_certificate(key, "host", principals=["localhost"])
+
+    async def by_name():
+        door = functools.partial(_Door, fleet, "web-01")
+        server = await asyncssh.create_server(door, ADDRESS, 0, server_host_keys=[(key, certificate)], encoding=None)
+        async with server:
+            known = f"@cert-authority [localhost]:{server.get_port()} {authority.export_public_key().decode()}"
+            (tmp_path / "known_hosts").write_text(known)
+            settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+            execution = ordered("echo fine")
+            execution.order = replace(execution.order, address="localhost", port=server.get_port())
+            return await execution.by(type(ssh)())
+
+    assert asyncio.run(by_name()).out == b"fine\n"
+
+
 def test_of_the_addresses_of_a_name_one_that_answers_is_enough(named):
     async def by_name():
         return await named("two.example")
@@ -515,7 +534,7 @@ def test_of_the_addresses_of_a_name_one_that_answers_is_enough(named):
 
 
 def test_names_that_nobody_answers_for_hold_up_no_other_machine(ssh, ordered, settings, names, named):
-    """As many as the worker has machines, and each for longer than the connect timeout: others wait for their turn."""
+    """As many as are looked up at once, and each for longer than the connect timeout: others wait for their turn."""
 
     async def all_at_once():
         slow = [named(f"lost-{number}.example") for number in range(2)]
@@ -533,9 +552,8 @@ def test_names_that_nobody_answers_for_hold_up_no_other_machine(ssh, ordered, se
     assert waited.out == b"fine\n"
 
 
-def test_many_names_that_nobody_answers_for_leave_threads_for_others(ssh, ordered, settings, names, named):
-    """All but one of the machines that a worker has at once: asyncio's own threads are fewer."""
-    settings.WORKER_MACHINES_AT_ONCE = 50
+def test_many_names_that_nobody_answers_for_leave_threads_for_others(ssh, ordered, names):
+    """More than asyncio has threads of its own."""
     executor = type(ssh)()
 
     async def all_at_once():
@@ -561,6 +579,9 @@ def test_a_name_whose_machine_was_cancelled_is_not_looked_up(names, named):
         waits = named("good.example")
         await asyncio.sleep(0)
         waits.cancel()
+        await asyncio.wait([waits])
+        for _turn in range(10):  # it takes some until the threads hear of it
+            await asyncio.sleep(0)
         names.answers.set()
         return await asyncio.gather(waits, *slow, return_exceptions=True)
 
