@@ -2,7 +2,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.template.loader import render_to_string
+from django.conf import settings
+from django.template.loader import get_template, render_to_string
 from django.urls import path
 from django.utils import timezone, translation
 
@@ -113,6 +114,15 @@ def test_a_time_of_another_day_says_which(at, shown, monkeypatch):
     monkeypatch.setattr(timezone, "now", lambda: datetime(2026, 3, 2, 12, tzinfo=UTC))
     with timezone.override("Asia/Shanghai"):
         assert portal.clock(at) == shown
+
+
+FOLDER = settings.BASE_DIR / "templates"
+TEMPLATES = sorted(str(file.relative_to(FOLDER)) for file in FOLDER.rglob("*.html"))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_loads_the_tags_that_it_uses(name):
+    assert get_template(name)
 
 
 @pytest.mark.parametrize(("language", "between"), [("en", " "), ("zh-hans", ""), (None, " ")])
