@@ -19,6 +19,11 @@ def get_job(user, job_id, right=Right.VIEW):
     return job
 
 
+def sees_job(user, job_id):
+    """Whether `user` may see that job; no other is read for it."""
+    return Job.objects.seen_by(user).filter(pk=job_id).exists()
+
+
 def require_ops(user):
     if not user.is_ops:
         raise PermissionDenied(_("This switch is for ops."))

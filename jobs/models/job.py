@@ -151,11 +151,6 @@ class Job(models.Model):
         return self.status in self.BEFORE_FIRST_STAGE
 
     @property
-    def is_over(self):
-        """Whether no machine of it is left to be released."""
-        return self.status in (self.Status.RELEASED, self.Status.NOT_RELEASED)
-
-    @property
     def approvals_now(self):
         """The approvals of this revision; those of earlier ones are void."""
         return [approval for approval in self.approvals.all() if approval.revision == self.revision]

@@ -4,7 +4,8 @@ from django.http import Http404
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
-from jobs.models import Business, Job, Listing, Machine
+from jobs.access import sees_job
+from jobs.models import Business, Listing, Machine
 from jobs.rights import Right
 from jobs.views.job_list import named_business, page_of, search_of
 from releases.models import MachineRun
@@ -46,7 +47,7 @@ def machine_page(request, machine_id):
         "labels": sorted(machine.labels.items()),  # in a template, a label named items would be taken instead
         "listings": [(one, MachineRun.objects.version_on(machine, one.business)) for one in listings],
         "holder": holder,
-        "holder_is_seen": holder and Job.objects.seen_by(request.user).filter(pk=holder.run.stage.job_id).exists(),
+        "holder_is_seen": holder and sees_job(request.user, holder.run.stage.job_id),
         "page": page_of(request, runs.filter(run__stage__job__business__in=businesses).order_by("-pk"), RUNS_PER_PAGE),
     }
     return render(request, "releases/machine.html", context)

@@ -11,8 +11,7 @@ from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from jobs.access import get_job
-from jobs.models import Job
+from jobs.access import get_job, sees_job
 from jobs.rights import Right
 from jobs.views.steps import too_late
 from releases.forms import ResolveForm
@@ -96,7 +95,7 @@ def _show(request, machine_run, form, template="releases/machine_run.html", afte
         "rights": job.rights,
         "form": form,
         "holder": holder,
-        "holder_is_seen": holder and Job.objects.seen_by(request.user).filter(pk=holder.run.stage.job_id).exists(),
+        "holder_is_seen": holder and sees_job(request.user, holder.run.stage.job_id),
         "others": others.exclude(pk=machine_run.pk).select_related("run__stage__job__business").order_by("-pk")[:5],
     }
     return render(request, template, context | _log_of(machine_run, after) | more)

@@ -87,8 +87,10 @@ def test_a_freeze_that_is_ended_is_told_no_longer(publisher_at, job, machines, s
     wait_until(lambda: "Frozen" not in browser.text)
     Freeze.objects.stop_world(ops, "smoke")
     browser.wait_for("Everything is stopped since", "#stopped")
+    assert browser.words("#freezes") == ""
     Freeze.objects.resume_world(ops, "only steam")
     wait_until(lambda: "stopped" not in browser.text)
+    assert browser.words("#stopped") == ""
 
 
 def test_how_a_run_goes_on_is_said_to_who_cannot_see_it(publisher_at, worker, job, machines, start, task_that):

@@ -85,6 +85,7 @@ def test_the_focus_stays_when_the_steps_change_and_the_run_ends(publisher_at, wo
     run.cancel(run.started_by)
     browser.wait_shown("[data-live-ended]")
     wait_until(lambda: browser.ask("document.activeElement.innerText").startswith("Pre-release run "))
+    assert browser.ask("document.activeElement.id") == "run-title"
 
 
 def test_what_failed_is_tried_again(publisher_at, worker, job, machines, start, task_that):

@@ -418,7 +418,7 @@ class TestBadMachines:
 class TestToken:
     """None of these starts anything; all say why, and keep what was typed."""
 
-    def refused(self, publish, job, machines, token, why, step="start"):
+    def assert_refused(self, publish, job, machines, token, why, step="start"):
         response = publish(job, machines[:2], token=token, step=step)
         assert response.status_code == 409
         assert why in words(response)
@@ -431,37 +431,37 @@ class TestToken:
     def test_none_or_nonsense(self, publish, job, machines, case, step):
         for token in [None, "", "x", "a:b:c", "\0", "中", ":" * 100, "x" * 1_000_000]:
             with case(token=token):
-                self.refused(publish, job, machines, token, "This form was not made by this page.", step)
+                self.assert_refused(publish, job, machines, token, "This form was not made by this page.", step)
 
     def test_a_true_one_with_a_changed_letter(self, publish, publisher, job, machines):
         token = tokens.issue(publisher, job, "pre-release", 0)
         forged = ("A" if token[0] != "A" else "B") + token[1:]
-        self.refused(publish, job, machines, forged, "This form was not made by this page.")
+        self.assert_refused(publish, job, machines, forged, "This form was not made by this page.")
 
     def test_one_signed_for_something_else(self, publish, publisher, job, machines):
         told = {"user": publisher.pk, "job": job.pk, "what": "pre-release", "version": 0, "key": "k"}
         token = signing.dumps(told, salt="django.contrib.sessions.backends.signed_cookies")
-        self.refused(publish, job, machines, token, "This form was not made by this page.")
+        self.assert_refused(publish, job, machines, token, "This form was not made by this page.")
 
     def test_one_signed_with_another_key(self, publish, publisher, job, machines):
         told = {"user": publisher.pk, "job": job.pk, "what": "pre-release", "version": 0, "key": "k"}
         token = signing.dumps(told, key="another", salt=tokens.SALT)
-        self.refused(publish, job, machines, token, "This form was not made by this page.")
+        self.assert_refused(publish, job, machines, token, "This form was not made by this page.")
 
     def test_one_of_another_job(self, publish, publisher, make_job, machines):
         job, other = make_job(), make_job("3.0")
         token = tokens.issue(publisher, other, "pre-release", 0)
-        self.refused(publish, job, machines, token, "This form was made for another job or stage.")
+        self.assert_refused(publish, job, machines, token, "This form was made for another job or stage.")
         assert not started(other)
 
     @pytest.mark.parametrize("what", ["gray-release", "release", "job"])
     def test_one_of_another_stage(self, publish, publisher, job, machines, what):
         token = tokens.issue(publisher, job, what, 0)
-        self.refused(publish, job, machines, token, "This form was made for another job or stage.")
+        self.assert_refused(publish, job, machines, token, "This form was made for another job or stage.")
 
     def test_one_of_another_user(self, publish, second_publisher, job, machines):
         token = tokens.issue(second_publisher, job, "pre-release", 0)
-        self.refused(publish, job, machines, token, "This form was made for another user.")
+        self.assert_refused(publish, job, machines, token, "This form was made for another user.")
 
     def test_one_that_is_older_than_a_session(self, publish, publisher, job, machines, monkeypatch, settings):
         import time
@@ -470,10 +470,10 @@ class TestToken:
         with monkeypatch.context() as past:
             past.setattr(time, "time", lambda: then)
             token = tokens.issue(publisher, job, "pre-release", 0)
-        self.refused(publish, job, machines, token, "This page is too old.")
+        self.assert_refused(publish, job, machines, token, "This page is too old.")
 
     def test_the_page_that_refused_has_one_that_works(self, publish, job, machines):
-        response = self.refused(publish, job, machines, "", "not made by this page")
+        response = self.assert_refused(publish, job, machines, "", "not made by this page")
         publish(job, machines[:2], token=token_in(response))
         assert machines_of(started(job).get()) == {"pay-1", "pay-2"}
 

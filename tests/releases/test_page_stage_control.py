@@ -94,15 +94,15 @@ class TestPace:
     def test_a_bad_share(self, publish, job, machines, case, name):
         for value in ["0", "0 %", "-1", "x", "1.5", "101 %", "1  %", "% 1", "٣", "9" * 40, "1\0"]:
             with case(value=value):
-                self.refused(publish(job, machines[:1], **{name: value}), job, machines)
+                self.assert_refused(publish(job, machines[:1], **{name: value}), job, machines)
 
     @pytest.mark.one_database
     def test_a_bad_pause(self, publish, job, machines, case):
         for value in ["-1", "x", "1.5", "86401", "9" * 40, "9" * 5000, "1\0", "1 s"]:
             with case(value=value):
-                self.refused(publish(job, machines[:1], batch_pause=value), job, machines)
+                self.assert_refused(publish(job, machines[:1], batch_pause=value), job, machines)
 
-    def refused(self, response, job, machines):
+    def assert_refused(self, response, job, machines):
         assert response.status_code == 200
         assert 'class="errorlist"' in response.content.decode()
         assert "as planned" in source(response)

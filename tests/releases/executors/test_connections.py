@@ -476,16 +476,21 @@ def test_a_machine_that_lets_no_commands_run_any_more(during, warm, ordered, log
     assert logins() == 2
 
 
+async def leaves_nothing(execution, task, sockets):
+    """Cancels what has not begun: it ends so, and its sockets are closed."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await becomes(lambda: not sockets())
+    assert not execution.started
+
+
 def test_cancelled_while_a_session_is_opened_it_leaves_no_socket(during, warm, ordered, fleet, sockets):
     async def cancelled():
         execution = ordered("echo x >> executed", "hesitant-02")
         task = asyncio.create_task(execution.by(warm))
         await becomes(lambda: fleet.hesitates("hesitant-02"))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await becomes(lambda: not sockets("hesitant-02"))
-        assert not execution.started
+        await leaves_nothing(execution, task, lambda: sockets("hesitant-02"))
 
     during(cancelled)
     assert not (fleet.home("hesitant-02") / "executed").exists()
@@ -500,11 +505,7 @@ def test_cancelled_while_it_connects_it_leaves_no_socket(during, warm, ordered, 
         execution = ordered("echo", hostname)
         task = asyncio.create_task(execution.by(warm))
         await becomes(lambda: sockets(hostname))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await becomes(lambda: not sockets(hostname))
-        assert not execution.started
+        await leaves_nothing(execution, task, lambda: sockets(hostname))
 
     during(cancelled)
 
@@ -516,11 +517,7 @@ def test_cancelled_while_it_tries_a_kept_connection_it_leaves_no_socket(during, 
         execution = ordered("echo", "freezing-01")
         task = asyncio.create_task(execution.by(warm))
         await turns(5)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await becomes(lambda: not sockets("freezing-01"))
-        assert not execution.started
+        await leaves_nothing(execution, task, lambda: sockets("freezing-01"))
 
     during(cancelled)
 
