@@ -17,7 +17,7 @@ from jobs.models import Business, Job, Listing, Machine, Membership
 from jobs.rights import Role
 from releases.models import Action, ReleaseStage, Task
 from tests.cases import undone
-from tests.databases import django_db_setup  # noqa: F401
+from tests.databases import django_db_setup, with_tables  # noqa: F401
 
 PASSWORD = "correct horse battery"
 PLAIN_RENDER = Template._render

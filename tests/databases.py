@@ -4,6 +4,7 @@ And what is peculiar to a database: how many parameters it takes, how it says th
 """
 
 import fcntl
+import shutil
 import sqlite3
 from contextlib import contextmanager
 
@@ -31,6 +32,19 @@ def django_db_setup(django_test_environment, django_db_blocker, tmp_path_factory
     yield
     with django_db_blocker.unblock():
         connection.creation.destroy_test_db(asked_for, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def with_tables(django_db_setup):
+    """Makes a folder with a `db.sqlite3` that has our tables and nothing in them, which takes a command long."""
+
+    def with_tables(folder):
+        folder.mkdir()
+        if connection.vendor == "sqlite":
+            shutil.copy(connection.settings_dict["TEST"]["NAME"], folder / "db.sqlite3")
+        return folder
+
+    return with_tables
 
 
 def _use_migrated(mark):

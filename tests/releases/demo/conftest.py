@@ -1,19 +1,12 @@
-"""Folders for demos."""
-
-import shutil
+from pathlib import Path
 
 import pytest
-from django.db import connection
+
+HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def with_tables(django_db_setup):
-    """Makes a folder in which a demo finds the tables of its SQLite made, which takes long."""
-
-    def with_tables(folder):
-        folder.mkdir()
-        if connection.vendor == "sqlite":
-            shutil.copy(connection.settings_dict["TEST"]["NAME"], folder / "db.sqlite3")
-        return folder
-
-    return with_tables
+def pytest_collection_modifyitems(items):
+    """One process has the demo that a file's tests share: any other would bring up its own."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and {"demo", "first"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
