@@ -4,14 +4,17 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing
 
 import pytest
 
+from releases.demo.fleet import listening_socket
 from tests.commands import FAILED, MISTAKE
 from tests.demo import ROOT
 from tests.waiting import PATIENCE, wait_until
 
+PSYCOPGS_OWN_PATIENCE = 130
 SETTINGS = {"PATH": os.environ["PATH"], "DEBUG": "1"}
 
 
@@ -111,6 +114,18 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
     assert ended.returncode == 1
     [line] = ended.stderr.decode().splitlines()
     assert line.startswith("CommandError: The database cannot be used: ")
+
+
+@pytest.mark.parametrize(("patience", "seconds"), [("", 5), ("?connect_timeout=2", 2)])
+def test_a_database_that_does_not_answer_is_one_line_soon(patience, seconds):
+    with listening_socket() as silent:  # whose connections nobody accepts
+        asked_at = time.monotonic()
+        url = f"postgres://portal@127.0.0.1:{silent.getsockname()[1]}/portal{patience}"
+        ended = shell("$PORTAL verify_events", DATABASE_URL=url)
+    assert seconds <= time.monotonic() - asked_at < PSYCOPGS_OWN_PATIENCE
+    assert ended.returncode == MISTAKE
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("CommandError: The database cannot be used: connection timeout expired")
 
 
 @pytest.mark.parametrize(
