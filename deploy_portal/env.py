@@ -11,6 +11,8 @@ env = environ.Env()
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 DATABASES = ["sqlite", "postgres", "postgresql"]
+# A host of PostgreSQL that swallows packets is away after seconds; libpq's own patience is minutes, and two hours.
+NO_LONG_SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 5, "tcp_user_timeout": 10_000}
 
 
 def text(name, default=""):
@@ -91,7 +93,10 @@ def mail(name, default):
 
 
 def database(name, default):
-    """A Django DATABASES entry from a URL; SQLite gets the options without which parallel writers fail."""
+    """A Django DATABASES entry from a URL; SQLite gets the options without which parallel writers fail.
+
+    PostgreSQL gets those without which a host that swallows packets holds up whoever asks it.
+    """
     url = secret(name) or default
     if url.partition("://")[0] not in DATABASES:
         raise ImproperlyConfigured(f"{name} must be a sqlite:// or postgres:// address.")
@@ -103,6 +108,7 @@ def database(name, default):
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
     else:
+        config["OPTIONS"] = NO_LONG_SILENCE | config.get("OPTIONS", {})
         config["CONN_MAX_AGE"] = 60
         config["CONN_HEALTH_CHECKS"] = True
     return config

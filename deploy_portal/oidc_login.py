@@ -65,8 +65,11 @@ class OidcBackend(OIDCAuthenticationBackend):
         return self.UserModel.objects.filter(username=self.get_username(claims))
 
     def create_user(self, claims):
-        """Somebody without a password and without any right."""
-        return self.UserModel.objects.create_user(self.get_username(claims))
+        """Somebody without a password and without any right, and not the second account of anybody."""
+        name = self.get_username(claims)
+        if self.UserModel.objects.filter(username__iexact=name).exists():
+            raise SuspiciousOperation(f"The portal has this name in other letters: {name}")
+        return self.UserModel.objects.create_user(name)
 
     def get_user(self, user_id):
         """Who was made inactive is out at once, which the library leaves to others."""

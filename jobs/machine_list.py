@@ -135,8 +135,8 @@ class MachineList:
     def data(self):
         """Everything as the text of a JSON object: columns as the database wrote them, what many share once."""
         ids = self.machines["pk"]
-        names = {"hostnames": "hostname", "addresses": "address", "sites": "site", "labels": "label_text"}
-        columns = {name: self.machines.texts[column] for name, column in names.items()}
+        columns = {f"{name}s": self.machines.texts[name] for name in ("hostname", "port", "site")}
+        columns |= {"addresses": self.machines.texts["address"], "labels": self.machines.texts["label_text"]}
         more = {
             "ids": [*ids[:1], *map(sub, ids[1:], ids)],  # small numbers, small on their way
             "versions": _shared(self.versions),

@@ -123,8 +123,11 @@ class Ledger:
             Run.objects.due().filter(pk__in=moved).advance()
         if not begins:
             return set(), None
-        # The clock before the question: how long its answer takes to come is time in which this worker was silent.
+        # The clock before the question: how long its answer takes to come is time in which this worker was silent. It
+        # beats right after: the others count from its last heartbeat, which may be old where this thread was held up.
         asked_at = time.monotonic()
+        if not self.worker.beat():
+            return set(), None
         return MachineRun.objects.begin(self.worker, begins), asked_at
 
     @transaction.atomic

@@ -4,14 +4,17 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing
 
 import pytest
 
+from releases.demo.fleet import listening_socket
 from tests.commands import FAILED, MISTAKE
 from tests.demo import ROOT
 from tests.waiting import PATIENCE, wait_until
 
+PSYCOPGS_OWN_PATIENCE = 130
 SETTINGS = {"PATH": os.environ["PATH"], "DEBUG": "1"}
 
 
@@ -46,11 +49,23 @@ def test_without_an_output_the_exit_code_says_it_all(database, command):
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-def test_without_an_error_output_too(database, tmp_path):
-    (tmp_path / "heads.json").write_text('{"heads": [{"job": 7, "number": 1, "hash": ""}]}')
-    command = f"$PORTAL verify_events --heads {tmp_path}/heads.json"
+@pytest.fixture
+def heads(tmp_path):
+    """A file with the head of a job whose events are missing."""
+    path = tmp_path / "heads.json"
+    path.write_text('{"heads": [{"job": 7, "number": 1, "hash": ""}]}')
+    return path
+
+
+@pytest.mark.parametrize("redirection", ["", "2>&-", "2>/dev/full", "2> >(true)", "&>/dev/full"])
+def test_without_an_error_output_too(database, heads, redirection):
+    command = f"$PORTAL verify_events --json --heads {heads} {redirection}"
     assert shell(command, DATABASE_URL=database).returncode == FAILED
-    assert shell(f"{command} 2>&-", DATABASE_URL=database).returncode == FAILED
+
+
+def test_without_an_error_output_a_call_that_cannot_be_read_is_told_from_a_mistake(database):
+    assert shell("$PORTAL verify_events --nonsense 2>/dev/full", DATABASE_URL=database).returncode == 2
+    assert shell("$PORTAL verify_events 7 2>/dev/full", DATABASE_URL=database).returncode == MISTAKE
 
 
 def test_on_a_full_disk_what_was_done_is_done(database):
@@ -62,6 +77,14 @@ def test_on_a_full_disk_what_only_tells_has_failed(database):
     ended = shell("$PORTAL verify_events --json >/dev/full", DATABASE_URL=database)
     assert ended.returncode == MISTAKE
     assert ended.stderr == b"CommandError: This could not be printed: No space left on device.\n"
+
+
+def test_on_a_full_disk_what_is_wrong_is_told_first(database, heads):
+    ended = shell(f"$PORTAL verify_events --json --heads {heads} >/dev/full", DATABASE_URL=database)
+    assert ended.returncode == FAILED
+    assert ended.stderr == (
+        b"CommandError: job 7: all events are missing\nThis could not be printed: No space left on device.\n"
+    )
 
 
 @pytest.fixture
@@ -90,7 +113,7 @@ def is_enlisted(database, pid):
         return connection.execute("SELECT 1 FROM releases_worker WHERE name LIKE ?", [f"%-{pid}"]).fetchone()
 
 
-@pytest.mark.parametrize("redirection", ["> >(true)", ">/dev/full", ">&-", "> >(true) 2>&1"])
+@pytest.mark.parametrize("redirection", ["> >(true)", ">/dev/full", ">&-", "> >(true) 2>&1", "&>/dev/full"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_worker_works_though_nobody_reads_what_it_says(worker, redirection, unbuffered):
     process = worker(redirection, PYTHONUNBUFFERED=unbuffered)
@@ -108,6 +131,18 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
     assert ended.returncode == 1
     [line] = ended.stderr.decode().splitlines()
     assert line.startswith("CommandError: The database cannot be used: ")
+
+
+@pytest.mark.parametrize(("patience", "seconds"), [("", 5), ("?connect_timeout=2", 2)])
+def test_a_database_that_does_not_answer_is_one_line_soon(patience, seconds):
+    with listening_socket() as silent:  # whose connections nobody accepts
+        asked_at = time.monotonic()
+        url = f"postgres://portal@127.0.0.1:{silent.getsockname()[1]}/portal{patience}"
+        ended = shell("$PORTAL verify_events", DATABASE_URL=url)
+    assert seconds <= time.monotonic() - asked_at < PSYCOPGS_OWN_PATIENCE
+    assert ended.returncode == MISTAKE
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("CommandError: The database cannot be used: connection timeout expired")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,16 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.answers import added, at, fields_problems, list_at, mapped, offset_after, with_value
+from jobs.config_service.answers import (
+    added,
+    at,
+    fields_problems,
+    list_at,
+    mapped,
+    offset_after,
+    refuse_other_counts,
+    with_value,
+)
 from jobs.config_service.base import Source, SourceError
 from jobs.config_service.download import (
     DEFAULT_PORTS,
@@ -32,6 +41,7 @@ class HttpJsonSource(Source):
         "token_header": str,
         "token_format": str,
         "next": str,
+        "count": str,
         "page_size": int,
         "limit": str,
         "offset": str,
@@ -49,9 +59,11 @@ class HttpJsonSource(Source):
     def _read_list(self, reading):
         url = self.options["url"].replace("{business}", quote(self.slug, safe=""))
         body = self.filled(self.options.get("body"))
-        if "page_size" in self.options:
-            return self._counted_rows(reading, url, body)
-        return [row for page in self._linked_pages(reading, url, body) for row in page]
+        self._counts = []
+        read = self._ranged_rows if "page_size" in self.options else self._linked_rows
+        rows = read(reading, url, body)
+        refuse_other_counts(self._counts, len(rows))
+        return rows
 
     def _headers(self):
         if "token_variable" not in self.options:
@@ -60,13 +72,15 @@ class HttpJsonSource(Source):
         value = token_format.replace("{token}", token(self.options["token_variable"]))
         return {self.options.get("token_header", "Authorization"): value}
 
-    def _linked_pages(self, reading, url, body):
+    def _linked_rows(self, reading, url, body):
+        rows = []
         while url:
             answer = reading.page(url, body)
-            yield self._rows(answer)
+            rows += self._rows(answer)
             url = _pinned(url, at(answer, self.options.get("next", "next")))
+        return rows
 
-    def _counted_rows(self, reading, url, body):
+    def _ranged_rows(self, reading, url, body):
         """Rows until a page adds none: a short one may only mean that the service's own limit is lower than ours."""
         rows, new = [], True
         while new:
@@ -85,6 +99,8 @@ class HttpJsonSource(Source):
         return parts._replace(query=urlencode([*query, (offset_name, offset)])).geturl(), None
 
     def _rows(self, answer):
+        if "count" in self.options:
+            self._counts.append(at(answer, self.options["count"]))
         items = list_at(answer, self.options.get("items", "machines"))
         return [mapped(item, item, self.options.get("fields")) for item in items]
 

@@ -29,7 +29,7 @@ _KEY_CHANGED = _("The machine's host key is not the known one: find out why befo
 _DENIED = _("The machine does not accept the portal's SSH key for this user.")
 _NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
 SILENT = _("The machine did not answer in time.")
-_BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
+BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
 _REFUSED = _("The machine refused the connection.")
 _NO_ROUTE = _("There is no route to the machine.")
 _NO_ADDRESS = _("The machine's address could not be found.")
@@ -38,7 +38,7 @@ _NOT_REACHED = _("The machine could not be reached.")
 _CONNECT_ERRORS = [
     (asyncssh.PermissionDenied, _DENIED),
     (asyncssh.KeyExchangeFailed, _NO_ALGORITHM),
-    (asyncssh.Error, _BROKE_OFF),
+    (asyncssh.Error, BROKE_OFF),
     (socket.gaierror, _NO_ADDRESS),
     (UnicodeError, _NO_ADDRESS),
     (TimeoutError, SILENT),

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors import remote_shell
 from releases.executors.base import Ending, Executor, ExecutorError, Outcome
-from releases.executors.connections import SILENT, Connections
+from releases.executors.connections import BROKE_OFF, SILENT, Connections
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class _Command(asyncssh.SSHClientSession):
                 await self.connection.create_session(lambda: self, self._command, encoding=None, window=BUFFERED_BYTES)
         except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
-            raise ExecutorError(SILENT if isinstance(error, TimeoutError) else _NO_COMMANDS) from error
+            raise ExecutorError(SILENT if isinstance(error, TimeoutError) else self._why_not()) from error
 
     def has_gone(self):
         """Whether its session was opened and has ended without a script."""
@@ -238,7 +238,7 @@ class _Command(asyncssh.SSHClientSession):
 
     def _outcome(self):
         if not self._sent:
-            return Outcome(Ending.FAILED, self._exit_status, _NO_COMMANDS)
+            return Outcome(Ending.FAILED, self._exit_status, self._why_not())
         if self._ended_at is None:
             return Outcome(Ending.UNKNOWN, reason=_CUT if self._lost else _NO_STATUS)
         if self._exit_status == 0:
@@ -248,6 +248,10 @@ class _Command(asyncssh.SSHClientSession):
         if late and remote_shell.may_be_a_kill(self._exit_status):
             return Outcome(Ending.TIMED_OUT, self._exit_status, _TIMED_OUT)
         return Outcome(Ending.FAILED, self._exit_status, _reason(self._exit_status, self._signal))
+
+    def _why_not(self):
+        """Why nothing was sent: the machine ended or refused the session, or only its connection was lost."""
+        return BROKE_OFF if self._ended_at is None and self.connection.is_closed() else _NO_COMMANDS
 
     # What asyncssh calls
 

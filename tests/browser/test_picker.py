@@ -121,6 +121,34 @@ def test_a_pasted_name_is_first_a_whole_one_then_an_address_then_a_short_one(bro
     assert chosen(browser) == ["web-1", "web-1.example.com"]
 
 
+def test_a_name_or_address_may_be_pasted_with_its_port(browser, client, requester, payment):
+    """As the portal itself writes a machine's place, and logs and inventories do."""
+    addresses = {
+        "a": "10.0.0.5",
+        "b": "10.0.0.6",
+        "c": "10.0.0.6",
+        "d": "2001:db8::5",
+        "e": "2001:db8::6",
+        "f": "10.0.0.9",
+    }
+    ports = {"c": 2222, "f": 2200}
+    listed = [
+        replace(row, address=addresses[row.hostname], port=ports.get(row.hostname, 22)) for row in rows(*addresses)
+    ]
+    Listing.objects.take(payment, listed)
+    mark_fresh(payment)
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/")
+    browser.press("Paste names")
+    browser.type("[data-picker-paste-text]", "10.0.0.5:22 10.0.0.6:2222 [2001:DB8::5]:22 [2001:db8::6] F:2200")
+    browser.press("Add the 5 found")
+    assert chosen(browser) == ["a", "c", "d", "e", "f"]
+    browser.type("[data-picker-paste-text]", "10.0.0.5:2222 b:023 f:22 2001:db8::5:22 10.0.0.6")
+    missing = "10.0.0.5:2222, b:023, f:22, 2001:db8::5:22"
+    assert browser.words("[data-picker-paste-missing]") == f"4 not in the list\n{missing}"
+    assert browser.words("[data-picker-paste-ambiguous]") == "1 ambiguous\n10.0.0.6 (b / c)"
+
+
 def test_the_blocked_can_be_looked_at_alone(picker):
     picker.press("Blocked 1")
     assert hostnames(picker, "row.offsetParent") == ["web-05"]

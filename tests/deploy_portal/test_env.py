@@ -149,7 +149,14 @@ def test_postgresql_is_asked_whether_it_still_answers(setting):
     setting("postgres://portal:secret@db.example/portal?sslmode=require")
     database = env.database("SETTING", "sqlite:///unused")
     assert database["CONN_HEALTH_CHECKS"] is True
-    assert (database["HOST"], database["NAME"], database["OPTIONS"]) == ("db.example", "portal", {"sslmode": "require"})
+    assert (database["HOST"], database["NAME"]) == ("db.example", "portal")
+    assert database["OPTIONS"] == {**env.NO_LONG_SILENCE, "sslmode": "require"}
+
+
+def test_how_long_postgresql_may_be_silent_can_be_said_in_its_address(setting):
+    setting("postgres://portal@db.example/portal?connect_timeout=30&keepalives_idle=60")
+    options = env.database("SETTING", "sqlite:///unused")["OPTIONS"]
+    assert options == {**env.NO_LONG_SILENCE, "connect_timeout": 30, "keepalives_idle": 60}
 
 
 def test_the_address_of_a_database_may_come_from_a_file(setting, tmp_path):

@@ -127,6 +127,26 @@ def test_a_name_in_letters_that_the_portal_takes_for_others_is_refused(client, p
     assert not is_in(client)
 
 
+@pytest.mark.parametrize("creates", [True, False])
+def test_a_name_that_the_portal_has_in_other_letters_is_nobody_new(client, provider, settings, person, caplog, creates):
+    """Some providers give a name in whatever case it was typed in: one person with two accounts could agree to oneself.
+
+    Nor is it the one that is known: to others these are two people.
+    """
+    settings.OIDC_CREATE_USER = creates
+    provider.claims = {"preferred_username": "Person"}
+    assert log_in(client, provider).url == REFUSED
+    assert User.objects.get() == person
+    assert ("The portal has this name in other letters: Person" in caplog.text) is creates
+
+
+def test_of_names_in_several_letters_the_very_one_counts(client, provider, person):
+    other = make_user("Person")
+    provider.claims = {"preferred_username": "Person"}
+    log_in(client, provider)
+    assert client.session["_auth_user_id"] == str(other.pk)
+
+
 @pytest.mark.parametrize(("verified", "lets_in"), [(True, True), (False, False), ("true", False), (None, False)])
 def test_an_address_is_a_name_only_when_it_was_verified(client, provider, settings, verified, lets_in):
     settings.OIDC_USERNAME_CLAIM = "email"

@@ -89,6 +89,26 @@ def test_a_command_is_not_sent_when_the_answer_to_its_beginning_was_long_in_comi
     assert row(run, "pay-1").status == "unknown"
 
 
+def test_what_begins_is_its_own_for_as_long_as_it_may_be_sent_however_old_the_last_heartbeat_was(
+    at_work, start, job, machines, monkeypatch
+):
+    """Its database thread was held up, by a lock or a network, and comes to the beginning before the next heartbeat."""
+    working = at_work()
+    record = working.worker.ledger._record
+
+    def record_late(begins, *others):
+        if begins:
+            fall_silent(working.worker.worker)
+        recorded = record(begins, *others)
+        Worker.objects.bury_dead()
+        return recorded
+
+    monkeypatch.setattr(working.worker.ledger, "_record", record_late)
+    run = start(job, machines[:1])
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert working.executor.sent == ["pay-1"]
+
+
 def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(
     at_work, release_task, start, job, machines, publisher, settings
 ):

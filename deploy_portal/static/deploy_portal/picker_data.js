@@ -57,10 +57,10 @@ window.pickerData = (() => {
       const marked = marks.filter(([, ids]) => ids.has(id));
       const ofMark = marked.find(([, , words]) => words)?.[2] ?? "";
       const [status, word, words, blocked, other, otherWords] = notes.get(id) ?? ["", "", ofMark, false, "", ""];
-      const [hostname, address, site] = [data.hostnames[n], data.addresses[n], data.sites[n]];
+      const [hostname, address, port, site] = [data.hostnames[n], data.addresses[n], data.ports[n], data.sites[n]];
       const labels = JSON.parse(data.labels[n]);
       return {
-        id, hostname, address, site, labels, version: versions.get(id) ?? "",
+        id, hostname, address, port, site, labels, version: versions.get(id) ?? "",
         status, word, words, blocked, other, otherWords,
         is: new Set(marked.map(([name]) => name)),
         text: [hostname, address, site, ...Object.entries(labels).flatMap(([key, value]) => [value, `${key}=${value}`])]
@@ -94,6 +94,12 @@ window.pickerData = (() => {
     return names;
   }
 
+  // 10.0.0.5:22, web-1:22, [2001:db8::5]:22 and [2001:db8::5]: what is before the port, and the port.
+  function withoutPort(word) {
+    const [, inside, before, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(word) ?? [];
+    return [inside ?? before ?? word, port];
+  }
+
   // Which machines a text names; in words those that cannot be chosen, that may be several, and that are none.
   function readPasted(text, machines) {
     // A short name may be all of another machine's name, which then is what it means.
@@ -101,7 +107,9 @@ window.pickerData = (() => {
     const names = kinds.map((nameOf) => byName(machines, nameOf));
     const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
     for (const word of text.split(/[\s,;，；、]+/).filter(Boolean).flatMap(expand)) {
-      const exact = names.map((named) => named.get(word.toLowerCase())).find(Boolean) ?? [];
+      const [name, port] = withoutPort(word.toLowerCase());
+      const exact = (names.map((named) => named.get(name)).find(Boolean) ?? [])
+        .filter((machine) => port === undefined || machine.port === +port);
       if (exact.length === 0) missing.add(word);
       else if (exact.length > 1) ambiguous.add(`${word} (${exact.map((machine) => machine.hostname).join(" / ")})`);
       else if (exact[0].blocked) blocked.add(`${exact[0].hostname} (${exact[0].word.toLowerCase()})`);

@@ -37,7 +37,12 @@ class Command(InertCommand):
         wrong += [f"the database did not refuse changes: {name} is missing or altered" for name in missing]
         words = "\n".join(f"{_name(head['job'])}: {head['number']} {head['hash']}" for head in found)
         if words or options["json"]:
-            self.show(words, options["json"], {"intact": not wrong, "wrong": wrong, "heads": found})
+            try:
+                self.show(words, options["json"], {"intact": not wrong, "wrong": wrong, "heads": found})
+            except CommandError as error:
+                if not wrong:
+                    raise
+                wrong.append(str(error))
         if wrong:
             raise CommandError("\n".join(wrong), returncode=FAILED)
 

@@ -128,6 +128,17 @@ def test_limit_and_offset_keep_the_query_of_the_url(service):
     assert service.paths == ["/machines?env=live&flag=&count=10&offset=0"]
 
 
+@pytest.mark.parametrize("options", [{}, {"page_size": 2}])
+def test_a_count_that_is_met(service, options):
+    first, last = ([WEB1, WEB2], [WEB2, WEB3]) if options else ([WEB1], [WEB2, WEB3])
+    service.answers = [
+        {"machines": first, "meta": {"total": 3}, "next": "?page=2"},
+        {"machines": last, "meta": {"total": 3}},
+        {"machines": [WEB3], "meta": {"total": 3}},
+    ]
+    assert rows(service, count="meta.total", **options) == [WEB1, WEB2, WEB3]
+
+
 def test_body_is_posted_with_the_business_in_it(service):
     service.give([WEB1])
     assert rows(service, body={"app": "{business}", "of": [{"env": "live {business}"}, 7]}) == [WEB1]
@@ -381,6 +392,26 @@ def test_half_a_list_that_was_posted_for(service):
 def test_a_list_that_moves_between_two_pages(service, paging, change):
     service.answers = [paged(machines(7), listed, change)]
     assert "changed between two pages. Ask again" in str(refusal(service, page_size=3, **paging))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"machines": [WEB1, WEB2], "total": 3}],  # cut
+        [{"machines": [WEB1, WEB2], "total": 3, "next": "?page=3"}, {"machines": [], "total": 3}],  # the link skips
+        [{"machines": [WEB1], "total": 3, "next": "?page=2"}, {"machines": [WEB3], "total": 2}],  # one went meanwhile
+        [{"machines": [WEB1, WEB2]}],
+        [{"machines": [WEB1, WEB2], "total": "2"}],
+    ],
+)
+def test_another_number_of_machines_than_the_service_counts(service, answers):
+    service.answers = answers
+    assert "counts otherwise" in str(refusal(service, count="total"))
+
+
+def test_another_number_by_limit_and_offset(service):
+    service.answers = [paged(machines(5), lambda part, everything: {"machines": part, "total": len(everything) + 1})]
+    assert "counts otherwise" in str(refusal(service, count="total", page_size=2))
 
 
 def test_service_that_gives_one_row_a_page(service):

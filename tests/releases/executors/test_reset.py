@@ -1,4 +1,4 @@
-"""A connection that is reset while its session is opened: asyncssh passes on what the operating system said."""
+"""A machine that opens no session: its connection is lost, in one way or another, or it refuses only the session."""
 
 import asyncio
 import socket
@@ -14,35 +14,56 @@ from tests.releases.executors.conftest import Execution
 AT_ONCE = struct.pack("ii", 1, 0)  # what is closed is reset
 
 
-class Resetting(Session):
-    """Resets its connection instead of running a command."""
+def reset(connection):
+    """For this asyncssh passes on what the operating system said."""
+    connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    connection.abort()
 
+
+def cut(connection):
+    connection.abort()
+
+
+def refuse(connection):
+    """The session is, and nothing happens to the connection."""
+
+
+class Refusing(Session):
     def exec_requested(self, command):
-        connection = self._chan.get_connection()
-        connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-        connection.abort()
+        self.end(self._chan.get_connection())
         return False
 
     def connection_lost(self, exc):
         """There is nothing to end."""
 
 
-class ResettingFleet(Fleet):
+class RefusingFleet(Fleet):
     def session(self, hostname):
-        return Resetting(self.home(hostname), None, None)
+        session = Refusing(self.home(hostname), None, None)
+        session.end = self.end
+        return session
 
 
-@pytest.fixture
-def machine(tmp_path):
-    with running_fleet(tmp_path, ["web-01"], ResettingFleet) as fleet:
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    with running_fleet(tmp_path_factory.mktemp("fleet"), ["web-01"], RefusingFleet) as fleet:
         yield fleet
 
 
-def test_nothing_was_run_there(machine, ssh, settings):
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (reset, "broke the connection off"),
+        (cut, "broke the connection off"),
+        (refuse, "does not let the portal run commands"),
+    ],
+)
+def test_nothing_was_run_there(machine, ssh, settings, end, reason):
+    machine.end = end
     settings.SSH_KEY_FILES, settings.SSH_KNOWN_HOSTS = [str(machine.client_key)], str(machine.known_hosts)
     order = Order("web-01", ADDRESS, machine.ports["web-01"], "deploy", "touch here", 10)
     execution = Execution(order)
-    with pytest.raises(ExecutorError, match="nothing was run"):
+    with pytest.raises(ExecutorError, match=reason):
         asyncio.run(execution.by(ssh))
     assert not execution.started
     assert not (machine.home("web-01") / "here").exists()
