@@ -1,13 +1,29 @@
 """Logins by a directory. Needs django-auth-ldap, and is imported only where LDAP_SERVER is set."""
 
+from concurrent.futures import Future
+from threading import BoundedSemaphore, Thread
+from types import SimpleNamespace
+
+import ldap
 from django_auth_ldap.backend import LDAPBackend
+from ldap.ldapobject import SimpleLDAPObject
 
 from deploy_portal.models import User
-from deploy_portal.other_logins import is_plain
+from deploy_portal.other_logins import SECONDS, is_plain
+
+# For one question: to connect, then to answer.
+LIMIT = 2 * SECONDS
+# Questions at once in this process, those that were given up but have not ended among them.
+ROOM = BoundedSemaphore(32)
 
 
 class LdapBackend(LDAPBackend):
     """Takes a name only as the portal writes it: a directory takes any case, and each would have tries of its own."""
+
+    @property
+    def ldap(self):
+        """What the library opens its connections by."""
+        return SimpleNamespace(initialize=Connection)
 
     def authenticate(self, request, username=None, password=None, **kwargs):
         if not username or not is_plain(username):
@@ -26,3 +42,39 @@ class LdapBackend(LDAPBackend):
         """Who was made inactive is out at once, which the library leaves to others."""
         user = super().get_user(user_id)
         return user if user and user.is_active else None
+
+
+class Connection(SimpleLDAPObject):
+    """Asks in a thread of its own, and gives a question up after a while: nothing else ends one that hangs.
+
+    The limits of time that libldap has count neither while it agrees on TLS nor for the rest of an answer that began.
+    """
+
+    def start_tls_s(self):
+        return _in_time(super().start_tls_s)
+
+    def simple_bind_s(self, *args, **kwargs):
+        return _in_time(super().simple_bind_s, *args, **kwargs)
+
+    def search_s(self, *args, **kwargs):
+        return _in_time(super().search_s, *args, **kwargs)
+
+
+def _in_time(question, *args, **kwargs):
+    if not ROOM.acquire(timeout=SECONDS):
+        raise ldap.BUSY({"desc": "Too many questions to the directory have not ended"})
+    answer = Future()
+
+    def ask():
+        try:
+            answer.set_result(question(*args, **kwargs))
+        except Exception as error:
+            answer.set_exception(error)
+        finally:
+            ROOM.release()
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(LIMIT)
+    except TimeoutError:
+        raise ldap.TIMEOUT({"desc": "The directory stands still"}) from None

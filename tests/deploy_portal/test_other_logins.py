@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from threading import BoundedSemaphore, Event
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from deploy_portal import other_logins
 from deploy_portal.models import User
 from tests.conftest import PASSWORD, make_user
+from tests.waiting import PATIENCE
 
 LDAP = {"LDAP_SERVER": "ldaps://ldap.example", "LDAP_SEARCH_BASE": "ou=people,dc=example"}
 ENDPOINTS = [f"OIDC_{name}_ENDPOINT" for name in ("AUTHORIZATION", "TOKEN", "USER", "JWKS")]
@@ -37,11 +39,15 @@ def ldap_packages(monkeypatch):
         setattr(ldap, name, name)
     ldap.SCOPE_SUBTREE = "SCOPE_SUBTREE"
     ldap.OPT_X_TLS_DEMAND, ldap.OPT_X_TLS_NEWCTX = "DEMAND", "NEWCTX"
+    ldap.TIMEOUT, ldap.BUSY = type("TIMEOUT", (Exception,), {}), type("BUSY", (Exception,), {})
+    ldapobject = ModuleType("ldap.ldapobject")
+    ldapobject.SimpleLDAPObject = LibrarysConnection
     config, backend = ModuleType("django_auth_ldap.config"), ModuleType("django_auth_ldap.backend")
     config.LDAPSearch = lambda *args: SimpleNamespace(args=args)
     backend.LDAPBackend = LibrarysBackend
-    for module in (ldap, package, config, backend):
+    for module in (ldap, ldapobject, package, config, backend):
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, "deploy_portal.ldap_login", raising=False)
 
 
 class LibrarysBackend:
@@ -57,6 +63,25 @@ class LibrarysBackend:
 
     def get_user(self, pk):
         return User.objects.filter(pk=pk).first()
+
+
+class LibrarysConnection:
+    """What python-ldap's does with a directory that answers when it is let, as it may never be."""
+
+    def __init__(self, uri, bytes_mode=None):
+        self.answers = Event()
+
+    def simple_bind_s(self, name, password):
+        self.answers.wait(PATIENCE)
+        if password != PASSWORD:
+            raise ValueError("a wrong password")
+        return name
+
+    def search_s(self, *args):
+        return self.simple_bind_s(args, PASSWORD)
+
+    def start_tls_s(self):
+        return self.simple_bind_s("", PASSWORD)
 
 
 def refused(read, *args):
@@ -156,6 +181,42 @@ class TestLdap:
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
         new = backend.authenticate(None, "new", PASSWORD)
         assert (new.username, new.pk) == ("new", User.objects.get().pk)
+
+    def test_a_directory_that_stands_still_is_given_up(self, db, monkeypatch, case):
+        """Each thread that waits for it serves nobody else, and python-ldap itself may wait for ever."""
+        login = importlib.import_module("deploy_portal.ldap_login")
+        monkeypatch.setattr(login, "LIMIT", 0.05)
+        for question in ("start_tls_s", "simple_bind_s", "search_s"):
+            with case(question):
+                connection = login.LdapBackend().ldap.initialize("ldap://ldap.example", bytes_mode=False)
+                args = [] if question == "start_tls_s" else ["name", PASSWORD]
+                with pytest.raises(sys.modules["ldap"].TIMEOUT):
+                    getattr(connection, question)(*args)
+                connection.answers.set()
+
+    def test_what_a_directory_answers_is_what_it_said(self):
+        login = importlib.import_module("deploy_portal.ldap_login")
+        connection = login.Connection("ldap://ldap.example")
+        connection.answers.set()
+        assert connection.simple_bind_s("name", PASSWORD) == "name"
+        assert connection.search_s("base", 2, "(uid=name)", None) == ("base", 2, "(uid=name)", None)
+        with pytest.raises(ValueError, match="a wrong password"):
+            connection.simple_bind_s("name", "wrong")
+
+    def test_only_so_many_wait_for_a_directory_that_stands_still(self, monkeypatch):
+        login = importlib.import_module("deploy_portal.ldap_login")
+        monkeypatch.setattr(login, "LIMIT", 0.05)
+        monkeypatch.setattr(login, "SECONDS", 0.05)
+        monkeypatch.setattr(login, "ROOM", BoundedSemaphore(1))
+        still, other = login.Connection("ldap://ldap.example"), login.Connection("ldap://ldap.example")
+        other.answers.set()
+        with pytest.raises(sys.modules["ldap"].TIMEOUT):
+            still.simple_bind_s("name", PASSWORD)
+        with pytest.raises(sys.modules["ldap"].BUSY):
+            other.simple_bind_s("name", PASSWORD)
+        still.answers.set()
+        monkeypatch.setattr(login, "SECONDS", PATIENCE)
+        assert other.simple_bind_s("name", PASSWORD) == "name"
 
 
 class TestOidc:
