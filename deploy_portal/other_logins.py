@@ -40,6 +40,8 @@ def ldap():
         "AUTH_LDAP_BIND_PASSWORD": env.secret("LDAP_BIND_PASSWORD"),
         "AUTH_LDAP_USER_SEARCH": config.LDAPSearch(_required("LDAP_SEARCH_BASE"), ldap.SCOPE_SUBTREE, user_filter),
         "AUTH_LDAP_NO_NEW_USERS": not env.flag("LDAP_CREATE_USERS", False),
+        # Nothing is taken over from there, and to save the row would undo what ops have just done to it.
+        "AUTH_LDAP_ALWAYS_UPDATE_USER": False,
     }
 
 

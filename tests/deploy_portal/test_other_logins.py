@@ -126,6 +126,8 @@ class TestLdap:
         assert (made["AUTH_LDAP_BIND_DN"], made["AUTH_LDAP_BIND_PASSWORD"]) == ("cn=portal", "secret")
         assert made["AUTH_LDAP_USER_SEARCH"].args == ("ou=people,dc=example", "SCOPE_SUBTREE", "(uid=%(user)s)")
         assert made["AUTH_LDAP_NO_NEW_USERS"] is True
+        # Else each login saves the whole row as it was read: who is made inactive meanwhile is active again.
+        assert made["AUTH_LDAP_ALWAYS_UPDATE_USER"] is False
         assert other_logins.backends(made) == ["deploy_portal.ldap_login.LdapBackend"]
 
     def test_a_plain_address_speaks_tls_unless_it_is_allowed_not_to(self, setting):
