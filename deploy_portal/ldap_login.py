@@ -1,16 +1,21 @@
 """Logins by a directory. Needs django-auth-ldap, and is imported only where LDAP_SERVER is set."""
 
+import logging
 from concurrent.futures import Future
 from threading import BoundedSemaphore, Thread
 from types import SimpleNamespace
 
 import ldap
+from django.db import IntegrityError
 from django_auth_ldap.backend import LDAPBackend
 from ldap.ldapobject import SimpleLDAPObject
 
 from deploy_portal.models import User
 from deploy_portal.other_logins import SECONDS, is_plain
 
+log = logging.getLogger(__name__)
+# What an answer that is none can end in, and two first logins of one person at once.
+REFUSALS = (IntegrityError, ValueError)
 # For one question: to connect, then to answer.
 LIMIT = 2 * SECONDS
 # Questions at once in this process, those that were given up but have not ended among them.
@@ -31,7 +36,13 @@ class LdapBackend(LDAPBackend):
         known = set(User.objects.filter(username__iexact=username).values_list("username", flat=True))
         if username not in (known or {username.lower()}):
             return None
-        return super().authenticate(request, username=username, password=password, **kwargs)
+        try:
+            user = super().authenticate(request, username=username, password=password, **kwargs)
+        except REFUSALS as error:
+            log.warning("A login by the directory was refused: %s", error)
+            return None
+        # As for a password of the portal: that it is right is not told, and it counts as wrong.
+        return user if user and user.is_active else None
 
     def get_or_build_user(self, username, ldap_user):
         """(the user of this very name, False), or (a new one, not yet saved, True)."""

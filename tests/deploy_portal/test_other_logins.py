@@ -4,13 +4,16 @@ import importlib
 import sys
 from threading import BoundedSemaphore, Event
 from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+from axes.models import AccessAttempt
 from django.core.exceptions import ImproperlyConfigured
 
 from deploy_portal import other_logins
 from deploy_portal.models import User
 from tests.conftest import PASSWORD, make_user
+from tests.pages import words
 from tests.waiting import PATIENCE
 
 LDAP = {"LDAP_SERVER": "ldaps://ldap.example", "LDAP_SEARCH_BASE": "ou=people,dc=example"}
@@ -183,6 +186,37 @@ class TestLdap:
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
         new = backend.authenticate(None, "new", PASSWORD)
         assert (new.username, new.pk) == ("new", User.objects.get().pk)
+
+    def test_who_is_inactive_is_told_as_little_as_whoever_has_the_wrong_password(self, db, client, settings):
+        settings.AUTHENTICATION_BACKENDS = [*settings.AUTHENTICATION_BACKENDS, "deploy_portal.ldap_login.LdapBackend"]
+        person = make_user("person", is_active=False)
+        person.set_unusable_password()
+        person.save()
+        pages = [client.post("/login/", {"username": "person", "password": word}) for word in ("wrong", PASSWORD)]
+        assert all(words(page).count("Please enter a correct") == 1 for page in pages)
+        assert AccessAttempt.objects.get().failures_since_start == 2
+
+    def test_an_answer_that_is_none_is_a_refusal(self, db, monkeypatch, case, caplog):
+        """Such as a DN that is not UTF-8, or that the certificates cannot be read."""
+        for error in (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a DN"), ValueError("option error")):
+            with case(error):
+                backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+                monkeypatch.setattr(LibrarysBackend, "authenticate", Mock(side_effect=error))
+                assert backend.authenticate(None, "person", PASSWORD) is None
+                assert f"A login by the directory was refused: {error}" in caplog.messages
+
+    def test_two_first_logins_of_one_person_at_once_make_one_account(self, transactional_db):
+        backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+        build = backend.get_or_build_user
+
+        def late(*args):
+            built = build(*args)
+            make_user("new")
+            return built
+
+        backend.get_or_build_user = late
+        assert backend.authenticate(None, "new", PASSWORD) is None
+        assert User.objects.get().username == "new"
 
     def test_a_directory_that_stands_still_is_given_up(self, db, monkeypatch, case):
         """Each thread that waits for it serves nobody else, and python-ldap itself may wait for ever."""
