@@ -1,5 +1,7 @@
 """Logins that are kept elsewhere, each off until its variables are set: what Django must be told of LDAP and OIDC."""
 
+import os
+import re
 import unicodedata
 from importlib import import_module
 
@@ -20,10 +22,16 @@ def ldap():
     import ldap
 
     is_plain = env.flag("LDAP_ALLOW_PLAINTEXT", False)
-    if not server.startswith(("ldaps://", "ldap://")):
-        raise ImproperlyConfigured(f"LDAP_SERVER must be an ldaps:// or ldap:// address; it is {server!r}.")
-    if "%(user)s" not in (user_filter := env.text("LDAP_USER_FILTER", "(uid=%(user)s)")):
-        raise ImproperlyConfigured("LDAP_USER_FILTER must have %(user)s where the name goes.")
+    # Several are tried in turn. Behind ldaps:// ones an ldap:// one would be asked without any TLS.
+    addresses = re.split(r"[\s,]+", server)
+    if not any(all(address.startswith(kind) for address in addresses) for kind in ("ldaps://", "ldap://")):
+        raise ImproperlyConfigured(
+            f"LDAP_SERVER must be an ldaps:// or ldap:// address, or several of one kind; it is {server!r}."
+        )
+    if not _is_filter(user_filter := env.text("LDAP_USER_FILTER", "(uid=%(user)s)")):
+        raise ImproperlyConfigured("LDAP_USER_FILTER must have %(user)s where the name goes, and %% for a %.")
+    if not os.access(certificates := env.text("LDAP_CA_FILE", "/etc/ssl/certs/ca-certificates.crt"), os.R_OK):
+        raise ImproperlyConfigured(f"LDAP_CA_FILE names a file that cannot be read: {certificates}")
     return {
         "AUTH_LDAP_SERVER_URI": server,
         "AUTH_LDAP_START_TLS": server.startswith("ldap://") and not is_plain,
@@ -31,8 +39,12 @@ def ldap():
             ldap.OPT_NETWORK_TIMEOUT: SECONDS,
             ldap.OPT_TIMEOUT: SECONDS,
             ldap.OPT_REFERRALS: 0,
+            # What waits for a host that is gone ends, and its room is free again (`ldap_login.ROOM`).
+            ldap.OPT_X_KEEPALIVE_IDLE: 10,
+            ldap.OPT_X_KEEPALIVE_INTERVAL: SECONDS,
+            ldap.OPT_X_KEEPALIVE_PROBES: 3,
             ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
-            ldap.OPT_X_TLS_CACERTFILE: env.text("LDAP_CA_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+            ldap.OPT_X_TLS_CACERTFILE: certificates,
             # Last: makes the ones before it count.
             ldap.OPT_X_TLS_NEWCTX: 0,
         },
@@ -84,6 +96,13 @@ def backends(settings):
 def is_plain(name):
     """Whether a name is written as the portal keeps names. One in wide letters would get somebody else's account."""
     return isinstance(name, str) and unicodedata.is_normalized("NFKC", name)
+
+
+def _is_filter(text):
+    try:
+        return "%(user)s" in text and bool(text % {"user": "name"})
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _needed_by(variable, module):

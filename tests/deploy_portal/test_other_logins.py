@@ -16,7 +16,7 @@ from tests.conftest import PASSWORD, make_user
 from tests.pages import words
 from tests.waiting import PATIENCE
 
-LDAP = {"LDAP_SERVER": "ldaps://ldap.example", "LDAP_SEARCH_BASE": "ou=people,dc=example"}
+LDAP = {"LDAP_SERVER": "ldaps://ldap.example", "LDAP_SEARCH_BASE": "ou=people,dc=example", "LDAP_CA_FILE": __file__}
 ENDPOINTS = [f"OIDC_{name}_ENDPOINT" for name in ("AUTHORIZATION", "TOKEN", "USER", "JWKS")]
 OIDC = {"OIDC_CLIENT_ID": "portal", "OIDC_CLIENT_SECRET": "secret", "OIDC_ISSUER": "https://login.example"}
 OIDC |= {name: f"https://login.example/{name.lower()}" for name in ENDPOINTS}
@@ -36,6 +36,9 @@ def ldap_packages(monkeypatch):
         "OPT_NETWORK_TIMEOUT",
         "OPT_TIMEOUT",
         "OPT_REFERRALS",
+        "OPT_X_KEEPALIVE_IDLE",
+        "OPT_X_KEEPALIVE_INTERVAL",
+        "OPT_X_KEEPALIVE_PROBES",
         "OPT_X_TLS_REQUIRE_CERT",
         "OPT_X_TLS_CACERTFILE",
     ):
@@ -119,12 +122,15 @@ class TestWithoutThePackage:
 
 @pytest.mark.usefixtures("ldap_packages")
 class TestLdap:
-    def test_is_set_up_safely(self, setting):
+    def test_is_set_up_safely(self, setting, monkeypatch):
         setting(**LDAP, LDAP_BIND_DN="cn=portal", LDAP_BIND_PASSWORD="secret")
+        monkeypatch.delenv("LDAP_CA_FILE")
+        monkeypatch.setattr("os.access", lambda *args: True)  # Debian's file is not everywhere
         made = other_logins.ldap()
         assert made["AUTH_LDAP_SERVER_URI"] == "ldaps://ldap.example"
         assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_REQUIRE_CERT"] == "DEMAND"
         assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_TLS_CACERTFILE"] == "/etc/ssl/certs/ca-certificates.crt"
+        assert made["AUTH_LDAP_CONNECTION_OPTIONS"]["OPT_X_KEEPALIVE_IDLE"] == 10
         assert list(made["AUTH_LDAP_CONNECTION_OPTIONS"])[-1] == "NEWCTX"
         assert (made["AUTH_LDAP_BIND_DN"], made["AUTH_LDAP_BIND_PASSWORD"]) == ("cn=portal", "secret")
         assert made["AUTH_LDAP_USER_SEARCH"].args == ("ou=people,dc=example", "SCOPE_SUBTREE", "(uid=%(user)s)")
@@ -136,6 +142,8 @@ class TestLdap:
     def test_a_plain_address_speaks_tls_unless_it_is_allowed_not_to(self, setting):
         setting(**LDAP | {"LDAP_SERVER": "ldap://ldap.example"})
         assert other_logins.ldap()["AUTH_LDAP_START_TLS"] is True
+        setting(LDAP_SERVER="ldap://one.example ldap://two.example")
+        assert other_logins.ldap()["AUTH_LDAP_START_TLS"] is True
         setting(LDAP_ALLOW_PLAINTEXT="1")
         assert other_logins.ldap()["AUTH_LDAP_START_TLS"] is False
 
@@ -144,8 +152,14 @@ class TestLdap:
         [
             ("LDAP_SERVER", "ldap.example"),
             ("LDAP_SERVER", "https://ldap.example"),
+            ("LDAP_SERVER", "ldap"),
+            ("LDAP_SERVER", "ldaps://one.example ldap://two.example"),
+            ("LDAP_SERVER", "ldap://one.example,ldaps://two.example"),
             ("LDAP_SEARCH_BASE", ""),
             ("LDAP_USER_FILTER", "(uid=*)"),
+            ("LDAP_USER_FILTER", "(&(uid=%(user)s)(description=50%))"),
+            ("LDAP_USER_FILTER", "(&(uid=%(user)s)(cn=%(name)s))"),
+            ("LDAP_CA_FILE", "/no/such/file"),
             ("LDAP_ALLOW_PLAINTEXT", "maybe"),
             ("LDAP_CREATE_USERS", "some"),
         ],
