@@ -11,6 +11,8 @@ from deploy_portal import env
 
 PACKAGES = {"django_auth_ldap.config": "django-auth-ldap>=5.4,<6", "mozilla_django_oidc": "mozilla-django-oidc>=5,<6"}
 SECONDS = 5
+# As Django's UnicodeUsernameValidator has it, by which the admin takes names.
+NAME = re.compile(r"[\w.@+-]+")
 
 
 def ldap():
@@ -94,8 +96,11 @@ def backends(settings):
 
 
 def is_plain(name):
-    """Whether a name is written as the portal keeps names. One in wide letters would get somebody else's account."""
-    return isinstance(name, str) and unicodedata.is_normalized("NFKC", name)
+    """Whether a name is written as the portal keeps names. One in wide letters would get somebody else's account.
+
+    Nor are there blanks in it: a directory takes any number of them for one, and each would have an account of its own.
+    """
+    return isinstance(name, str) and unicodedata.is_normalized("NFKC", name) and bool(NAME.fullmatch(name))
 
 
 def _is_filter(text):

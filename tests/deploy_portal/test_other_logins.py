@@ -191,10 +191,16 @@ class TestLdap:
         """Its account would be another than that of the name in plain letters, or the same one."""
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
         make_user("wang.fang")
-        for name in ("ｗang.fang", "ｎew", "a\u030a"):
+        for name in ("ｗang.fang", "ｎew", "a\u030a", "wang fang", "wang  fang", "new\u200b", "n\nw", "a/b"):
             with case(name):
                 assert backend.authenticate(None, name, PASSWORD) is None
         assert User.objects.count() == 1
+
+    def test_a_name_may_be_of_any_letters_that_the_portal_takes(self, db, case):
+        backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
+        for name in ("zoë", "王芳", "wang.fang@example.com", "wang_fang+1-2"):
+            with case(name):
+                assert backend.authenticate(None, name, PASSWORD).username == name
 
     def test_who_is_new_gets_an_account_with_a_name_in_small_letters(self, db):
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
