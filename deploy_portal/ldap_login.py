@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 REFUSALS = (IntegrityError, ValueError)
 # For one question: to connect, then to answer.
 LIMIT = 2 * SECONDS
-# Questions at once in this process, those that were given up but have not ended among them.
-ROOM = BoundedSemaphore(32)
+# Questions at once in this process, with those that were given up and have not ended; and how long one more waits.
+ROOM = BoundedSemaphore(16)
+WAIT = 1
 
 
 class LdapBackend(LDAPBackend):
@@ -72,7 +73,7 @@ class Connection(SimpleLDAPObject):
 
 
 def _in_time(question, *args, **kwargs):
-    if not ROOM.acquire(timeout=SECONDS):
+    if not ROOM.acquire(timeout=WAIT):
         raise ldap.BUSY({"desc": "Too many questions to the directory have not ended"})
     answer = Future()
 

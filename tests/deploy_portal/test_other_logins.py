@@ -262,7 +262,7 @@ class TestLdap:
     def test_only_so_many_wait_for_a_directory_that_stands_still(self, monkeypatch):
         login = importlib.import_module("deploy_portal.ldap_login")
         monkeypatch.setattr(login, "LIMIT", 0.05)
-        monkeypatch.setattr(login, "SECONDS", 0.05)
+        monkeypatch.setattr(login, "WAIT", 0.05)
         monkeypatch.setattr(login, "ROOM", BoundedSemaphore(1))
         still, other = login.Connection("ldap://ldap.example"), login.Connection("ldap://ldap.example")
         other.answers.set()
@@ -271,7 +271,7 @@ class TestLdap:
         with pytest.raises(sys.modules["ldap"].BUSY):
             other.simple_bind_s("name", PASSWORD)
         still.answers.set()
-        monkeypatch.setattr(login, "SECONDS", PATIENCE)
+        monkeypatch.setattr(login, "WAIT", PATIENCE)
         assert other.simple_bind_s("name", PASSWORD) == "name"
 
 
