@@ -11,6 +11,7 @@ from django.core.checks import Tags, Warning, register
 
 FALLBACKS = 3
 KEY_LENGTH = 50
+SECRETS = ["SECRET_KEY", "DATABASE_URL", "EMAIL_URL", "LDAP_BIND_PASSWORD", "OIDC_CLIENT_SECRET"]
 
 
 @register(Tags.security, deploy=True)
@@ -73,8 +74,7 @@ def machines_that_cannot_be_reached(app_configs, **kwargs):
 
 @register(Tags.security, deploy=True)
 def files_that_others_can_read(app_configs, **kwargs):
-    private = [settings.BASE_DIR / ".env", *map(os.environ.get, ("SECRET_KEY_FILE", "DATABASE_URL_FILE"))]
-    private += settings.SSH_KEY_FILES
+    private = [settings.BASE_DIR / ".env", *_secret_files(), *settings.SSH_KEY_FILES]
     with contextlib.suppress(OSError):  # not ours to look into: then nobody but the worker's user can
         folder = Path(settings.SSH_KEYS_DIR or os.devnull)
         private += [path for path in folder.iterdir() if path.suffix != ".pub"]
@@ -95,6 +95,13 @@ def old_secret_keys(app_configs, **kwargs):
         what = "An old secret key is too short, or is the present one."
         found.append(_warning(11, what, "Take it out of SECRET_KEY_FALLBACKS: whoever knows it can sign sessions."))
     return found
+
+
+def _secret_files():
+    """What `env.secret` is asked for, where it lies in a file."""
+    names = {f"{name}_FILE" for name in [*SECRETS, *settings.MASKED_VARIABLES]}
+    names |= {name for name in os.environ if name.startswith(settings.CONFIG_SERVICE_TOKEN_PREFIX)}
+    return [path for name, path in os.environ.items() if name in names and name.endswith("_FILE")]
 
 
 def _is_open_to_others(path):

@@ -1,5 +1,7 @@
 """Logins that are kept elsewhere, each off until its variables are set: what Django must be told of LDAP and OIDC."""
 
+import os
+import re
 import unicodedata
 from importlib import import_module
 
@@ -9,6 +11,8 @@ from deploy_portal import env
 
 PACKAGES = {"django_auth_ldap.config": "django-auth-ldap>=5.4,<6", "mozilla_django_oidc": "mozilla-django-oidc>=5,<6"}
 SECONDS = 5
+# As Django's UnicodeUsernameValidator has it, by which the admin takes names.
+NAME = re.compile(r"[\w.@+-]+")
 
 
 def ldap():
@@ -20,10 +24,16 @@ def ldap():
     import ldap
 
     is_plain = env.flag("LDAP_ALLOW_PLAINTEXT", False)
-    if not server.startswith(("ldaps://", "ldap://")):
-        raise ImproperlyConfigured(f"LDAP_SERVER must be an ldaps:// or ldap:// address; it is {server!r}.")
-    if "%(user)s" not in (user_filter := env.text("LDAP_USER_FILTER", "(uid=%(user)s)")):
-        raise ImproperlyConfigured("LDAP_USER_FILTER must have %(user)s where the name goes.")
+    # Several are tried in turn. Behind ldaps:// ones an ldap:// one would be asked without any TLS.
+    addresses = re.split(r"[\s,]+", server)
+    if not any(all(address.startswith(kind) for address in addresses) for kind in ("ldaps://", "ldap://")):
+        raise ImproperlyConfigured(
+            f"LDAP_SERVER must be an ldaps:// or ldap:// address, or several of one kind; it is {server!r}."
+        )
+    if not _is_filter(user_filter := env.text("LDAP_USER_FILTER", "(uid=%(user)s)")):
+        raise ImproperlyConfigured("LDAP_USER_FILTER must have %(user)s where the name goes, and %% for a %.")
+    if not os.access(certificates := env.text("LDAP_CA_FILE", "/etc/ssl/certs/ca-certificates.crt"), os.R_OK):
+        raise ImproperlyConfigured(f"LDAP_CA_FILE names a file that cannot be read: {certificates}")
     return {
         "AUTH_LDAP_SERVER_URI": server,
         "AUTH_LDAP_START_TLS": server.startswith("ldap://") and not is_plain,
@@ -31,8 +41,12 @@ def ldap():
             ldap.OPT_NETWORK_TIMEOUT: SECONDS,
             ldap.OPT_TIMEOUT: SECONDS,
             ldap.OPT_REFERRALS: 0,
+            # What waits for a host that is gone ends, and its room is free again (`ldap_login.ROOM`).
+            ldap.OPT_X_KEEPALIVE_IDLE: 10,
+            ldap.OPT_X_KEEPALIVE_INTERVAL: SECONDS,
+            ldap.OPT_X_KEEPALIVE_PROBES: 3,
             ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
-            ldap.OPT_X_TLS_CACERTFILE: env.text("LDAP_CA_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+            ldap.OPT_X_TLS_CACERTFILE: certificates,
             # Last: makes the ones before it count.
             ldap.OPT_X_TLS_NEWCTX: 0,
         },
@@ -40,6 +54,8 @@ def ldap():
         "AUTH_LDAP_BIND_PASSWORD": env.secret("LDAP_BIND_PASSWORD"),
         "AUTH_LDAP_USER_SEARCH": config.LDAPSearch(_required("LDAP_SEARCH_BASE"), ldap.SCOPE_SUBTREE, user_filter),
         "AUTH_LDAP_NO_NEW_USERS": not env.flag("LDAP_CREATE_USERS", False),
+        # Nothing is taken over from there, and to save the row would undo what ops have just done to it.
+        "AUTH_LDAP_ALWAYS_UPDATE_USER": False,
     }
 
 
@@ -80,8 +96,18 @@ def backends(settings):
 
 
 def is_plain(name):
-    """Whether a name is written as the portal keeps names. One in wide letters would get somebody else's account."""
-    return isinstance(name, str) and unicodedata.is_normalized("NFKC", name)
+    """Whether a name is written as the portal keeps names. One in wide letters would get somebody else's account.
+
+    Nor are there blanks in it: a directory takes any number of them for one, and each would have an account of its own.
+    """
+    return isinstance(name, str) and unicodedata.is_normalized("NFKC", name) and bool(NAME.fullmatch(name))
+
+
+def _is_filter(text):
+    try:
+        return "%(user)s" in text and bool(text % {"user": "name"})
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _needed_by(variable, module):

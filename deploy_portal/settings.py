@@ -244,5 +244,6 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
-    "loggers": {"asyncssh": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
+    # The last tells each name that was tried, where a password may have been typed.
+    "loggers": {name: {"level": "WARNING"} for name in ("asyncssh", "axes", "django_auth_ldap")},
 }

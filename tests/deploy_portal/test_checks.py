@@ -68,13 +68,18 @@ def test_without_https_on_loopback_is_a_demo(settings, hosts):
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o602])
 def test_secrets_that_others_can_read(settings, tmp_path, monkeypatch, mode):
-    files = [tmp_path / name for name in (".env", "secret", "database", "key", "keys/payment")]
+    variables = [
+        *("SECRET_KEY", "DATABASE_URL", "EMAIL_URL", "LDAP_BIND_PASSWORD", "OIDC_CLIENT_SECRET", "CONFIG_TOKEN_CMDB"),
+        "TOKEN_OF_A_SCRIPT",
+    ]
+    settings.MASKED_VARIABLES = variables[-1:]
+    files = [tmp_path / name for name in (".env", "key", "keys/payment", *variables)]
     (tmp_path / "keys").mkdir()
     for path in [*files, tmp_path / "keys/orders.pub"]:
         path.touch(mode=0o600)
-    monkeypatch.setenv("SECRET_KEY_FILE", str(files[1]))
-    monkeypatch.setenv("DATABASE_URL_FILE", str(files[2]))
-    settings.SSH_KEY_FILES, settings.SSH_KEYS_DIR = [str(files[3])], str(tmp_path / "keys")
+    for name in variables:
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    settings.SSH_KEY_FILES, settings.SSH_KEYS_DIR = [str(files[1])], str(tmp_path / "keys")
     settings.SSH_KNOWN_HOSTS = "/there"
     (tmp_path / "keys/orders.pub").chmod(0o644)
     assert found() == []

@@ -172,6 +172,13 @@ def test_a_provider_of_logins_is_in_the_path_once_its_variables_are_set():
     assert "OIDC_TOKEN_ENDPOINT" in error_of(**OIDC | {"OIDC_TOKEN_ENDPOINT": "http://login.example/token"})
 
 
+def test_the_debug_log_does_not_tell_what_was_typed_for_a_name_in_the_directory():
+    """The library would, for LOG_LEVEL=DEBUG; a password may be typed there."""
+    level = "import django, logging; django.setup(); print(logging.getLogger('django_auth_ldap').getEffectiveLevel())"
+    shown = portal("-c", level, LOG_LEVEL="DEBUG")
+    assert shown.stdout.split() == ["30"], shown.stderr
+
+
 def test_logins_by_a_directory_without_the_package_are_an_error_that_names_it():
     missing = "import sys; sys.modules['django_auth_ldap'] = None; import deploy_portal.settings"
     started = portal("-c", missing, LDAP_SERVER="ldaps://ldap.example")
