@@ -40,14 +40,11 @@ def sites():
 def test_no_business_moves_a_machine_that_another_one_lists(answer, payment, orders, changed):
     [machine] = list_machines(orders, "shared-1")
     sync = answer(payment, [*rows("shared-1", **changed), *rows("pay-2")])
-    assert sync.refused == [
-        {
-            "row": 1,
-            "name": "shared-1",
-            "reason": "Other businesses list it at 10.0.0.1:22 sh-1. It moves once their sources say the same: correct "
-            "this one, or ask theirs by sync_machines orders",
-        }
-    ]
+    why = (
+        "Other businesses list it at 10.0.0.1:22 sh-1. It moves once their sources say the same: correct this one, or "
+        "ask theirs by sync_machines orders"
+    )
+    assert sync.refused_in_words == [(1, "shared-1", why)]
     assert Machine.objects.values_list("address", "port", "site").get(pk=machine.pk) == ("10.0.0.1", 22, "sh-1")
     assert live(payment) == ["pay-2"]
 
