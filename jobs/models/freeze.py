@@ -367,4 +367,4 @@ class Leave(models.Model):
         ]
 
     def __str__(self):
-        return f"#{self.job_id} until {self.until}"
+        return _("#%(job)s until %(end)s") % {"job": self.job_id, "end": shown(self.until)}
