@@ -31,6 +31,14 @@ class StageMoved(Exception):
     """The stage is no longer as the person saw it, or is not open; nothing was changed."""
 
 
+class Frozen(StageMoved):
+    """No release may begin now; `in_short` leaves out why, for pages, which tell of freezes anyway."""
+
+    def __init__(self, holding, who_can_help):
+        super().__init__(" ".join(map(str, [*(one.in_words for one in holding), who_can_help])))
+        self.in_short = " ".join(map(str, [_("No release may begin now."), who_can_help]))
+
+
 class ReleaseStageQuerySet(models.QuerySet):
     def of(self, job):
         """The job's three stages in order, made when they are first looked at."""
@@ -217,8 +225,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             self.job.lapse()
             is_open = self.is_open or (break_glass and self.needs_break_glass)
             self._require(is_open, _("This stage is not open now."))
-            frozen = Freeze.objects.refusal(self.job, by)
-            self._require(not frozen, frozen)
+            self._refuse_if_frozen(by)
             held = set(self._held_machines().values_list("pk", flat=True))
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
@@ -296,6 +303,10 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         for read_before in ("previous", "opens_at"):
             self.__dict__.pop(read_before, None)
         self._require(self.job.revision == seen, _("This job was edited meanwhile."))
+
+    def _refuse_if_frozen(self, by):
+        if holding := Freeze.objects.holding(self.job, by):
+            raise Frozen(holding, Freeze.objects.who_can_help(holding, self.job, by))
 
     def _require(self, condition, words):
         if not condition:
