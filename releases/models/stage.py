@@ -8,6 +8,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
+from deploy_portal.words import in_sentences
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
 from jobs.rights import Right
@@ -35,8 +36,8 @@ class Frozen(StageMoved):
     """No release may begin now; `in_short` leaves out why, for pages, which tell of freezes anyway."""
 
     def __init__(self, holding, who_can_help):
-        super().__init__(" ".join(map(str, [*(one.in_words for one in holding), who_can_help])))
-        self.in_short = " ".join(map(str, [_("No release may begin now."), who_can_help]))
+        super().__init__(in_sentences([*(one.in_words for one in holding), who_can_help]))
+        self.in_short = in_sentences([_("No release may begin now."), who_can_help])
 
 
 class ReleaseStageQuerySet(models.QuerySet):

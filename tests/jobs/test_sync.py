@@ -85,6 +85,15 @@ def test_everybody_reads_the_reason_in_their_own_language(payment, asked_in):
             assert reason in str(sync)
 
 
+def test_several_reasons_stand_apart_as_each_language_has_it(payment):
+    payment.source_options |= {"colour": 1, "shape": 2}
+    payment.save()
+    payment.refresh_machines()
+    assert payment.why_not_taken == "There is no option “colour”. There is no option “shape”."
+    with translation.override("zh-hans"):
+        assert payment.why_not_taken == "没有选项“colour”。没有选项“shape”。"
+
+
 def test_a_good_answer_clears_the_reason_in_every_language(payment, answer):
     payment.refresh_machines()
     answer(rows("pay-1"))
