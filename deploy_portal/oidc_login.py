@@ -7,14 +7,13 @@ from django.conf import settings
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db import IntegrityError
-from django.shortcuts import resolve_url
 from django.urls import path
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 from requests import RequestException
 
 from deploy_portal.other_logins import is_plain
-from deploy_portal.views.login import let_in
+from deploy_portal.views.login import let_in, way_on
 
 log = logging.getLogger(__name__)
 # What an answer of the provider that is none can end in, two first logins of one person at once, and a refusal.
@@ -82,9 +81,12 @@ class Callback(OIDCAuthenticationCallbackView):
         """An error logs nobody out, as it would in the library: any site can send people here with one."""
         return self.login_failure() if "error" in request.GET else super().get(request)
 
+    @property
+    def success_url(self):
+        return way_on(super().success_url)
+
     def login_success(self):
-        page = self.request.session.get("oidc_login_next") or resolve_url(settings.LOGIN_REDIRECT_URL)
-        return let_in(self.request, self.user, page) or super().login_success()
+        return let_in(self.request, self.user, self.success_url) or super().login_success()
 
 
 urlpatterns = [

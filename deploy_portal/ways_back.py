@@ -1,5 +1,7 @@
 """Where a person goes on from an address that is only posted to."""
 
+from urllib.parse import unquote, urlsplit
+
 from django.urls import Resolver404, resolve, reverse
 
 # Steps that are only posted, and the page that has the button for each
@@ -20,19 +22,19 @@ BUTTON_ON = {
 NAMED_BY = {"job": ["job_id"], "home": []}
 
 
-def resolved(path):
-    """What is found at `path`; None where there is nothing."""
+def resolved(address):
+    """What is found at `address`, which may be of any shape that a browser takes; None where there is nothing."""
     try:
-        return resolve(path) if path else None
-    except Resolver404:
+        return resolve(unquote(urlsplit(address).path)) if address else None
+    except (Resolver404, ValueError):  # ValueError: an address such as //[
         return None
 
 
-def page_with_button(path):
-    """The page that has the button for the step at `path`; `path` itself when it is no such step."""
-    found = resolved(path)
+def page_with_button(address):
+    """The page that has the button for the step at `address`; `address` itself when it is no such step."""
+    found = resolved(address)
     if not found or found.url_name not in BUTTON_ON:
-        return path
+        return address
     page = BUTTON_ON[found.url_name]
     return reverse(page, kwargs={name: found.kwargs[name] for name in NAMED_BY.get(page, found.kwargs)})
 

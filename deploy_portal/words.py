@@ -1,7 +1,8 @@
-"""Words that are kept for readers of every language."""
+"""Words for readers of every language."""
 
 from django.conf import settings
 from django.utils import translation
+from django.utils.functional import lazy
 
 
 def in_each_language(words):
@@ -11,6 +12,19 @@ def in_each_language(words):
 
 def in_readers_language(texts, otherwise):
     return texts.get(translation.get_language(), otherwise)
+
+
+def between_sentences():
+    """A space where the language has one between sentences: a full stop in Chinese brings its own."""
+    return "" if (translation.get_language() or "").startswith("zh") else " "
+
+
+def _joined(sentences):
+    return between_sentences().join(map(str, sentences))
+
+
+# One text of several sentences, joined when it is read.
+in_sentences = lazy(_joined, str)
 
 
 def _in(language, words):

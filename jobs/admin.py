@@ -201,7 +201,7 @@ class SyncAdmin(ReadOnlyAdmin):
     def changes(self, sync):
         """The first names of each kind, one a line."""
         moved = [(one["hostname"], f"{one['was']} → {one['now']}") for one in sync.moved]
-        refused = [(f"{row['row']} {row['name']}", row["reason"]) for row in sync.refused]
+        refused = [(f"{row} {name}", why) for row, name, why in sync.refused_in_words]
         kinds = [(_("new"), [(name, "") for name in sync.added]), (_("gone"), [(name, "") for name in sync.gone])]
         kinds += [(_("moved"), moved), (_("refused"), refused)]
         return pairs([(f"{kind} {name}", words) for kind, rows in kinds for name, words in rows])

@@ -52,7 +52,7 @@ class InertCommand(BaseCommand):
     def show(self, words, as_json=False, facts=None):
         """Prints `words`, or `facts` as JSON."""
         try:
-            self.stdout.write(json.dumps(facts) if as_json else inert(words))
+            self.stdout.write(json.dumps(facts, default=str) if as_json else inert(words))
             self.stdout.flush()
         except OSError as error:
             # Who read this has gone, as `head` does, or the disk is full. What was done is done; the exit code tells.

@@ -7,10 +7,11 @@ import polib
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.utils import timezone
 from django.utils.translation import gettext, override
 
 from deploy_portal.templatetags.portal import STATUS_WORDS
-from jobs.models import Event, Freeze
+from jobs.models import Event, Freeze, JobMachine, Leave, Machine
 from jobs.rights import Right
 
 PO_FILE = settings.BASE_DIR / "locale/zh_Hans/LC_MESSAGES/django.po"
@@ -111,6 +112,14 @@ def test_words_of_states_and_choices_are_chinese(where, label):
     with override("zh-hans"):
         assert str(label) != english
         assert CHINESE.search(str(label))
+
+
+@pytest.mark.parametrize(
+    "row", [Leave(job_id=12, until=timezone.now()), JobMachine(job_id=12, machine=Machine(hostname="pay-1"))]
+)
+def test_a_row_that_belongs_to_others_is_named_in_chinese(row):
+    with override("zh-hans"):
+        assert CHINESE.search(str(row))
 
 
 def test_reasons_kept_in_the_database_have_a_translation():

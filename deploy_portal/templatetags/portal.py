@@ -10,14 +10,15 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join, mark_safe
 from django.utils.timesince import timesince
-from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.ways_back import page_with_button, way_back
+from deploy_portal.words import between_sentences
 
 register = template.Library()
 register.filter(page_with_button)
 register.filter(way_back)
+register.simple_tag(between_sentences)
 
 # A segment is never thinner than this share of its bar, in %: one failed machine of 2,000 must be seen.
 LEAST_SHARE = 0.8
@@ -212,9 +213,3 @@ def clock(at):
     local = timezone.localtime(at)
     is_today = local.date() == timezone.localdate()
     return date_format(local, "H:i:s" if is_today else "Y-m-d H:i")
-
-
-@register.simple_tag
-def between_sentences():
-    """A space where the language has one between sentences: a full stop in Chinese brings its own."""
-    return "" if (get_language() or "").startswith("zh") else " "

@@ -22,10 +22,7 @@ class LogIn(LoginView):
         return let_in(self.request, form.get_user(), self.get_redirect_url()) or super().form_valid(form)
 
     def get_redirect_url(self):
-        """Where the person was going; one whose session ended before a step goes to the page that has its button."""
-        path = page_with_button(super().get_redirect_url())
-        found = resolved(path)
-        return reverse("home") if found and found.url_name in OWN_PAGES else path
+        return way_on(super().get_redirect_url())
 
     def get_context_data(self, **kwargs):
         context = super().get_context_data(
@@ -78,6 +75,13 @@ def let_in(request, user, page):
         return None
     sessions.go_half_way(request.session, user)
     return redirect(f"{reverse('login_code')}?{urlencode({'next': page})}")
+
+
+def way_on(address):
+    """Where the person was going; one whose session ended before a step goes to the page that has its button."""
+    page = page_with_button(address)
+    found = resolved(page)
+    return reverse("home") if found and found.url_name in OWN_PAGES else page
 
 
 def login_name(request, credentials=None):

@@ -9,6 +9,8 @@ from django.utils.module_loading import import_string
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.words import in_sentences
+
 
 class SourceError(Exception):
     """The source gave no complete list. `permanent`: asking again will not help before ops change something."""
@@ -60,7 +62,7 @@ class Source(ABC):
     def refuse_mistakes(self):
         """SourceError when the options cannot work: they may be older than the settings they were checked with."""
         if problems := self.check(self.options):
-            raise SourceError(format_lazy(" ".join(["{}"] * len(problems)), *problems), permanent=True)
+            raise SourceError(in_sentences(problems), permanent=True)
 
     def filled(self, value):
         """`value` with {business} in its texts, however deep, replaced by the business's short name."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
 
 from django.core.exceptions import ValidationError
-from django.utils.translation import gettext as _
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
 from jobs.validators import printable_line
 
@@ -55,6 +56,10 @@ class UnusableRow(dict):
 class RowError(Exception):
     """Why a row is refused, in words for ops."""
 
+    def __init__(self, reason):
+        super().__init__(reason)
+        self.reason = reason  # translated when it is read
+
 
 def clean_rows(rows, allow_loopback):
     """(machines, refused): a MachineRow or a Refused for each of `rows`; of two that clash, the first stays."""
@@ -64,7 +69,7 @@ def clean_rows(rows, allow_loopback):
             machine = _machine(row, allow_loopback)
             _refuse_duplicate(machine, taken)
         except RowError as error:
-            refused.append(Refused(number, _shown_name(row), str(error)))
+            refused.append(Refused(number, _shown_name(row), error.reason))
             continue
         taken[machine.hostname] = taken[machine.address, machine.port] = (number, machine.hostname)
         machines.append(machine)
@@ -86,11 +91,10 @@ def _machine(row, allow_loopback):
 
 def _refuse_duplicate(machine, taken):
     if first := taken.get(machine.hostname):
-        raise RowError(_("Row %(number)d has the same host name.") % {"number": first[0]})
+        raise RowError(format_lazy(_("Row {number} has the same host name."), number=first[0]))
     if first := taken.get((machine.address, machine.port)):
-        raise RowError(
-            _("Row %(number)d (%(name)s) has the same address and port.") % {"number": first[0], "name": first[1]}
-        )
+        reason = _("Row {number} ({name}) has the same address and port.")
+        raise RowError(format_lazy(reason, number=first[0], name=first[1]))
 
 
 def _host_name(value):
@@ -100,10 +104,8 @@ def _host_name(value):
     if HOST_NAME.fullmatch(name):
         return name
     if strange := NOT_IN_HOST_NAME.search(name[:253]):
-        raise RowError(
-            _("A host name has only a-z, 0-9, “.”, “-” and “_”; this one has the character U+%(code)04X.")
-            % {"code": ord(strange[0])}
-        )
+        reason = _("A host name has only a-z, 0-9, “.”, “-” and “_”; this one has the character {code}.")
+        raise RowError(format_lazy(reason, code=f"U+{ord(strange[0]):04X}"))
     raise RowError(_("The host name is malformed: a part is empty, too long, or begins or ends with “-”."))
 
 
@@ -170,7 +172,7 @@ def _labels(value):
     if not isinstance(value, dict):
         raise RowError(_("The labels are not an object."))
     if len(value) > MAX_LABELS:
-        raise RowError(_("It has more than %(most)d labels.") % {"most": MAX_LABELS})
+        raise RowError(format_lazy(_("It has more than {most} labels."), most=MAX_LABELS))
     return {_label_key(key): _label_value(key, found) for key, found in value.items() if found is not None}
 
 
@@ -187,10 +189,8 @@ def _label_value(key, value):
     if isinstance(value, int | float) and abs(value) < MAX_NUMBER:
         return str(value)
     if not isinstance(value, str) or len(value) > MAX_LABEL_LENGTH or not _is_printable(value):
-        raise RowError(
-            _("Label %(key)s is not a plain number or up to %(most)d visible characters.")
-            % {"key": key, "most": MAX_LABEL_LENGTH}
-        )
+        reason = _("Label {key} is not a plain number or up to {most} visible characters.")
+        raise RowError(format_lazy(reason, key=key, most=MAX_LABEL_LENGTH))
     return value
 
 

@@ -7,7 +7,6 @@ from django.core.validators import MaxValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import translation
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -140,10 +139,8 @@ class Business(models.Model):
         """
         asked_at = database_now()
         try:
-            # Why rows were refused is kept, so it is in one language, whoever looks.
-            with translation.override(settings.LANGUAGE_CODE):
-                machines, refused = config_service.read(self, progress)
-                return self._take(asked_at, machines, refused, accept_loss, dry_run)
+            machines, refused = config_service.read(self, progress)
+            return self._take(asked_at, machines, refused, accept_loss, dry_run)
         except config_service.SourceError as error:
             if not dry_run:
                 self._keep_error(asked_at, error.reason)

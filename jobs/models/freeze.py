@@ -64,20 +64,14 @@ class FreezeQuerySet(models.QuerySet):
         """What keeps the releases of `job` that `starter` starts from beginning on another machine, now or soon."""
         return [one for one, leave in self.met(job, starter, within) if leave is None]
 
-    def refusal(self, job, starter):
-        """Why `starter` may not start a release of `job` now, and who can help; empty when nothing is in the way."""
-        holding = self.holding(job, starter)
-        if not holding:
-            return ""
-        approvers = job.approvers().exclude(pk=starter.pk)
+    def who_can_help(self, holding, job, starter):
+        """A sentence for `starter`, who may not start a release of `job` because of these occurrences."""
         if any(occurrence.freeze.is_stop for occurrence in holding):
-            help_from = _("Only ops can end that.")
-        elif approvers:
+            return _("Only ops can end that.")
+        if approvers := job.approvers().exclude(pk=starter.pk):
             names = ", ".join(map(str, approvers))
-            help_from = _("Leave can be given on the job's page, by one of: %(names)s.") % {"names": names}
-        else:
-            help_from = _("Nobody else may give leave for this job: ask ops for an approver.")
-        return " ".join(map(str, [*(occurrence.in_words for occurrence in holding), help_from]))
+            return _("Leave can be given on the job's page, by one of: %(names)s.") % {"names": names}
+        return _("Nobody else may give leave for this job: ask ops for an approver.")
 
     def stop(self):
         """The stop of everything that is in force, or None."""
@@ -367,4 +361,4 @@ class Leave(models.Model):
         ]
 
     def __str__(self):
-        return f"#{self.job_id} until {self.until}"
+        return _("#%(job)s until %(end)s") % {"job": self.job_id, "end": shown(self.until)}

@@ -101,7 +101,7 @@ class JobMachine(models.Model):
         ]
 
     def __str__(self):
-        return f"{self.machine} of #{self.job_id}"
+        return _("%(machine)s of #%(job)s") % {"machine": self.machine, "job": self.job_id}
 
     @property
     def was_at(self):

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from itertools import count
 
-from django.utils.translation import gettext as _
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
 from jobs.config_service import Refused
 from jobs.config_service.rows import MachineRow
@@ -60,10 +61,11 @@ def _row_numbers(refused):
 
 
 def _why(place, slugs):
-    return _(
-        "Other businesses list it at %(place)s. It moves once their sources say the same: correct this one, or ask "
-        "theirs by sync_machines %(businesses)s"
-    ) % {"place": place_of(Place(*place)), "businesses": " ".join(slugs)}
+    reason = _(
+        "Other businesses list it at {place}. It moves once their sources say the same: correct this one, or ask "
+        "theirs by sync_machines {businesses}"
+    )
+    return format_lazy(reason, place=place_of(Place(*place)), businesses=" ".join(slugs))
 
 
 def _staying(business, hostnames, kept):

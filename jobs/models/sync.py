@@ -1,12 +1,13 @@
 from collections import namedtuple
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from deploy_portal.words import in_readers_language
+from deploy_portal.words import in_each_language, in_readers_language
 from jobs.models.job_machine import place_of
 from jobs.models.machine import PLACE
 
@@ -21,6 +22,7 @@ class SyncQuerySet(models.QuerySet):
         last = self.filter(business=sync.business).first()
         if last is None or sync.has_news or (last.error, last.refused_count) != (sync.error, sync.refused_count):
             lists = {what: getattr(sync, what)[:NAMES_KEPT] for what in LISTS}
+            lists["refused"] = [_for_every_reader(row) for row in lists["refused"]]
             counts = {f"{what}_count": getattr(sync, f"{what}_count") for what in LISTS}
             self.create(
                 business=sync.business,
@@ -82,7 +84,7 @@ class Sync(models.Model):
             "moved": [
                 _moved(name, known[name], now) for name, now in sorted(listed.items()) if known.get(name, now) != now
             ],
-            "refused": [{"row": row.row_number, "name": row.name, "reason": str(row.reason)} for row in refused],
+            "refused": [{"row": row.row_number, "name": row.name, "reason": row.reason} for row in refused],
         }
         counts = {f"{what}_count": len(names) for what, names in lists.items()}
         return cls(business=business, listed=len(listed), **counts, **lists)
@@ -95,6 +97,12 @@ class Sync(models.Model):
     @property
     def why_not_taken(self):
         return in_readers_language(self.error_texts, self.error)
+
+    @property
+    def refused_in_words(self):
+        """(row, name, why) of the rows that were refused."""
+        told = [(row, row.get("reason_texts", {})) for row in self.refused]
+        return [(row["row"], row["name"], in_readers_language(texts, row["reason"])) for row, texts in told]
 
     @property
     def has_news(self):
@@ -111,3 +119,8 @@ class Sync(models.Model):
 
 def _moved(hostname, was, now):
     return {"hostname": hostname, "was": place_of(Place(*was)), "now": place_of(Place(*now))}
+
+
+def _for_every_reader(row):
+    texts = in_each_language(row["reason"])
+    return row | {"reason": texts[settings.LANGUAGE_CODE], "reason_texts": texts}

@@ -1,12 +1,13 @@
 from releases.models.log_block import LogBlock
 from releases.models.machine_run import MachineRun, NotUnknown
 from releases.models.run import MachinesHeld, Run, RunMoved
-from releases.models.stage import Kind, ReleaseStage, StageMoved
+from releases.models.stage import Frozen, Kind, ReleaseStage, StageMoved
 from releases.models.task import Action, Task, TaskVersion
 from releases.models.worker import Worker
 
 __all__ = [
     "Action",
+    "Frozen",
     "Kind",
     "LogBlock",
     "MachineRun",

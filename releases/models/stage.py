@@ -8,6 +8,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
+from deploy_portal.words import in_sentences
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
 from jobs.rights import Right
@@ -29,6 +30,14 @@ class Kind(models.TextChoices):
 
 class StageMoved(Exception):
     """The stage is no longer as the person saw it, or is not open; nothing was changed."""
+
+
+class Frozen(StageMoved):
+    """No release may begin now; `in_short` leaves out why, for pages, which tell of freezes anyway."""
+
+    def __init__(self, holding, who_can_help):
+        super().__init__(in_sentences([*(one.in_words for one in holding), who_can_help]))
+        self.in_short = in_sentences([_("No release may begin now."), who_can_help])
 
 
 class ReleaseStageQuerySet(models.QuerySet):
@@ -217,8 +226,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             self.job.lapse()
             is_open = self.is_open or (break_glass and self.needs_break_glass)
             self._require(is_open, _("This stage is not open now."))
-            frozen = Freeze.objects.refusal(self.job, by)
-            self._require(not frozen, frozen)
+            self._refuse_if_frozen(by)
             held = set(self._held_machines().values_list("pk", flat=True))
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
@@ -296,6 +304,10 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         for read_before in ("previous", "opens_at"):
             self.__dict__.pop(read_before, None)
         self._require(self.job.revision == seen, _("This job was edited meanwhile."))
+
+    def _refuse_if_frozen(self, by):
+        if holding := Freeze.objects.holding(self.job, by):
+            raise Frozen(holding, Freeze.objects.who_can_help(holding, self.job, by))
 
     def _require(self, condition, words):
         if not condition:

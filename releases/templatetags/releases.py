@@ -49,7 +49,7 @@ def add_versions(machine_list, business):
 @register.simple_tag
 def tile_attributes(tile, job_address):
     """What the tag of a tile says. A page may have ten thousand: a template would take a second for them."""
-    title = f"{tile.machine.hostname}: {status_word(tile.status)}"
+    title = f"{tile.machine.hostname}{_(': ')}{status_word(tile.status)}"
     fill = f" fill-{tile.fill}" if tile.fill else ""
     log = format_html(' href="{}machine-runs/{}/"', job_address, tile.machine_run.pk) if tile.machine_run else ""
     return format_html(

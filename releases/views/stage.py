@@ -25,7 +25,7 @@ from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
 from releases.ledger import tidy_if_alone
-from releases.models import MachinesHeld, ReleaseStage, StageMoved
+from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.pictures import JobPicture, RunPicture
 
@@ -54,7 +54,8 @@ def stage_page(request, job_id, kind):
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
         stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
         form = ReleaseStageForm(request.POST, request=request, instance=stage)
-        return _show(request, stage, form, conflict=str(conflict), status=409)
+        told = conflict.in_short if isinstance(conflict, Frozen) else str(conflict)
+        return _show(request, stage, form, conflict=told, status=409)
 
 
 def _submit(request, stage, form):

@@ -19,7 +19,7 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
     browser.wait_for("6 running", "#live .counts")
     browser.wait_for("Live, ", "[data-live]")
-    browser.block("*/live/*", "*/log/*")  # an answer of either is a sign of life
+    browser.block("*/live/*", "*/log/*")
     browser.wait_for("Connection lost ", "[data-live]")
     wait_until(lambda: browser.count("[data-live-figures].stale"))
     assert "6 running" in browser.words("#live .counts")  # what was last known stays
@@ -31,6 +31,26 @@ def test_a_lost_connection_is_told_until_it_is_back(publisher_at, worker, job, m
     assert browser.ask(strength) == ["1", "1"]
     browser.press("Cancel the run")
     browser.wait_for("6 commands")
+
+
+def test_a_lost_connection_does_not_come_and_go_while_only_the_log_answers(
+    publisher_at, worker, job, machines, start, task_that
+):
+    browser = publisher_at
+    task_that("sleep 500")
+    start(job, machines)
+    browser.expected = ["ERR_BLOCKED_BY_CLIENT", "htmx:"]
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_shown("#log-pane .lines")
+    browser.block("*/live/*")
+    browser.wait_for("Connection lost ", "[data-live]")
+    browser.ask("(window.logs = 0) || document.addEventListener('htmx:afterOnLoad', () => logs++)")
+    observer = "new MutationObserver(() => changes++).observe(document.body, {attributes: true})"
+    browser.ask(f"(window.changes = 0) || {observer}")
+    wait_until(lambda: browser.ask("logs") > 2)
+    assert browser.ask("changes") == 0
+    browser.block()
+    browser.wait_for("Live, ", "[data-live]")
 
 
 def a_minute_passes(browser):

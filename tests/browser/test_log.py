@@ -60,6 +60,39 @@ def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machin
     wait_until(lambda: browser.ask(shown) == [tile])
 
 
+def test_it_goes_on_after_the_connection_was_lost(publisher_at, job, machines, start):
+    browser = publisher_at
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    write(machine_run, 1, "out", "before\n")
+    browser.expected = ["ERR_BLOCKED_BY_CLIENT", "htmx:"]
+    open_run(browser, job)
+    wait_until(lambda: lines(browser) == ["before"])
+    browser.ask("(window.failed = 0) || document.addEventListener('htmx:sendError', () => failed++)")
+    browser.block("*/log/*")
+    wait_until(lambda: browser.ask("failed"))
+    write(machine_run, 2, "out", "after\n")
+    browser.block()
+    wait_until(lambda: lines(browser) == ["before", "after"])
+
+
+def test_a_log_that_cannot_be_had_is_told_also_where_the_run_has_ended(publisher_at, job, machines, start, finish):
+    browser = publisher_at
+    start(job, machines[:2])
+    finish()
+    browser.expected = ["ERR_BLOCKED_BY_CLIENT", "htmx:"]
+    open_run(browser, job)
+    browser.block("*/machine-runs/*")
+    for _ in range(2):
+        browser.click(f"#tile-{machines[1].pk}")
+        browser.wait_for("This log could not be loaded.", "#log-pane > [role=alert]")
+        assert browser.words("#log-pane h2") == "pay-1"
+    assert browser.count("#log-pane > [role=alert]") == 1
+    browser.block()
+    browser.click(f"#tile-{machines[1].pk}")
+    browser.wait_for("pay-2", "#log-pane h2")
+    assert not browser.count("#log-pane > [role=alert]")
+
+
 def test_what_goes_wrong_is_shown_until_somebody_opens_a_log(publisher_at, job, machines, start):
     browser = publisher_at
     start(job, machines[:4], failure_budget="")

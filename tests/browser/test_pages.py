@@ -112,3 +112,12 @@ def test_a_box_to_tick_stands_beside_its_words(browser, client, ops, width):
     browser.open("/stop/")
     tops = browser.ask("[...document.querySelectorAll('.field.check > *')].map((it) => it.getBoundingClientRect().top)")
     assert abs(tops[0] - tops[1]) < 5
+
+
+def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment, publisher):
+    browser.log_in(client, ops)
+    browser.width(NARROW)
+    browser.open(f"/admin/jobs/business/{payment.pk}/change/")
+    browser.wait_shown(".field-user .select2-container")
+    inline = "document.querySelector('.inline-group fieldset.module')"
+    assert browser.ask(f"{inline}.scrollWidth - {inline}.clientWidth") == 0

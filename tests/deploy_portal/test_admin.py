@@ -1,9 +1,11 @@
+import re
 from itertools import product
 
 import pytest
 from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import label_for_field
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Permission
 from django.db import OperationalError, connection
@@ -12,6 +14,7 @@ from django.forms import ModelForm
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
 
 from deploy_portal.models import User
 from jobs.models import Business, Event, Freeze, Job, Machine, Membership, Sync
@@ -27,6 +30,9 @@ MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event, Freeze
 MODELS += [Task, ReleaseStage, Run, MachineRun, Worker]
 ADDABLE = [User, Business, Membership, Freeze, Task]
 SHOWN_ONLY = [model for model in MODELS if model not in ADDABLE]
+
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def address(model, page, *args):
@@ -427,6 +433,20 @@ def test_unlocks_a_person_who_failed_to_log_in_too_often(client, as_user, ops, r
     )
     admin_client.logout()
     assert client.post("/login/", right).status_code == 302
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_row_and_column_is_named_in_chinese(model):
+    shown = admin.site.get_model_admin(model)
+    with translation.override("zh-hans"):
+        words = {str(label_for_field(name, model, shown)) for name in shown.list_display}
+        words |= {str(model._meta.verbose_name), str(model._meta.verbose_name_plural)}
+        assert not {word for word in words if not CHINESE.search(word)} - {"worker"}
+
+
+def test_a_login_that_failed_is_named_by_who_and_where(as_user, ops):
+    attempt = AccessAttempt.objects.create(username="requester", ip_address="10.0.0.9", failures_since_start=5)
+    assert "requester · 10.0.0.9" in as_user(ops).get(address(AccessAttempt, "change", attempt.pk)).text
 
 
 def test_what_somebody_typed_who_failed_to_log_in_is_shown_and_not_obeyed(as_user, ops):

@@ -81,6 +81,11 @@ def test_nobody_is_sent_elsewhere_after_it(client, provider, person):
     assert log_in(client, provider, "//evil.example/").url == "/"
 
 
+@pytest.mark.parametrize(("sent", "page"), [("/jobs/7/approve/", "/jobs/7/"), ("/login/code/", "/")])
+def test_a_login_leads_to_the_page_that_has_the_button(client, provider, person, sent, page):
+    assert log_in(client, provider, sent).url == page
+
+
 def test_a_second_factor_of_the_portal_is_asked_for_all_the_same(client, provider, person):
     app = person.offer_second_factor()
     app.confirmed = True

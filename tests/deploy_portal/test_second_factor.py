@@ -160,6 +160,9 @@ class TestLogIn:
     def test_nobody_is_sent_elsewhere_after_it(self, at_code_page, person):
         assert give(at_code_page, app_code(person), next="//evil.example/").url == "/"
 
+    def test_nor_to_a_step_but_to_the_page_that_has_its_button(self, at_code_page, person):
+        assert give(at_code_page, app_code(person), next="/jobs/7/approve/?hand=made").url == "/jobs/7/"
+
     @pytest.mark.parametrize("shape", [str, str.upper, lambda code: code.replace("-", " ")])
     def test_a_backup_code_lets_in_once(self, at_code_page, backup_codes, shape):
         assert give(at_code_page, shape(backup_codes[3])).url == "/"

@@ -179,6 +179,9 @@ def test_health_is_not_for_writing(client, db):
         ("/notices/3/acknowledge/", "/"),
         ("/stop/end/", "/stop/"),
         ("/login/code/", "/"),
+        ("/jobs/7/approve/?hand=made", "/jobs/7/"),
+        ("/jobs/7/%61pprove/", "/jobs/7/"),
+        ("http://testserver/jobs/7/approve/", "/jobs/7/"),
     ],
 )
 def test_whose_session_ended_before_a_step_goes_to_the_page_with_its_button(client, person, sent, page):

@@ -1,5 +1,7 @@
 """A machine that several businesses list: where one of them alone would move it, and how all of them do."""
 
+from dataclasses import replace
+
 import pytest
 
 from jobs.config_service import SourceError
@@ -40,14 +42,11 @@ def sites():
 def test_no_business_moves_a_machine_that_another_one_lists(answer, payment, orders, changed):
     [machine] = list_machines(orders, "shared-1")
     sync = answer(payment, [*rows("shared-1", **changed), *rows("pay-2")])
-    assert sync.refused == [
-        {
-            "row": 1,
-            "name": "shared-1",
-            "reason": "Other businesses list it at 10.0.0.1:22 sh-1. It moves once their sources say the same: correct "
-            "this one, or ask theirs by sync_machines orders",
-        }
-    ]
+    why = (
+        "Other businesses list it at 10.0.0.1:22 sh-1. It moves once their sources say the same: correct this one, or "
+        "ask theirs by sync_machines orders"
+    )
+    assert sync.refused_in_words == [(1, "shared-1", why)]
     assert Machine.objects.values_list("address", "port", "site").get(pk=machine.pk) == ("10.0.0.1", 22, "sh-1")
     assert live(payment) == ["pay-2"]
 
@@ -105,6 +104,20 @@ def test_only_the_last_answer_of_the_other_business_counts(answer, payment, orde
     list_machines(payment, *NAMES)
     answer(orders, rows(*NAMES, site="sh-2"))
     assert sites() == {"sh-1"}
+
+
+def test_a_business_that_gives_them_no_longer_has_no_say(answer, payment, orders, shared):
+    moved = rows(*NAMES, site="sh-2")
+    assert answer(payment, moved).refused_count == 5
+    answer(orders, [], accept_loss=True)
+    assert answer(payment, moved).refused_count == 0
+    assert sites() == {"sh-2"}
+
+
+def test_labels_are_those_of_the_last_answer(answer, payment, orders, shared):
+    for business, rack in ((payment, "r1"), (orders, "r2"), (payment, "r3")):
+        answer(business, [replace(row, labels={"rack": rack}) for row in rows(*NAMES)])
+        assert {machine.labels["rack"] for machine in Machine.objects.all()} == {rack}
 
 
 def test_a_dry_run_says_nothing_for_its_business(answer, payment, orders, shared):

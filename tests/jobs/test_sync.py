@@ -37,7 +37,7 @@ def test_a_first_answer_is_kept_with_its_names(answer):
     answer(rows("pay-1", "pay-2"), [Refused(3, "a;b", "no host name")])
     sync = Sync.objects.get()
     assert counts(sync) == (2, 2, 0, 0, 1)
-    assert (sync.added, sync.refused) == (["pay-1", "pay-2"], [{"row": 3, "name": "a;b", "reason": "no host name"}])
+    assert (sync.added, sync.refused_in_words) == (["pay-1", "pay-2"], [(3, "a;b", "no host name")])
 
 
 def test_an_answer_that_tells_nothing_new_is_not_kept(answer):
@@ -85,6 +85,15 @@ def test_everybody_reads_the_reason_in_their_own_language(payment, asked_in):
             assert reason in str(sync)
 
 
+def test_several_reasons_stand_apart_as_each_language_has_it(payment):
+    payment.source_options |= {"colour": 1, "shape": 2}
+    payment.save()
+    payment.refresh_machines()
+    assert payment.why_not_taken == "There is no option “colour”. There is no option “shape”."
+    with translation.override("zh-hans"):
+        assert payment.why_not_taken == "没有选项“colour”。没有选项“shape”。"
+
+
 def test_a_good_answer_clears_the_reason_in_every_language(payment, answer):
     payment.refresh_machines()
     answer(rows("pay-1"))
@@ -104,11 +113,21 @@ def test_a_sudden_loss_is_told_in_the_language_of_whoever_reads(answer):
     assert "9 of 10 machines are suddenly missing" in str(error.value)
 
 
-def test_why_rows_were_refused_is_kept_in_one_language(payment, config_files):
-    (config_files / "payment.json").write_text('[{"hostname": "a;b"}]')
-    with translation.override("zh-hans"):
-        [refused] = payment.sync_machines().refused
-    assert refused["reason"].startswith("A host name has only")
+@pytest.mark.parametrize("asked_in", ["en", "zh-hans"])
+def test_why_rows_were_refused_is_read_in_ones_own_language(payment, config_files, as_user, ops, asked_in):
+    (config_files / "payment.json").write_text('[{"hostname": ""}]')
+    with translation.override(asked_in):
+        payment.sync_machines()
+    sync = Sync.objects.get()
+    assert sync.refused[0]["reason"].startswith("It has no host name")
+    page = reverse("admin:jobs_sync_change", args=[sync.pk])
+    for language, reason in (("en", "It has no host name"), ("zh-hans", "没有主机名")):
+        assert reason in as_user(ops).get(page, headers={"accept-language": language}).text
+
+
+def test_a_reason_that_was_kept_in_one_language_is_still_read(payment):
+    sync = Sync(business=payment, refused=[{"row": 3, "name": "a;b", "reason": "no host name"}])
+    assert sync.refused_in_words == [(3, "a;b", "no host name")]
 
 
 def test_a_refused_loss_is_kept_as_an_error_without_changes(answer):

@@ -1,11 +1,13 @@
 """While a freeze is in force no release begins on another machine; what runs goes on, and rollbacks are never held."""
 
 import asyncio
+import re
 from threading import Event
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
 from deploy_portal.models import User
 from jobs.models import Freeze, Leave, Membership
@@ -153,6 +155,13 @@ class TestStarting:
             start(job, machines[:1])
         assert not Run.objects.exists()
         assert ReleaseStage.objects.of_kind(job, "pre-release").version == 0
+
+    def test_why_is_told_in_sentences_of_the_readers_language(self, start, job, machines, ops, approver):
+        freeze_now(ops)
+        with translation.override("zh-hans"):
+            with pytest.raises(StageMoved) as refused:
+                start(job, machines[:1])
+            assert re.search(r"：the great sale。\S+：approver。", str(refused.value))
 
     def test_with_leave_it_does(self, start, job, machines, ops, approver):
         Leave.objects.give(job, approver, occurrence_of(freeze_now(ops)), "urgent")

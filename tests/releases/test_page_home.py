@@ -47,7 +47,9 @@ def test_while_a_silent_worker_may_still_beat_the_page_looks_again(
     fall_silent(worker, suspected=False)
     # Other pages do not look themselves.
     assert element in source(client.get(reverse("account")))
-    assert element in source(client.get(URL))
+    looking = client.get(URL)
+    assert element in source(looking)
+    assert "<noscript><p>Without scripts" in source(looking)
     grow_old(worker)
     again = source(client.get(URL, headers={"hx-request": "true"}))
     assert "look-again" not in again

@@ -214,6 +214,8 @@ class TestExcusing:
         assert "Pre-release Failed: 2 of 3" in words(response)
         assert "publisher excused pay-2 in repair" in words(response)
         assert re.search(r'<a class="tile excused" id="tile-\d+"[^>]* title="pay-2: Excused"', source(response))
+        in_chinese = as_user(publisher).get(page("job", job), headers={"accept-language": "zh-hans"})
+        assert 'title="pay-2：已豁免"' in source(in_chinese)
 
     def test_an_unknown_machine_is_shown_as_unknown_for_it_is_held(
         self, as_user, publisher, job, start, finish, machines

@@ -8,6 +8,7 @@
   const SILENCE = 30_000; // ms without an answer that count as lost, should the polling itself have stopped
   let answeredAt = Date.now();
   let lostAt = null;
+  const silent = new Set(); // what asks again and again and had no answer last time, whatever else is answered
   const spoken = document.createElement("p"); // says a change once; the indicator itself changes every second
   spoken.className = "unseen";
   spoken.setAttribute("role", "status");
@@ -34,14 +35,18 @@
     document.body.classList.toggle("lost", isLost);
   }
 
-  function answered() {
+  function answered(asker) {
     answeredAt = Date.now();
+    silent.delete(asker);
+    for (const other of silent) if (!other.isConnected) silent.delete(other);
+    if (silent.size) return;
     if (lostAt !== null) spoken.textContent = "";
     lostAt = null;
     showLive();
   }
 
-  function lost() {
+  function lost(asker) {
+    if (asker?.matches("[hx-trigger*=every]")) silent.add(asker);
     if (lostAt === null) {
       lostAt = Date.now();
       showLive();
@@ -173,6 +178,12 @@
     htmx.ajax("GET", wrong, { source: "#log-pane", target: "#log-pane", swap: "innerHTML" }).catch(() => {});
   }
 
+  function tellThatItFailed(pane) {
+    pane.querySelector(":scope > .note")?.remove();
+    pane.prepend(document.getElementById("log-failed").content.cloneNode(true));
+    pane.scrollIntoView({ block: "nearest" });
+  }
+
   document.addEventListener("input", (event) => {
     const log = event.target.closest("[data-log]");
     if (!log) return;
@@ -269,10 +280,15 @@
     }
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {
-    if (event.detail.xhr.status < 400) answered(); // htmx says this of errors too
+    if (event.detail.xhr.status < 400) answered(event.detail.requestConfig.elt); // htmx says this of errors too
   });
   document.addEventListener("htmx:afterSettle", prepare);
-  for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) document.addEventListener(name, lost);
+  for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
+    document.addEventListener(name, ({ detail: { requestConfig, target } }) => {
+      lost(requestConfig.elt);
+      if (target.id === "log-pane") tellThatItFailed(target);
+    });
+  }
 
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(spoken);
