@@ -219,7 +219,7 @@ class TestLdap:
     def test_an_answer_that_is_none_is_a_refusal(self, db, monkeypatch, case, caplog):
         """Such as a DN that is not UTF-8, or that the certificates cannot be read."""
         for error in (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a DN"), ValueError("option error")):
-            with case(error):
+            with case(type(error).__name__):
                 backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
                 monkeypatch.setattr(LibrarysBackend, "authenticate", Mock(side_effect=error))
                 assert backend.authenticate(None, "person", PASSWORD) is None
