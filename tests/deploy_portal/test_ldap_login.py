@@ -26,7 +26,6 @@ def log_in(db, directory, settings, monkeypatch):
     """Asks the directory, and gives who it is or None."""
     monkeypatch.delitem(sys.modules, "deploy_portal.ldap_login", raising=False)
     login = importlib.import_module("deploy_portal.ldap_login")
-    monkeypatch.setattr(login, "LIMIT", 1)
     make_user("wang.fang")
 
     def log_in(name="wang.fang", password=PASSWORD, scheme="ldap", **variables):
@@ -100,11 +99,12 @@ def test_what_is_no_utf8_is_refused(log_in, directory):
 
 
 @pytest.mark.parametrize("hangs_in", ["TLS", "STARTTLS", "a bind", "a search"])
-def test_a_directory_that_hangs_holds_nobody_up(log_in, directory, hangs_in):
+def test_a_directory_that_hangs_holds_nobody_up(log_in, directory, monkeypatch, hangs_in):
     """Midway in an answer, of which half has come; in TLS, where the other side says nothing."""
     half = {"a bind": BIND, "a search": SEARCH, "STARTTLS": EXTENDED}.get(hangs_in)
     directory.says = lambda number, operation: b"\x30\x84\x00\x00\x10\x00" if operation == half else None
     scheme, is_plain = ("ldaps" if hangs_in == "TLS" else "ldap"), ("0" if "TLS" in hangs_in else "1")
+    monkeypatch.setattr(sys.modules["deploy_portal.ldap_login"], "LIMIT", 1)
     began = time.monotonic()
     assert log_in(scheme=scheme, LDAP_ALLOW_PLAINTEXT=is_plain) is None
     assert time.monotonic() - began < HANGS / 2
