@@ -130,6 +130,21 @@ def test_it_goes_batch_by_batch_each_in_a_short_transaction(logs, monkeypatch):
     assert sum(query["sql"].startswith("SAVEPOINT") for query in captured) >= 3
 
 
+def test_what_is_deleted_is_in_the_history_though_the_command_is_killed_midway(logs, monkeypatch):
+    monkeypatch.setattr(prune_logs, "BATCH", 2)
+
+    def killed_at_the_third(execute, sql, params, many, context):
+        if sql.startswith("DELETE") and Event.objects.filter(verb="pruned").count() == 2:
+            raise KeyboardInterrupt
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(killed_at_the_third), pytest.raises(KeyboardInterrupt):
+        say("prune_logs", "--older-than", 30)
+    told = [event.detail for event in Event.objects.filter(verb="pruned")]
+    assert [(one["logs"], one["blocks"], one["older_than"]) for one in told] == [(2, 8, 30)] * 2
+    assert sum(map(is_pruned, logs)) == 4
+
+
 def test_many_logs_are_pruned_with_few_parameters(payment, make_job, start, finish):
     machines = list_machines(payment, *(f"pay-{number}" for number in range(1100)))
     run = start(make_job(on=machines), machines)
@@ -147,7 +162,7 @@ def test_two_calls_at_the_same_time_leave_one_mark(logs):
     def after_the_other(execute, sql, params, many, context):
         if sql.startswith("DELETE") and not others:
             others.append(None)
-            others.append(prune_logs._prune(old, "… by the other …"))
+            others.append(prune_logs._prune(old, "… by the other …", {}))
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(after_the_other):

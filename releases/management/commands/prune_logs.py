@@ -33,17 +33,11 @@ class Command(InertCommand):
     def handle(self, *args, older_than, keep_failed, dry_run, **options):
         now = database_now()
         logs = _old_logs(now - timedelta(days=older_than), keep_failed)
-        counts = _count(logs) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)))
-        if counts[0] and not dry_run:
-            _tell(counts, older_than, keep_failed)
+        why = {"older_than": older_than, "keep_failed": keep_failed}
+        with origin.process("command"):
+            counts = _count(logs) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)), why)
         words = f"{'Would prune' if dry_run else 'Pruned'} {counts[0]} logs, {counts[1]} blocks."
         self.show(words, options["json"], {"logs": counts[0], "blocks": counts[1], "dry_run": dry_run})
-
-
-def _tell(counts, older_than, keep_failed):
-    facts = {"logs": counts[0], "blocks": counts[1], "older_than": older_than, "keep_failed": keep_failed}
-    with origin.process("command"):
-        Event.objects.tell(None, Event.Verb.PRUNED, "logs", **facts)
 
 
 def _days(text):
@@ -64,14 +58,16 @@ def _count(logs):
     return counts["logs"], counts["blocks"]
 
 
-def _prune(logs, mark):
-    """Prunes batch by batch, each in a transaction of its own; returns how many logs and blocks that were."""
+def _prune(logs, mark, why):
+    """Prunes batch by batch, each in one transaction with its event; returns how many logs and blocks that were."""
     pruned = deleted = last = 0
     while ids := list(logs.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic():
-            deleted += LogBlock.objects.filter(machine_run__in=ids).delete()[0]
+            blocks = LogBlock.objects.filter(machine_run__in=ids).delete()[0]
             marks = [LogBlock(machine_run_id=pk, number=1, stream=LogBlock.Stream.MARK, text=mark) for pk in ids]
             LogBlock.objects.bulk_create(marks, ignore_conflicts=True)
+            Event.objects.tell(None, Event.Verb.PRUNED, "logs", logs=len(ids), blocks=blocks, **why)
         pruned += len(ids)
+        deleted += blocks
         last = ids[-1]
     return pruned, deleted
