@@ -86,7 +86,13 @@ def status(value, word):
 def pairs(values):
     """Names and values, from a JSON object or as pairs, one pair a line."""
     rows = values.items() if isinstance(values, dict) else values
-    return format_html_join("", '<div class="pair"><span>{}</span> {}</div>', [(k, inert(v)) for k, v in rows])
+    return format_html_join("", '<div class="pair"><span>{}</span> {}</div>', [(k, _in_a_line(v)) for k, v in rows])
+
+
+def _in_a_line(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_a_line(what)}" for name, what in value.items())
+    return ", ".join(map(_in_a_line, value)) if isinstance(value, list) else inert(value)
 
 
 class ReadOnly:

@@ -173,9 +173,9 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
         try:
             sync = business.sync_machines()
         except SourceError as error:
-            self.message_user(request, f"{business}: {error}", messages.ERROR)
+            self.message_user(request, f"{business}{_(': ')}{error}", messages.ERROR)
             return
-        self.message_user(request, f"{business}: {sync.in_words}.")
+        self.message_user(request, _("%(business)s: %(news)s.") % {"business": business, "news": sync.in_words})
 
 
 @admin.register(Sync)

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from jobs.models import Business, Job, Machine, Membership
+from jobs.models import Business, Event, Job, Machine, Membership
 from jobs.rights import Role
 from tests.conftest import list_machines, make_business, make_user
 from tests.forms import based_on
@@ -56,9 +56,9 @@ def errors(response, name):
     return response.context["adminform"].form.errors.get(name, [])
 
 
-def ask(page, *businesses):
+def ask(page, *businesses, language="en"):
     chosen = {"action": "ask_now", "_selected_action": [business.pk for business in businesses]}
-    return page.post(BUSINESSES, chosen, follow=True).text
+    return page.post(BUSINESSES, chosen, follow=True, HTTP_ACCEPT_LANGUAGE=language).text
 
 
 def write_list(config_files, business, *hostnames):
@@ -242,6 +242,13 @@ def test_keeps_the_last_good_list_when_the_source_fails(page, payment, machines)
     assert "Not taken" in page.get(BUSINESSES).text
 
 
+def test_says_in_chinese_what_the_config_service_answered(page, config_files, payment, orders):
+    write_list(config_files, payment, "pay-1")
+    text = ask(page, payment, orders, language="zh-hans")
+    assert "Payment：1 台；新增 1 台，下线 0 台，有变化 0 台，未收 0 行。" in text
+    assert "Orders：" in text
+
+
 def test_asks_for_a_few_businesses_at_a_time(page, db):
     text = ask(page, *(make_business(f"b{number}") for number in range(6)))
     assert "Choose up to 5 businesses" in text
@@ -294,6 +301,15 @@ def test_shows_a_machine_with_its_labels_and_where_it_is_listed(page, machines):
     assert '<div class="pair"><span>site</span> sh-1</div>' in text
     assert "First seen" in text
     assert "<input type" not in text.split('id="machine_form"')[1].replace('<input type="hidden"', "")
+
+
+def test_shows_a_detail_within_a_detail_in_words(page, job, ops):
+    freeze = {"from": "22:00", "to": "23:00\u202e", "names": ["pay-1", "pay-2"]}
+    event = job.record(Event.Verb.WITHDRAWN, ops, freeze=freeze)
+    text = page.get(reverse("admin:jobs_event_change", args=[event.pk])).text
+    assert "<span>freeze</span> from 22:00, to 23:00" in text
+    assert "names pay-1, pay-2" in text
+    assert "\u202e" not in text
 
 
 def test_finds_jobs_by_number(page, make_job):
