@@ -86,6 +86,9 @@ class MachinesField(ModelMultipleChoiceField):
         offered = dict(zip(columns["pk"], rows, strict=True))
         return offered if self.only is None else {pk: offered[pk] for pk in offered.keys() & self.only}
 
+    def has_changed(self, initial, data):
+        return self.prepare_value(initial) != self.prepare_value(data)
+
     def prepare_value(self, value):
         """The ids that a form shows as chosen; what is no id is left out."""
         if isinstance(value, set):  # of ids already

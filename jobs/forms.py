@@ -1,4 +1,5 @@
 from django import forms
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from jobs.fields import MachinesField, Placed
@@ -40,11 +41,20 @@ class JobForm(forms.ModelForm):
         self.fields["machines"].why_not = self._why_not
 
     def clean_revision(self):
-        if self.instance.pk and self.cleaned_data["revision"] != self.instance.revision:
+        revision = self.cleaned_data["revision"]
+        if self.instance.pk and revision != self.instance.revision and not self.is_saved_already:
             raise forms.ValidationError(
                 _("This job was changed meanwhile; its page tells by whom. Save again to put what stands here over it.")
             )
-        return self.cleaned_data["revision"]
+        return revision
+
+    @cached_property
+    def is_saved_already(self):
+        """Whether an edit of an earlier revision asks for just what stands: its button was pressed twice."""
+        job = self.instance
+        if not job.pk or not job.is_before_first_stage:
+            return False
+        return (self.cleaned_data["revision"] or job.revision) < job.revision and self.changed_data == ["revision"]
 
     def clean(self):
         super().clean()

@@ -49,11 +49,12 @@ def edit_job(request, job_id):
     if not (_is_sent(request) and form.is_valid()):
         return _job_form(request, form, job.business)
     try:
-        job.edit(request.user, form.cleaned_data["machines"])
+        if not form.is_saved_already:
+            job.edit(request.user, form.cleaned_data["machines"])
     except JobMoved as conflict:
         form.add_error("revision", str(conflict))
         return _job_form(request, form, job.business, status=409)
-    saved = _("Saved. It needs approval again.") if job.business.approvers_needed else _("Saved.")
+    saved = _("Saved. It needs approval again.") if job.is_waiting else _("Saved.")
     messages.success(request, saved)
     return redirect("job", job.pk)
 
@@ -88,6 +89,8 @@ def _job_form(request, form, business, used=None, status=200):
     # The same form until it has made a job, mistakes and all.
     context["key"] = (form.is_bound and not used and form.cleaned_data.get("key")) or uuid4()
     job = form.instance
+    # Turning a page of the list is no look at what somebody else saved meanwhile.
+    context["revision"] = ("list" in request.POST and form["revision"].value()) or str(job.revision)
     approvers = (job.approvers() if job.pk else business.members_with(Right.APPROVE)).exclude(pk=request.user.pk)
     drift = {"moved": job.job_machines.moved()[:11], "gone": job.job_machines.gone()[:11]} if job.pk else {}
     return render(request, "jobs/job_form.html", context | drift | {"approvers": approvers}, status=status)

@@ -452,8 +452,36 @@ class TestEdit:
         data = fields(job.business, machines, revision=job.revision)
         client = as_user(requester)
         client.post(page("edit_job", job), data)
-        client.post(page("edit_job", job), data)
+        response = client.post(page("edit_job", job), data, follow=True)
+        assert response.redirect_chain == [(page("job", job), 302)]
+        assert "Saved. It needs approval again." in words(response)
         assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
+
+    @pytest.mark.parametrize("changed", [{"title": "Other"}, {"machines": None}, {"revision": 7}, {"revision": None}])
+    def test_saving_something_else_from_an_old_page_is_told(self, as_user, requester, job, machines, changed):
+        data = fields(job.business, machines, revision=job.revision)
+        client = as_user(requester)
+        client.post(page("edit_job", job), data)
+        response = client.post(page("edit_job", job), without_nones(data | {"machines": ids(machines[:2])} | changed))
+        assert "Nothing was saved." in words(response)
+        assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
+
+    def test_turning_a_page_of_the_list_hides_no_edit_of_somebody_else(
+        self, as_user, ops, requester, payment, make_job
+    ):
+        machines = list_machines(payment, *(f"pay-{number}" for number in range(1, 102)))
+        job = make_job(on=machines)
+        self.change(as_user(ops), job, machines, title="First")
+        response = as_user(requester).post(
+            page("edit_job", job), fields(payment, machines, title="Late", revision=1, list=2)
+        )
+        shown = re.search(r'name="revision" value="(\d+)"', source(response))[1]
+        response = as_user(requester).post(
+            page("edit_job", job), fields(payment, machines, title="Late", revision=shown)
+        )
+        assert "changed meanwhile" in words(response)
+        job.refresh_from_db()
+        assert job.title == "First"
 
     def test_once_a_stage_has_begun_it_is_too_late(self, as_user, requester, job, machines, start):
         start(job, machines[:1])
