@@ -32,6 +32,8 @@ class JobForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self.fields["business"].queryset = Business.objects.where(user, Right.CREATE)
         self.fields["business"].empty_label = None
+        # A browser that goes back would choose another one again than the list is of.
+        self.fields["business"].widget.attrs["autocomplete"] = "off"
         if self.instance.pk:
             self.fields["business"].disabled = True
             self.initial["machines"] = set(self.instance.job_machines.values_list("machine", flat=True))

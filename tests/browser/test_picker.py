@@ -279,6 +279,37 @@ def test_another_business_is_chosen_with_everything_typed_kept(browser, client, 
     assert browser.ask("document.getElementById('id_title').value") == ""
 
 
+def test_who_goes_back_from_another_business_finds_the_one_that_the_list_is_of(
+    browser, client, requester, payment, orders
+):
+    Membership.objects.create(user=requester, business=orders, role=Role.REQUESTER)
+    list_machines(payment, "pay-1")
+    list_machines(orders, "orders-1")
+    browser.log_in(client, requester)
+    browser.open("/jobs/new/?business=payment")
+    browser.choose("#id_business", "Orders")
+    wait_until(lambda: hostnames(browser, "true") == ["orders-1"])
+    browser.driver.back()
+    wait_until(lambda: hostnames(browser, "true") == ["pay-1"])
+    assert browser.ask("document.getElementById('id_business').selectedOptions[0].text") == "Payment"
+
+
+def test_who_comes_back_to_an_edit_finds_what_somebody_else_saved_meanwhile(
+    browser, client, requester, ops, make_job, machines
+):
+    job = make_job(on=machines[:3])
+    browser.log_in(client, requester)
+    browser.open(f"/jobs/{job.pk}/edit/")
+    browser.click("tr[data-hostname=pay-4] input")
+    wait_until(lambda: browser.ask("history.state?.machines?.machines"))
+    browser.driver.refresh()
+    wait_until(lambda: chosen(browser) == ["pay-1", "pay-2", "pay-3", "pay-4"])
+    job.edit(ops, machines[4:])
+    browser.open(f"/jobs/{job.pk}/")
+    browser.driver.back()
+    wait_until(lambda: chosen(browser) == ["pay-5", "pay-6"], patience=30)
+
+
 def test_who_comes_back_to_a_form_that_made_a_job_is_told_so(browser, client, requester, payment):
     list_machines(payment, "pay-1", "pay-2")
     browser.expected = ["409 (Conflict)"]

@@ -19,7 +19,7 @@
     const part = (name) => picker.querySelector(`[data-picker-${name}]`);
     const copy = (name) => part(name).content.firstElementChild.cloneNode(true);
     const table = picker.querySelector("table");
-    const machines = readMachines(JSON.parse(document.getElementById("machines-data").textContent));
+    const machines = readMachines(JSON.parse(document.getElementById("machines-data").textContent), picker.form);
     const chips = [...picker.querySelectorAll("[data-picker-show]")];
     const mains = [...document.querySelectorAll("[data-picker-main]")].filter((main) => main.form === picker.form);
     const byRow = new Map(); // what a drawn row stands for: a machine, or a group

@@ -34,9 +34,11 @@ window.pickerData = (() => {
     return ["back_forward", "reload"].includes(performance.getEntriesByType("navigation")[0]?.type);
   }
 
-  // What the page says is chosen, or what was before one went away and came back, or loaded it anew.
-  function chosenIn(data) {
-    const kept = cameBack() ? history.state?.machines : undefined;
+  // What the page says is chosen, or what was before one went away and came back, or loaded it anew: unless somebody else
+  // saved another revision meanwhile.
+  function chosenIn(data, form) {
+    const isKept = cameBack() && history.state?.revision === form.elements.revision?.value;
+    const kept = isKept ? history.state?.machines : undefined;
     const sets = new Map(Object.entries(kept ?? data.chosen).map(([name, ids]) => [name, fromText(ids)]));
     return (name, id) => sets.get(name)?.has(id) ?? false;
   }
@@ -47,10 +49,10 @@ window.pickerData = (() => {
     return new Map(shared.flatMap(([value, ids]) => [...fromText(ids)].map((id) => [id, value])));
   }
 
-  function readMachines(data) {
+  function readMachines(data, form) {
     const versions = byId(data.versions), notes = byId(data.notes);
     const marks = Object.entries(data.marks).map(([name, [ids, words]]) => [name, fromText(ids), words]);
-    const isChosen = chosenIn(data);
+    const isChosen = chosenIn(data, form);
     let id = 0;
     return data.ids.map((step, n) => {
       id += step;
@@ -156,7 +158,8 @@ window.pickerData = (() => {
     const keep = () => {
       clearTimeout(timer);
       const machinesNow = Object.fromEntries(choiceOf(machines));
-      history.replaceState({ ...history.state, machines: machinesNow, fields: fieldsOf(form) }, "");
+      const revision = form.elements.revision?.value;
+      history.replaceState({ ...history.state, machines: machinesNow, fields: fieldsOf(form), revision }, "");
     };
     const keepSoon = () => { // browsers take only so many of these in a row
       clearTimeout(timer);
