@@ -153,7 +153,7 @@ class StartForm(forms.Form):
         agrees = self.cleaned_data["old_list"]
         if self.stage.job.business.sync_error and not agrees:
             raise forms.ValidationError(_("The config service was asked just now and gave no list that can be taken."))
-        if agrees and not self.stage.remark:
+        if agrees and self.stage.job.business.sync_error and not self.stage.remark:
             raise forms.ValidationError(_("Go back and say in the remark why this cannot wait."))
         return agrees
 

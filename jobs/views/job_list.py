@@ -28,7 +28,7 @@ def job_list(request):
         "status": status,
         "statuses": Job.Status.choices,
         "search": search,
-        "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
+        "may_ask_for": Business.objects.where(request.user, Right.CREATE),
         "page": page_of(request, jobs, JOBS_PER_PAGE),
     }
     return render(request, "jobs/job_list.html", context)

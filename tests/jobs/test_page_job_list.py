@@ -3,9 +3,10 @@
 import pytest
 from django.urls import reverse
 
-from jobs.models import Job
+from jobs.models import Job, Membership
 from jobs.rights import Role
 from tests.conftest import make_member
+from tests.forms import Page
 from tests.pages import is_sent_to_login, source, words
 
 URL = reverse("jobs")
@@ -44,6 +45,14 @@ def test_it_can_be_narrowed_to_a_business(as_user, ops, job, foreign_job):
     said = words(as_user(ops).get(URL, {"business": "orders"}))
     assert foreign_job.title in said
     assert job.title not in said
+
+
+@pytest.mark.parametrize(("role", "business"), [(Role.APPROVER, "Payment"), (Role.REQUESTER, "Orders")])
+def test_a_new_job_is_for_that_business_if_one_may_ask_for_it(as_user, requester, payment, orders, role, business):
+    Membership.objects.create(user=requester, business=orders, role=role)
+    client = as_user(requester)
+    [link] = [link for link in Page(URL, client.get(URL, {"business": "orders"}).text).links if "/new/" in link]
+    assert f"selected>{business}<" in source(client.get(link))
 
 
 def test_a_business_of_others_narrows_nothing(as_user, approver, job, foreign_job):

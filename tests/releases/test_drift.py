@@ -2,9 +2,11 @@
 
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.db.models.functions import Now
 from django.utils import translation
 
 from jobs.models import Business, Event, Freeze, JobMachine, Listing, Machine
@@ -327,6 +329,18 @@ class TestAskedAtTheStart:
         detail = Event.objects.get(verb="started").detail
         assert detail["old_list"].startswith("20")
         assert detail["why_old"]
+
+    def test_once_it_answers_again_no_reason_is_needed(self, asked, submit):
+        asked(range(1, 7))
+        assert submit(old_list="on", remark="").status_code == 302
+        assert "old_list" not in Event.objects.get(verb="started").detail
+
+    def test_a_question_that_somebody_else_still_waits_for_is_no_answer(self, asked, submit, settings):
+        settings.CONFIG_SERVICE_MAX_AGE_AT_START = 30
+        Business.objects.update(asked_at=Now(), synced_at=Now() - timedelta(hours=1))
+        asked([1, 3, 4, 5, 6])
+        assert "pay-2 is gone from the config service." in words(submit())
+        assert not Run.objects.exists()
 
     def test_why_the_list_was_old_is_told_in_the_language_of_who_reads_it(self, asked, submit):
         asked(None)
