@@ -60,7 +60,8 @@ def stage_page(request, job_id, kind):
 
 def _submit(request, stage, form):
     """Checks what was chosen, or starts it; one token starts one run, however often it is posted."""
-    if "list" in request.POST:  # from a page without scripts: another page of its list
+    if "list" in request.POST:  # another page of the list, of a page without scripts, or back to choosing
+        _require_open(stage, form)
         form.errors.clear()
         return _show(request, stage, form)
     if "break_glass" in request.POST:
@@ -74,8 +75,7 @@ def _submit(request, stage, form):
         return redirect("stage", stage.job_id, stage.kind)
     if version != stage.version:
         raise StageMoved(_("This stage has moved on since the page was loaded. Nothing was started."))
-    if not (stage.is_open or form.breaks_glass):
-        raise StageMoved(_("This stage is not open now."))
+    _require_open(stage, form)
     if not is_valid:
         return _show(request, stage, form)
     answers = request.POST if step == "start" else None
@@ -85,6 +85,11 @@ def _submit(request, stage, form):
     named = [form.cleaned_data["when_free"], counted.moved]
     stage.start(request.user, form.chosen, key, *named, break_glass=form.breaks_glass, **counted.facts)
     return redirect("stage", stage.job_id, stage.kind)
+
+
+def _require_open(stage, form):
+    if not (stage.is_open or form.breaks_glass):
+        raise StageMoved(_("This stage is not open now."))
 
 
 def _show(request, stage, form, conflict="", status=200):

@@ -645,6 +645,15 @@ class TestRights:
 
 
 @pytest.mark.one_database
+def test_back_to_choosing_keeps_what_was_typed_though_the_stage_has_moved_on(publish, second_publisher, job, machines):
+    publish(job, machines[1:2], by=second_publisher)
+    response = publish(job, machines[:1], step=None, list=1)
+    assert response.status_code == 409
+    assert "This stage is not open now." in words(response)
+    assert is_kept(response)
+    assert checked(response) == {machines[0].pk}
+
+
 def test_the_check_says_when_no_worker_is_alive(publish, job, machines):
     assert "none alive; it would wait" in words(publish(job, machines[:1], step="check"))
     Worker.objects.enlist([])
