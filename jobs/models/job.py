@@ -310,6 +310,11 @@ class Job(models.Model):
             self.lock()
             return Event.objects.append(self, actor=by, detail=detail, **words)
 
+    def has_just(self, verb, by, reason, stage=""):
+        """Whether the last thing that happened is just this: who presses a button twice need not hear of a conflict."""
+        last = self.events.first()
+        return (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)
+
     def lock(self):
         """Inside a transaction: who changes this job's runs or tells of it goes one after the other from here on."""
         # Not its key: a new row that points at this job need not wait.

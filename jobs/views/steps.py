@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from jobs.access import get_job
 from jobs.forms import ApprovalForm, ReasonForm, SendBackForm
-from jobs.models import JobMoved
+from jobs.models import Event, JobMoved
 from jobs.rights import Right
 
 
@@ -21,7 +21,7 @@ def withdraw_job(request, job_id):
     form = ReasonForm(request.POST, missing=_("Say why the job is withdrawn."))
     if not form.is_valid():
         return ask_again(request, job, form, _("Withdraw this job"), _("Withdraw"), danger=True)
-    return _take(request, job, _("Withdrawn."), job.withdraw, form.cleaned_data["reason"])
+    return _take(request, job, Event.Verb.WITHDRAWN, job.withdraw, form.cleaned_data["reason"])
 
 
 @login_required
@@ -32,9 +32,7 @@ def approve_job(request, job_id):
     if not form.is_valid():
         return ask_again(request, job, form, _("Approve this job"), _("Approve"))
     job.revision = form.cleaned_data["revision"]
-    left = job.approvals_left - 1
-    words = ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
-    return _take(request, job, words if left > 0 else _("Approved."), job.approve, form.cleaned_data["reason"])
+    return _take(request, job, Event.Verb.APPROVED, job.approve, form.cleaned_data["reason"])
 
 
 @login_required
@@ -45,17 +43,27 @@ def send_back_job(request, job_id):
     if not form.is_valid():
         return ask_again(request, job, form, _("Send this job back"), _("Send back"), danger=True)
     job.revision = form.cleaned_data["revision"]
-    return _take(request, job, _("Sent back."), job.send_back, form.cleaned_data["reason"])
+    return _take(request, job, Event.Verb.SENT_BACK, job.send_back, form.cleaned_data["reason"])
 
 
-def _take(request, job, done, step, reason):
+def _take(request, job, verb, step, reason):
     """Takes `step` as this user and says so on the job's page, or says why it was too late."""
     try:
         step(request.user, reason)
     except JobMoved as conflict:
-        return too_late(request, conflict, reason, reverse("job", args=[job.pk]), job)
-    messages.success(request, done)
+        if not job.has_just(verb, request.user, reason):
+            return too_late(request, conflict, reason, reverse("job", args=[job.pk]), job)
+    job.refresh_from_db()
+    messages.success(request, _done(job, verb))
     return redirect("job", job.pk)
+
+
+def _done(job, verb):
+    left = job.approvals_left
+    if verb == Event.Verb.APPROVED and left:
+        return ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
+    words = {"approved": _("Approved."), "withdrawn": _("Withdrawn."), "sent_back": _("Sent back.")}
+    return words[verb]
 
 
 def ask_again(request, job, form, title, button, danger=False):

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from jobs.access import get_job
 from jobs.forms import ReasonForm
 from jobs.machine_list import MachineList, Mark
-from jobs.models import Freeze, JobMoved
+from jobs.models import Event, Freeze, JobMoved
 from jobs.rights import Right
 from jobs.shares import share_of
 from jobs.views.steps import ask_again, too_late
@@ -214,6 +214,7 @@ def skip_stage(request, job_id, kind):
     try:
         stage.skip(request.user, reason)
     except StageMoved as conflict:
-        return too_late(request, conflict, reason, page, job)
+        if not job.has_just(Event.Verb.SKIPPED, request.user, reason, kind):
+            return too_late(request, conflict, reason, page, job)
     messages.success(request, _("Skipped."))
     return redirect(page)

@@ -71,10 +71,17 @@ def test_nobody_approves_their_own(as_user, requester, payment, job):
 
 def test_approving_twice_approves_once(as_user, approver, job):
     client = as_user(approver)
-    approve(client, job)
-    response = approve(client, job)
-    assert "This job was changed meanwhile" in words(response)
+    for reason in ("read it", "read it", "again"):
+        said = words(approve(client, job, reason=reason))
+        assert ("Approved." in said, "This job was changed meanwhile" in said) == (reason != "again", reason == "again")
     assert job.events.filter(verb=Event.Verb.APPROVED).count() == 1
+
+
+def test_the_button_pressed_twice_after_somebody_else_acted_is_told(as_user, approver, requester, job):
+    client = as_user(approver)
+    approve(client, job)
+    job.withdraw(requester, "not needed")
+    assert "This job was changed meanwhile" in words(approve(client, job))
 
 
 def test_a_job_that_was_edited_meanwhile_is_not_approved(as_user, approver, requester, job, machines):
