@@ -3,7 +3,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from jobs.fields import MachinesField, Placed
-from jobs.models import Business, Job, Machine
+from jobs.models import Business, Event, Job, Machine
 from jobs.rights import Right
 from jobs.validators import printable_text
 
@@ -30,6 +30,7 @@ class JobForm(forms.ModelForm):
 
     def __init__(self, *args, user, business, **kwargs):
         super().__init__(*args, **kwargs)
+        self.user = user
         self.fields["business"].queryset = Business.objects.where(user, Right.CREATE)
         self.fields["business"].empty_label = None
         # A browser that goes back would choose another one again than the list is of.
@@ -54,9 +55,8 @@ class JobForm(forms.ModelForm):
     def is_saved_already(self):
         """Whether an edit of an earlier revision asks for just what stands: its button was pressed twice."""
         job = self.instance
-        if not job.pk or not job.is_before_first_stage:
-            return False
-        return (self.cleaned_data["revision"] or job.revision) < job.revision and self.changed_data == ["revision"]
+        is_old = (self.cleaned_data["revision"] or job.revision) < job.revision
+        return is_old and self.changed_data == ["revision"] and job.has_just(Event.Verb.EDITED, self.user)
 
     def clean(self):
         super().clean()

@@ -310,7 +310,7 @@ class Job(models.Model):
             self.lock()
             return Event.objects.append(self, actor=by, detail=detail, **words)
 
-    def has_just(self, verb, by, reason, stage=""):
+    def has_just(self, verb, by, reason="", stage=""):
         """Whether the last thing that happened is just this: who presses a button twice need not hear of a conflict."""
         last = self.events.first()
         return (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)

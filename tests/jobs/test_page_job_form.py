@@ -457,6 +457,13 @@ class TestEdit:
         assert "Saved. It needs approval again." in words(response)
         assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
 
+    def test_saving_once_more_after_it_was_sent_back_is_told(self, as_user, requester, approver, job, machines):
+        data = fields(job.business, machines, revision=job.revision)
+        client = as_user(requester)
+        client.post(page("edit_job", job), data)
+        Job.objects.get(pk=job.pk).send_back(approver, "not on a Friday")
+        assert "changed meanwhile" in words(client.post(page("edit_job", job), data))
+
     @pytest.mark.parametrize("changed", [{"title": "Other"}, {"machines": None}, {"revision": 7}, {"revision": None}])
     def test_saving_something_else_from_an_old_page_is_told(self, as_user, requester, job, machines, changed):
         data = fields(job.business, machines, revision=job.revision)

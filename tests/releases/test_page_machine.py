@@ -128,3 +128,10 @@ class TestList:
 
     def test_anonymous_is_sent_to_log_in(self, client, db):
         assert is_sent_to_login(client.get(LIST), LIST)
+
+    def test_its_pages_are_told_as_what_they_are(self, as_user, publisher, payment):
+        """Machines stand by their names: none is newer or older than another."""
+        list_machines(payment, *(f"web-{number:03}" for number in range(101)))
+        said = words(as_user(publisher).get(LIST))
+        assert "Page 1 of 2 Later machines" in said
+        assert "Older" not in said
