@@ -1,8 +1,10 @@
 """Every page, in both languages, by day and by night, on a phone: nothing sticks out at its side."""
 
+from dataclasses import replace
+
 import pytest
 
-from jobs.models import Listing
+from jobs.models import Job, Listing
 from releases.models import ReleaseStage
 from tests.browser.browser import NARROW, WIDE
 from tests.conftest import mark_fresh, rows
@@ -62,13 +64,13 @@ def paths(payment, orders, make_job, start, finish, publisher):
     ]
 
 
-def too_wide(browser):
+def too_wide(browser, width=NARROW):
     """How the page as it is fails, in words."""
     found = []
     for scheme in ("light", "dark"):
         browser.scheme(scheme)
-        if (width := browser.ask("document.documentElement.scrollWidth")) > NARROW:
-            found.append(f"{browser.path} is {width} wide in {scheme}")
+        if (wide := browser.ask("document.documentElement.scrollWidth")) > width:
+            found.append(f"{browser.path} is {wide} wide in {scheme}")
     return found
 
 
@@ -83,6 +85,23 @@ def test_no_page_is_wider_than_a_phone(publisher_at, paths, language):
         browser.open(path)
         assert browser.ask("document.documentElement.lang") == language
         found += too_wide(browser)
+    assert found == []
+
+
+def test_nor_is_one_widened_by_the_longest_words_that_there_can_be(publisher_at, payment, make_job, start, finish):
+    longest = ".".join(letter * 60 for letter in "abcd")
+    [row] = rows(longest, site="s" * 255)
+    Listing.objects.take(payment, [replace(row, address=longest)])
+    mark_fresh(payment)
+    [machine] = payment.machines.filter(hostname=longest)
+    start(make_job("1" * 64, on=[machine], title="https://" + "t" * 192), [machine])
+    finish()
+    found = []
+    for width in (WIDE, NARROW):
+        publisher_at.width(width)
+        for path in ("/", "/jobs/", "/machines/", f"/machines/{machine.pk}/", f"/jobs/{Job.objects.get().pk}/"):
+            publisher_at.open(path)
+            found += too_wide(publisher_at, width)
     assert found == []
 
 
