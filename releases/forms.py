@@ -26,6 +26,10 @@ class RemarkForm(StepForm):
     reason = forms.CharField(label=_("Why"), required=False, max_length=2000, validators=[printable_text])
 
 
+class SkipForm(ReasonForm):
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+
 class TaskChoices(ModelChoiceIterator):
     def __iter__(self):
         return iter([self.choice(task) for task in self.queryset])

@@ -210,6 +210,11 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         return self.opens_at is not None and self.opens_at > database_now()
 
     @property
+    def as_seen(self):
+        """What a page that shows it sends along, to tell whether it has moved on since."""
+        return f"{self.job.revision}.{self.version}"
+
+    @property
     def can_be_skipped(self):
         return self.is_open and self.kind != Kind.RELEASE and not self.is_done
 
@@ -275,9 +280,11 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
 
         return self._once(submit_key, roll_back)
 
-    def skip(self, by, reason):
+    def skip(self, by, reason, seen=""):
+        """Skips it as a page showed it (`as_seen`), if one did."""
         with transaction.atomic():
             self._lock()
+            self._require(seen in ("", self.as_seen), _("This stage has moved on."))
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
             was = self._move(self.Status.SKIPPED, done_at=Now())
             # What it was skipped for is this revision: from here on there is no other.

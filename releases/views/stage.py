@@ -14,7 +14,6 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from jobs.access import get_job
-from jobs.forms import ReasonForm
 from jobs.machine_list import MachineList, Mark
 from jobs.models import Event, Freeze, JobMoved
 from jobs.rights import Right
@@ -23,7 +22,7 @@ from jobs.views.steps import ask_again, too_late
 from releases import tokens
 from releases.batches import batches
 from releases.candidates import candidates
-from releases.forms import TYPED_FROM, ReleaseStageForm, StartForm
+from releases.forms import TYPED_FROM, ReleaseStageForm, SkipForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
 from releases.models.stage_machines import TO_TRY_AGAIN
@@ -207,12 +206,12 @@ def stage_live(request, job_id, kind):
 def skip_stage(request, job_id, kind):
     job = get_job(request.user, job_id, Right.PUBLISH)
     stage = ReleaseStage.objects.of_kind(job, kind)
-    form = ReasonForm(request.POST, missing=_("Say why the stage is skipped."))
+    form = SkipForm(request.POST, missing=_("Say why the stage is skipped."))
     if not form.is_valid():
         return ask_again(request, job, form, _("Skip %(stage)s") % {"stage": stage.get_kind_display()}, _("Skip"))
     reason, page = form.cleaned_data["reason"], reverse("job", args=[job_id])
     try:
-        stage.skip(request.user, reason)
+        stage.skip(request.user, reason, form.cleaned_data["seen"])
     except StageMoved as conflict:
         if not job.has_just(Event.Verb.SKIPPED, request.user, reason, kind):
             return too_late(request, conflict, reason, page, job)

@@ -4,6 +4,7 @@ import pytest
 
 from jobs.models import Event
 from releases.models import ReleaseStage
+from tests.forms import Page
 from tests.pages import asks_again_for, came_too_late, is_sent_to_login, page, words
 
 
@@ -67,6 +68,39 @@ def test_a_bad_reason_skips_nothing_and_is_told(as_user, publisher, job, reason,
     assert why in words(response)
     assert asks_again_for(response, page("skip_stage", job, kind="pre-release"), reason)
     assert status(job) == "waiting"
+
+
+def skip_as_seen(client, job):
+    """Posts the form as the page of the stage has it now, later."""
+    address = page("skip_stage", job)
+    forms = Page(page("stage", job), client.get(page("stage", job)).text).forms
+    [form] = [form for form in forms if form.action == address]
+    return lambda: client.post(address, dict(form.filled({"reason": "no canary today"})), follow=True)
+
+
+def test_a_stage_that_failed_meanwhile_is_not_skipped_for_what_was_known_before(
+    as_user, publisher, job, machines, start, finish
+):
+    send = skip_as_seen(as_user(publisher), job)
+    start(job, machines[:1])
+    finish("failed")
+    assert came_too_late(send(), "no canary today")
+    assert status(job) == "failed"
+
+
+def test_nor_is_one_of_a_job_that_was_edited_meanwhile(as_user, publisher, requester, approver, job, machines):
+    send = skip_as_seen(as_user(publisher), job)
+    job.edit(requester, machines[:1])
+    job.approve(approver)
+    assert came_too_late(send(), "no canary today")
+    assert status(job) == "waiting"
+
+
+def test_as_it_was_seen_it_is_skipped(as_user, publisher, job):
+    send = skip_as_seen(as_user(publisher), job)
+    for _click in range(2):
+        assert "Skipped." in words(send())
+    assert skips(job).count() == 1
 
 
 def test_skipping_twice_is_told_once(as_user, publisher, job):
