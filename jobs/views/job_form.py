@@ -45,18 +45,26 @@ def edit_job(request, job_id):
         messages.error(request, _("A job that has begun or was withdrawn is no longer edited."))
         return redirect("job", job.pk)
     job.business.refresh_machines()
-    form = JobForm(_posted(request), user=request.user, business=job.business, instance=job)
+    form = _edit_form(request, job)
     if not (_is_sent(request) and form.is_valid()):
         return _job_form(request, form, job.business)
     try:
         if not form.is_saved_already:
             job.edit(request.user, form.cleaned_data["machines"])
     except JobMoved as conflict:
-        form.add_error("revision", str(conflict))
-        return _job_form(request, form, job.business, status=409)
+        job = get_job(request.user, job_id, Right.EDIT)
+        form = _edit_form(request, job)
+        if form.is_valid() and not form.is_saved_already:
+            form.add_error("revision", str(conflict))
+        if form.errors:
+            return _job_form(request, form, job.business, status=409)
     saved = _("Saved. It needs approval again.") if job.is_waiting else _("Saved.")
     messages.success(request, saved)
     return redirect("job", job.pk)
+
+
+def _edit_form(request, job):
+    return JobForm(_posted(request), user=request.user, business=job.business, instance=job)
 
 
 def _chosen_business(request, businesses):

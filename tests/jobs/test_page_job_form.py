@@ -503,6 +503,17 @@ class TestEdit:
         assert (job.title, job.machines.count()) == ("Payment 2.0", 6)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_edit_sent_many_times_at_once_is_saved_once_and_never_in_conflict_with_itself(requester, job, machines):
+    clients = [Client() for _ in range(4)]
+    for client in clients:
+        client.force_login(requester)
+    data = fields(job.business, machines[:2], revision=job.revision)
+    answers = at_once(*[partial(client.post, page("edit_job", job), data) for client in clients])
+    assert [answer.status_code for answer in answers] == [302] * 4
+    assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
+
+
 class TestMachinesThatChanged:
     """An edit is for where the machines are now: said before, and told to who approves."""
 
