@@ -48,5 +48,9 @@ def page_of(request, rows, size):
 
 
 def named_business(businesses, name):
-    """The one of `businesses` with this id or short name; compared here, for no database is asked for just any text."""
-    return next((business for business in businesses if name in (str(business.pk), business.slug)), None)
+    """The one of `businesses` with this id, else with this short name, which may be a number as well.
+
+    Compared here, for no database is asked for just any text.
+    """
+    by_name = {business.slug: business for business in businesses} | {str(one.pk): one for one in businesses}
+    return by_name.get(name)

@@ -14,7 +14,7 @@ from deploy_portal.settings import CONFIG_SERVICE_MAX_AGE
 from deploy_portal.templatetags.portal import clock
 from jobs.models import Business, Event, Job, Machine, Membership
 from jobs.rights import Role
-from tests.conftest import list_machines, make_user, mark_fresh
+from tests.conftest import list_machines, make_business, make_user, mark_fresh
 from tests.pages import checked, ids, is_sent_to_login, offered, page, source, without_nones, words
 from tests.parallel import at_once
 
@@ -286,6 +286,16 @@ class TestBadInput:
         list_machines(orders, "ord-1")
         response = self.refused(as_user, ops, fields(orders, machines))
         assert "is no longer a live machine of this business" in words(response)
+
+    def test_a_short_name_that_is_the_number_of_another_business_offers_none_of_its_machines(
+        self, as_user, ops, payment, machines
+    ):
+        other = make_business("a")
+        Business.objects.filter(pk=other.pk).update(slug=payment.pk)
+        listed = list_machines(other, "a-1")
+        response = as_user(ops).post(NEW, fields(payment, listed))
+        assert "a-1 is no longer a live machine of this business." in words(response)
+        assert not Job.objects.exists()
 
     def test_markup_is_kept_as_text(self, as_user, requester, payment, machines):
         response = self.refused(
