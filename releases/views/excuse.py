@@ -48,6 +48,7 @@ def _listed(form, left, page):
         notes={candidate.machine.pk: _note(candidate) for candidate in left if candidate.last or not candidate.is_free},
         marks={"wrong": Mark(_("Went wrong %(n)s"), wrong)},
         asked_page=page,
+        is_sorted=True,
     )
 
 
