@@ -190,12 +190,14 @@ def holders_of(job, runs):
     machines = Machine.objects.filter(jobs=job)
     on_them = Exists(machines.filter(pk=OuterRef("machine")))
     on_them |= Exists(machines.filter(**{name: OuterRef(name) for name in HOST}))
-    holding = list(runs.holding().filter(on_them).select_related("machine"))
+    # Said twice: so SQLite begins with the machines that are held, and does not read all that has ever run.
+    held = MachineRun.objects.holding().values("machine")
+    holding = list(runs.holding().filter(on_them, machine__in=held).select_related("machine"))
     if not holding:
         return {}
     by_host = {tuple(getattr(run, name) for name in HOST): run for run in holding}
-    held = {pk: by_host[tuple(host)] for pk, *host in machines.values_list("pk", *HOST) if tuple(host) in by_host}
-    return held | {run.machine_id: run for run in holding}
+    by_machine = {pk: by_host[tuple(host)] for pk, *host in machines.values_list("pk", *HOST) if tuple(host) in by_host}
+    return by_machine | {run.machine_id: run for run in holding}
 
 
 def _at(time, form):
