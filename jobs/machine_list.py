@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from operator import sub
 from typing import NamedTuple
 
@@ -71,8 +70,8 @@ class Row(NamedTuple):
 
 
 def lean(machines, *more):
-    """The machines of a queryset, by site and name, as the columns of what `Lean` has."""
-    rows = machines.annotate(label_text=Cast("labels", TextField())).order_by("site", "hostname")
+    """The machines of a queryset, in no order, as the columns of what `Lean` has."""
+    rows = machines.annotate(label_text=Cast("labels", TextField())).order_by()
     return Columns.of(rows, *COLUMNS, *more)
 
 
@@ -81,6 +80,7 @@ class MachineList:
     """`machines` are the columns of `lean`, `chosen` sets of ids by form field.
 
     `versions` are what is on a machine and `notes` what is told, by its id; `marks` are Marks by their names.
+    They are shown by site and name, unless `is_sorted`: then as they came.
     """
 
     machines: Columns
@@ -89,20 +89,27 @@ class MachineList:
     notes: dict = field(default_factory=dict)
     marks: dict = field(default_factory=dict)
     asked_page: str | None = None
+    is_sorted: bool = False
 
     def __len__(self):
         return len(self.machines["pk"])
 
     @cached_property
     def page(self):
-        """The page of the table that was asked for, or the nearest there is."""
-        return Paginator(self.machines["pk"], ROWS_PER_PAGE).get_page(self.asked_page)
+        """The page of the table that was asked for, or the nearest there is: positions in `machines`."""
+        return Paginator(self._in_order(), ROWS_PER_PAGE).get_page(self.asked_page)
+
+    def _in_order(self):
+        """The positions as they are shown. A database, which carries all columns along, sorts ten times as long."""
+        if self.is_sorted:
+            return range(len(self))
+        names = list(self.machines.rows("site", "hostname"))
+        return sorted(range(len(names)), key=names.__getitem__)
 
     @cached_property
     def rows(self):
-        first = ROWS_PER_PAGE * (self.page.number - 1)
-        shown = islice(self.machines.rows("pk", "hostname", "address", "site"), first, first + ROWS_PER_PAGE)
-        return [self._row(*machine) for machine in shown]
+        columns = [self.machines[name] for name in ("pk", "hostname", "address", "site")]
+        return [self._row(*(column[n] for column in columns)) for n in self.page]
 
     def _row(self, pk, *shown):
         note = self._note(pk)
@@ -133,7 +140,10 @@ class MachineList:
 
     @property
     def data(self):
-        """Everything as the text of a JSON object: columns as the database wrote them, what many share once."""
+        """Everything as the text of a JSON object: columns as the database wrote them, what many share once.
+
+        A browser sorts them as the table is.
+        """
         ids = self.machines["pk"]
         columns = {f"{name}s": self.machines.texts[name] for name in ("hostname", "port", "site")}
         columns |= {"addresses": self.machines.texts["address"], "labels": self.machines.texts["label_text"]}
@@ -143,6 +153,7 @@ class MachineList:
             "notes": _shared(self.notes),
             "marks": {name: [in_short(mark.ids), mark.words] for name, mark in self.marks.items()},
             "chosen": {name: in_short(chosen) for name, chosen in self.chosen.items()},
+            "sorted": self.is_sorted,
         }
         texts = columns | {name: json.dumps(value) for name, value in more.items()}
         return "{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}"

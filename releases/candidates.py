@@ -96,7 +96,7 @@ class Candidate:
 
 
 class Candidates:
-    """The machines of a job, by site and name: the columns of `lean`, and by its id a Candidate of each not free one.
+    """The machines of a job: the columns of `lean`, and by its id a Candidate of each not free one.
 
     Ten thousand free machines are a few columns and nothing else.
     """
@@ -121,8 +121,9 @@ class Candidates:
 
     @property
     def drifted(self):
-        """Those that moved, or went, since they were chosen."""
-        return [candidate for candidate in self.not_free.values() if candidate.gone_at or candidate.move]
+        """Those that moved, or went, since they were chosen, by site and name."""
+        drifted = [candidate for candidate in self.not_free.values() if candidate.gone_at or candidate.move]
+        return sorted(drifted, key=_by_site_and_name)
 
     @property
     def notes(self):
@@ -136,6 +137,10 @@ class Candidates:
                 words[alike] = one.note
             told[pk] = words[alike]
         return told
+
+
+def _by_site_and_name(candidate):
+    return candidate.machine.site, candidate.machine.hostname
 
 
 def candidates(stage):
@@ -185,12 +190,14 @@ def holders_of(job, runs):
     machines = Machine.objects.filter(jobs=job)
     on_them = Exists(machines.filter(pk=OuterRef("machine")))
     on_them |= Exists(machines.filter(**{name: OuterRef(name) for name in HOST}))
-    holding = list(runs.holding().filter(on_them).select_related("machine"))
+    # Said twice: so SQLite begins with the machines that are held, and does not read all that has ever run.
+    held = MachineRun.objects.holding().values("machine")
+    holding = list(runs.holding().filter(on_them, machine__in=held).select_related("machine"))
     if not holding:
         return {}
     by_host = {tuple(getattr(run, name) for name in HOST): run for run in holding}
-    held = {pk: by_host[tuple(host)] for pk, *host in machines.values_list("pk", *HOST) if tuple(host) in by_host}
-    return held | {run.machine_id: run for run in holding}
+    by_machine = {pk: by_host[tuple(host)] for pk, *host in machines.values_list("pk", *HOST) if tuple(host) in by_host}
+    return by_machine | {run.machine_id: run for run in holding}
 
 
 def _at(time, form):
@@ -210,6 +217,7 @@ def _look_for_new_names(job, seen):
 def left_to_do(job, seen=None):
     """The machines that keep a job that has begun from being done, and that nothing of it is about to touch.
 
+    Those that went wrong first, then by site and name.
     `seen` are the job's candidates, if they are known already.
     """
     if job.is_before_first_stage or not job.is_releasable:
@@ -222,7 +230,7 @@ def left_to_do(job, seen=None):
     left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
     for one in left:
         one.last = last.get(one.machine.pk)
-    return sorted(left, key=lambda one: not one.went_wrong)
+    return sorted(left, key=lambda one: (not one.went_wrong, *_by_site_and_name(one)))
 
 
 class Rollback:

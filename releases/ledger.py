@@ -11,7 +11,6 @@ from collections import defaultdict
 
 from django.conf import settings
 from django.db import Error, close_old_connections, connection, connections, transaction
-from django.db.models import Exists
 
 from deploy_portal import origin
 from deploy_portal.database import is_away
@@ -161,8 +160,13 @@ def tidy():
 
 def tidy_if_alone():
     """What pages that show runs do while no worker is alive to do it."""
-    if Run.objects.active().filter(~Exists(Worker.objects.alive())).exists():
+    if _is_left_alone():
         tidy()
+
+
+def _is_left_alone():
+    """Whether something runs, but no worker. Two small questions are put sooner than one that holds the other."""
+    return Run.objects.active().exists() and not Worker.objects.alive().exists()
 
 
 def looks_again_in():
@@ -170,10 +174,9 @@ def looks_again_in():
 
     0 when there is nobody to look for.
     """
-    alive, silent = Exists(Worker.objects.alive()), Exists(Worker.objects.silent())
-    if not Run.objects.active().filter(~alive, silent).exists():
-        return 0
-    return math.ceil(time_to_beat().total_seconds()) + 1
+    if _is_left_alone() and Worker.objects.silent().exists():
+        return math.ceil(time_to_beat().total_seconds()) + 1
+    return 0
 
 
 def tidy_at_once():

@@ -3,6 +3,7 @@ from django.db.models import Exists, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.database import Constant
 from jobs.models import Event, Machine
 from jobs.models.job_machine import SAME_PLACE
 from jobs.models.machine import HOST
@@ -13,7 +14,8 @@ from releases.models.worker import Worker
 
 class MachineRunQuerySet(Queue, models.QuerySet):
     def holding(self):
-        return self.filter(status__in=HOLDING)
+        """What holds its machine: it is looked up in the indexes that hold each to one, however long the history."""
+        return self.filter(status__in=[Constant(status) for status in HOLDING])
 
     def pending(self):
         return self.filter(status__in=PENDING)
@@ -144,7 +146,8 @@ class MachineRun(models.Model):
         verbose_name_plural = _("machine runs")
         ordering = ["pk"]
         indexes = [
-            models.Index(fields=["machine", "-ended_at"], name="machine_run_by_machine"),
+            # As `newest` asks, to the last column: else SQLite sorts what it found of each machine.
+            models.Index(fields=["machine", "-ended_at", "-id"], name="machine_run_by_machine"),
             models.Index(fields=["address", "port"], name="machine_run_by_host"),
             models.Index(fields=["worker", "status"], name="machine_run_by_worker"),
         ]

@@ -1,11 +1,12 @@
 """A stage page with all of 10,000 machines chosen, beside the widget and the field that Django has for it, in one run:
 
-    .venv/bin/python -m tests.benchmarks.machine_lists [--machines 10000] [--rounds 3]
+    .venv/bin/python -m tests.benchmarks.machine_lists [--machines 10000] [--rounds 3] [--releases 0]
 
 Three requests, of which the CPU time on the server is taken: the page, a POST that leads to the next step, and one that
 fails and shows the page again. Django's page is nothing but a form with a ModelMultipleChoiceField and its
 CheckboxSelectMultiple over the same queryset, behind the same middleware; its next step names the machines and carries
-them in hidden fields, as the portal's does. Machines are noisy: read the ratio of the medians.
+them in hidden fields, as the portal's does. So many `--releases` of the same machines are in the ledger already, which
+must not make a page much slower. Machines are noisy: read the ratio of the medians.
 """
 
 import argparse
@@ -24,10 +25,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--releases", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         enter(Path(folder))
         job, publisher = job_on(options.machines)
+        for n in range(options.releases):
+            _release_before(job, f"1.{n}")
         pages = [_Portal(job, publisher), _Django(job, publisher)]
         rounds = [[_asked(page) for page in pages] for _ in range(options.rounds)]
     _tell(options.machines, *zip(*rounds, strict=True))
@@ -90,6 +94,25 @@ def job_on(number):
     job.ask(by[Role.REQUESTER], list(Machine.objects.live_in(business)))
     job.approve(by[Role.APPROVER])
     return job, by[Role.PUBLISHER]
+
+
+def _release_before(job, version):
+    """What the ledger keeps of an earlier job for the same machines, all of which were released."""
+    from django.utils.timezone import now
+
+    from jobs.models import Job
+    from releases.models import MachineRun, ReleaseStage, Run, Task
+
+    machines = list(job.machines.all())
+    old = Job(business=job.business, title="Before", version=version)
+    old.ask(job.requester, machines)
+    task = {"action": "release", "task_version": Task.objects.get(action="release").latest, "timeout": 600}
+    run = Run.objects.create(
+        stage=ReleaseStage.objects.of(old)[0], status="succeeded", submit_key=version, started_by=job.requester, **task
+    )
+    told = {"run": run, "status": "succeeded", "version_after": version, "started_at": now(), "ended_at": now()}
+    there = [{"machine": one, "address": one.address, "port": one.port, "site": one.site} for one in machines]
+    MachineRun.objects.bulk_create([MachineRun(**told, **one) for one in there], batch_size=500)
 
 
 class _Page:

@@ -37,7 +37,7 @@ def test_a_lean_row_has_what_a_page_shows_and_labels_as_text(payment, django_ass
     Listing.objects.take(payment, [*rows("web-2"), *rows("web-1", site="bj-1")])
     with django_assert_num_queries(1):
         columns = lean(Machine.objects.live_in(payment))
-    first, second = [Lean(*row) for row in columns.rows(*Lean._fields[:-1])]
+    first, second = sorted(Lean(*row) for row in columns.rows(*Lean._fields[:-1]))
     machine = Machine.objects.get(hostname="web-1")
     assert (first.pk, first.hostname, first.address, first.port, first.site) == (
         machine.pk,
@@ -65,6 +65,16 @@ class TestTable:
     def test_the_page_asked_for_or_the_nearest_is_shown(self, listed, asked, first):
         one = MachineList(listed(), {"machines": set()}, asked_page=asked)
         assert shown(one)[0] == f"web-{first:03}"
+
+    def test_rows_are_by_site_and_name_unless_they_came_in_order(self, payment):
+        given = [*rows("web-2", site="b"), *rows("web-3", site="a"), *rows("web-1", site="b")]
+        Listing.objects.take(payment, given)
+        machines = lean(Machine.objects.live_in(payment))
+        assert shown(MachineList(machines, {})) == ["web-3", "web-1", "web-2"]
+        in_order = Columns.of_rows(list(reversed(list(machines.rows(*Lean._fields[:-1])))), *Lean._fields[:-1])
+        as_they_came = MachineList(in_order, {}, is_sorted=True)
+        assert shown(as_they_came) == in_order["hostname"]
+        assert data_of(as_they_came)["sorted"]
 
     def test_what_is_chosen_on_other_pages_is_carried(self, listed):
         machines = listed()

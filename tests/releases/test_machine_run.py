@@ -3,6 +3,7 @@ from django.db import IntegrityError, connection, transaction
 
 from jobs.models import Machine
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
+from releases.models.machine_run import with_versions
 from releases.models.queue import HOLDING
 from tests.parallel import at_once
 from tests.workers import fall_silent
@@ -320,3 +321,12 @@ def test_a_log_block_is_there_once(start, job, machines):
     LogBlock.objects.create(machine_run=machine_run, number=1, stream="out", text="one")
     with pytest.raises(IntegrityError), transaction.atomic():
         LogBlock.objects.create(machine_run=machine_run, number=1, stream="out", text="two")
+
+
+@pytest.mark.one_database
+def test_sqlite_goes_through_the_history_of_no_machine(job):
+    """A page looks up in indexes alone who holds each of ten thousand machines, and what was last put there."""
+    offered = ReleaseStage.objects.of(job)[0].offered_machines().explain()
+    assert "INDEX one_active_run_per_machine" in offered and "INDEX one_active_run_per_host" in offered
+    newest = with_versions(Machine.objects.order_by(), job.business).explain()
+    assert "INDEX machine_run_by_machine" in newest and "ORDER BY" not in newest

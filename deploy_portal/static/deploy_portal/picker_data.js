@@ -49,12 +49,18 @@ window.pickerData = (() => {
     return new Map(shared.flatMap(([value, ids]) => [...fromText(ids)].map((id) => [id, value])));
   }
 
+  // By what they are, not in the reader's language: as the table without scripts has them.
+  function bySiteAndName(a, b) {
+    const [one, other] = a.site === b.site ? [a.hostname, b.hostname] : [a.site, b.site];
+    return one < other ? -1 : one > other ? 1 : 0;
+  }
+
   function readMachines(data, form) {
     const versions = byId(data.versions), notes = byId(data.notes);
     const marks = Object.entries(data.marks).map(([name, [ids, words]]) => [name, fromText(ids), words]);
     const isChosen = chosenIn(data, form);
     let id = 0;
-    return data.ids.map((step, n) => {
+    const machines = data.ids.map((step, n) => {
       id += step;
       const marked = marks.filter(([, ids]) => ids.has(id));
       const ofMark = marked.find(([, , words]) => words)?.[2] ?? "";
@@ -72,6 +78,7 @@ window.pickerData = (() => {
         found: true,
       };
     });
+    return data.sorted ? machines : machines.sort(bySiteAndName);
   }
 
   // ---- Names ----
