@@ -72,12 +72,13 @@ class ReleaseStageForm(forms.ModelForm):
     def __init__(self, *args, request, **kwargs):
         super().__init__(*args, **kwargs)
         stage = self.instance
+        self.fields["machines"].queryset = stage.offered_machines().filter(jobs=request.session["job_id"])
+        for name in ("when_free", "moved"):
+            if name in self.data:  # else it stays as it is and offers none
+                offered = stage.offered_machines(**{name: True}).filter(jobs=request.session["job_id"])
+                self.fields[name].queryset = offered
         for name in MACHINES:
             self.fields[name].why_not = lambda ids: why_not(stage, ids)
-            if name in self.data:  # else it stays as it is and offers none
-                more = {} if name == "machines" else {name: True}
-                offered = stage.offered_machines(**more, job_id=request.session["job_id"])
-                self.fields[name].queryset = offered
         self.fields["batch_pause"].required = False
         if stage.kind == Kind.RELEASE and not stage.version:
             self.initial["canary"] = True

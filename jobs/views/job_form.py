@@ -6,9 +6,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
-from deploy_portal.quick_gzip import quick_gzip
 from jobs.access import get_job
 from jobs.forms import JobForm
 from jobs.machine_list import MachineList, lean
@@ -17,7 +17,7 @@ from jobs.rights import Right
 from jobs.views.job_list import named_business
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def new_job(request):
@@ -36,7 +36,7 @@ def new_job(request):
     return redirect("job", job.pk)
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def edit_job(request, job_id):

@@ -3,9 +3,9 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
-from deploy_portal.quick_gzip import quick_gzip
 from jobs.access import get_job
 from jobs.columns import Columns
 from jobs.machine_list import Lean, MachineList, Mark, Note
@@ -17,7 +17,7 @@ from releases.forms import ExcuseForm
 from releases.models import MachinesHeld, ReleaseStage
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def excuse_machines(request, job_id):

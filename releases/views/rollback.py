@@ -1,9 +1,9 @@
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
-from deploy_portal.quick_gzip import quick_gzip
 from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
 from jobs.models import JobMoved
@@ -15,14 +15,14 @@ from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.pictures import JobPicture
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def roll_back_stage(request, job_id, kind):
     return _roll_back(request, job_id, kind)
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def roll_back_job(request, job_id):

@@ -5,9 +5,9 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from deploy_portal.quick_gzip import quick_gzip
 from jobs.rights import Right
 from jobs.views.steps import too_late
 from releases.access import get_run
@@ -16,7 +16,7 @@ from releases.models import RunMoved
 from releases.pictures import JobPicture, RunPicture, ordered
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_GET
 def run_page(request, job_id, run_id):

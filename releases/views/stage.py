@@ -10,9 +10,9 @@ from django.http import Http404
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from deploy_portal.quick_gzip import quick_gzip
 from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
 from jobs.models import Event, Freeze, JobMoved
@@ -32,7 +32,7 @@ from releases.pictures import JobPicture, RunPicture
 FREEZE_SOON = timedelta(hours=12)
 
 
-@quick_gzip
+@gzip_page
 @login_required
 @require_http_methods(["GET", "POST"])
 def stage_page(request, job_id, kind):
