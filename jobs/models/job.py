@@ -310,10 +310,14 @@ class Job(models.Model):
             self.lock()
             return Event.objects.append(self, actor=by, detail=detail, **words)
 
-    def has_just(self, verb, by, reason="", stage=""):
-        """Whether the last thing that happened is just this: who presses a button twice need not hear of a conflict."""
-        last = self.events.first()
-        return (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)
+    def has_just(self, verb, by, reason="", stage="", **facts):
+        """Whether this is the last thing that a person did: who presses a button twice need not hear of a conflict.
+
+        `facts` are some of what the event's detail says.
+        """
+        last = self.events.exclude(actor=None).first()
+        is_this = (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)
+        return is_this and facts.items() <= last.detail.items()
 
     def lock(self):
         """Inside a transaction: who changes this job's runs or tells of it goes one after the other from here on."""

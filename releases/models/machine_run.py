@@ -271,8 +271,16 @@ class MachineRun(models.Model):
 
     def settle(self, by, status, reason):
         """The transition of `resolve`, for those who hold the job's lock and conclude the stage themselves."""
-        hostname = self.machine.hostname
         if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
-            raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": hostname})
-        facts = {"run": self.run_id, "hostnames": [hostname]}
-        self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **facts)
+            raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": self.machine.hostname})
+        self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **self._facts)
+
+    def has_just_been_resolved(self, by, status, reason):
+        """Whether this person has just resolved it so."""
+        self.refresh_from_db(fields=["status"])
+        stage = self.run.stage
+        return self.status == status and stage.job.has_just(Event.Verb.RESOLVED, by, reason, stage.kind, **self._facts)
+
+    @property
+    def _facts(self):
+        return {"run": self.run_id, "hostnames": [self.machine.hostname]}

@@ -57,11 +57,13 @@ def resolve_machine_run(request, job_id, machine_run_id):
     form = ResolveForm(request.POST)
     if not form.is_valid():
         return _show(request, machine_run, form)
-    reason, page = form.cleaned_data["reason"], reverse("machine_run", args=[job_id, machine_run_id])
+    status, reason = form.cleaned_data["status"], form.cleaned_data["reason"]
+    page = reverse("machine_run", args=[job_id, machine_run_id])
     try:
-        machine_run.resolve(request.user, form.cleaned_data["status"], reason)
+        machine_run.resolve(request.user, status, reason)
     except NotUnknown as conflict:
-        return too_late(request, conflict, reason, page, machine_run.run.stage.job)
+        if not machine_run.has_just_been_resolved(request.user, status, reason):
+            return too_late(request, conflict, reason, page, machine_run.run.stage.job)
     messages.success(request, _("Resolved; the machine is free again."))
     return redirect(page)
 

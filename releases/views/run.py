@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from jobs.models import Event
 from jobs.rights import Right
 from jobs.views.steps import too_late
 from releases.access import get_run
@@ -33,14 +34,14 @@ def run_page(request, job_id, run_id):
 @require_POST
 def pause_run(request, job_id, run_id):
     run = get_run(request.user, run_id, job_id)
-    return _turn(request, run, run.pause, _("Paused: nothing more begins until it is resumed."))
+    return _turn(request, run, run.pause, Event.Verb.PAUSED, _("Paused: nothing more begins until it is resumed."))
 
 
 @login_required
 @require_POST
 def resume_run(request, job_id, run_id):
     run = get_run(request.user, run_id, job_id)
-    return _turn(request, run, run.resume, _("Resumed."))
+    return _turn(request, run, run.resume, Event.Verb.RESUMED, _("Resumed."))
 
 
 @login_required
@@ -50,7 +51,8 @@ def cancel_run(request, job_id, run_id):
     run = get_run(request.user, run_id, job_id)
     form = RemarkForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
-        return _turn(request, run, run.cancel, _("Cancelled: what has not begun stays so, what runs is being ended."))
+        done = _("Cancelled: what has not begun stays so, what runs is being ended.")
+        return _turn(request, run, run.cancel, Event.Verb.CANCELLED, done)
     counts = Counter(run.machine_runs.counts())
     context = {
         "job": run.stage.job,
@@ -64,14 +66,17 @@ def cancel_run(request, job_id, run_id):
     return render(request, "releases/cancel.html", context)
 
 
-def _turn(request, run, step, done):
-    page, form = reverse("stage", args=[run.stage.job_id, run.stage.kind]), RemarkForm(request.POST)
+def _turn(request, run, step, verb, done):
+    stage, form = run.stage, RemarkForm(request.POST)
+    page = reverse("stage", args=[stage.job_id, stage.kind])
     if not form.is_valid():
         messages.error(request, form.problem)
         return redirect(page)
+    reason = form.cleaned_data["reason"]
     try:
-        step(request.user, form.cleaned_data["reason"])
+        step(request.user, reason)
     except RunMoved as conflict:
-        return too_late(request, conflict, form.cleaned_data["reason"], page, run.stage.job)
+        if not stage.job.has_just(verb, request.user, reason, stage.kind, run=run.pk):
+            return too_late(request, conflict, reason, page, stage.job)
     messages.success(request, done)
     return redirect(page)

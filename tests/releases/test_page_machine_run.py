@@ -414,6 +414,14 @@ class TestResolve:
         assert unknown.status == "failed"
         assert unknown.run.stage.job.events.filter(verb=Event.Verb.RESOLVED).count() == 1
 
+    def test_two_clicks_are_one_word(self, as_user, publisher, ops, unknown):
+        client = as_user(publisher)
+        for _click in range(2):
+            assert "Resolved; the machine is free again." in words(self.resolve(client, unknown))
+        assert unknown.run.stage.job.events.filter(verb=Event.Verb.RESOLVED).count() == 1
+        assert came_too_late(self.resolve(client, unknown, status="succeeded"), "its disk is full")
+        assert came_too_late(self.resolve(as_user(ops), unknown), "its disk is full")
+
     def test_one_that_is_not_unknown(self, as_user, publisher, machine_run):
         assert "pay-1 is no longer unknown." in words(self.resolve(as_user(publisher), machine_run))
         machine_run.refresh_from_db()

@@ -127,6 +127,23 @@ def test_a_second_time_is_told_and_changes_nothing(as_user, publisher, run, name
     assert told(run, verb).count() == 1
 
 
+@EVERY_STEP_FROM
+def test_two_clicks_are_one_step_and_no_conflict(as_user, publisher, run, name, was, became, verb):
+    put(run, was)
+    client = as_user(publisher)
+    answers = [turn(client, run, name, reason="healthz 503") for _click in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert "no longer in the state" not in words(answers[1])
+    assert told(run, verb).count() == 1
+
+
+@EVERY_STEP_FROM
+def test_what_somebody_else_did_is_told(as_user, publisher, ops, run, name, was, became, verb):
+    put(run, was)
+    turn(as_user(ops), run, name, reason="healthz 503")
+    assert came_too_late(turn(as_user(publisher), run, name, reason="healthz 503"), "healthz 503")
+
+
 @EVERY_STEP
 def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, finish, name):
     finish()
