@@ -119,6 +119,7 @@ WRITES_PER_MINUTE = env.number("WRITES_PER_MINUTE", 60, most=10_000)
 LOGINS_PER_MINUTE = env.number("LOGINS_PER_MINUTE", 60, most=10_000)
 AXES_FAILURE_LIMIT = 5
 AXES_USERNAME_CALLABLE = "deploy_portal.views.login.login_name"
+AXES_CLIENT_IP_CALLABLE = "deploy_portal.views.login.client_address"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
