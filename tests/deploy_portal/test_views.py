@@ -171,6 +171,12 @@ def test_the_portal_says_that_its_database_is_away(client, db, monkeypatch):
     assert (response.status_code, response.json()) == (503, {"database": "away"})
 
 
+def test_health_is_no_redirect_to_https(client, db, settings):
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/login/").status_code == 301
+    assert client.get("/health/").status_code == 200
+
+
 def test_health_is_asked_by_head_too(client, db):
     assert client.head("/health/").status_code == 200
 
