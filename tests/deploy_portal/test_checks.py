@@ -3,6 +3,8 @@
 import pytest
 from django.core.checks import run_checks
 
+from deploy_portal import checks
+
 NEW = "n" * 60
 
 
@@ -86,3 +88,13 @@ def test_secrets_that_others_can_read(settings, tmp_path, monkeypatch, mode):
     for path in files:
         path.chmod(mode)
     assert found() == [9] * len(files)
+
+
+def of_the_database():
+    return [each.id for each in run_checks(databases=["default"], tags=["database"])]
+
+
+def test_the_databases_encoding(db, monkeypatch):
+    assert of_the_database() == []
+    monkeypatch.setattr(checks, "_encoding", lambda: "SQL_ASCII")
+    assert of_the_database() == ["deploy_portal.W012"]
