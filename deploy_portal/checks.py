@@ -76,6 +76,9 @@ def machines_that_cannot_be_reached(app_configs, **kwargs):
 @register(Tags.security, deploy=True)
 def files_that_others_can_read(app_configs, **kwargs):
     private = [settings.BASE_DIR / ".env", *_secret_files(), *settings.SSH_KEY_FILES]
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        private.append(database["NAME"])
     with contextlib.suppress(OSError):  # not ours to look into: then nobody but the worker's user can
         folder = Path(settings.SSH_KEYS_DIR or os.devnull)
         private += [path for path in folder.iterdir() if path.suffix != ".pub"]

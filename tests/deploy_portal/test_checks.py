@@ -51,9 +51,14 @@ def test_what_each_finds(settings, number, changed):
     assert found() == [number]
 
 
-def test_sqlite(settings, monkeypatch):
+def test_sqlite(settings, tmp_path, monkeypatch):
+    file = tmp_path / "db.sqlite3"
+    file.touch(mode=0o600)
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", file)
     assert found() == [1]
+    file.chmod(0o644)
+    assert found() == [1, 9]
 
 
 def test_the_present_key_is_no_old_one(settings):
