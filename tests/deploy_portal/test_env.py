@@ -173,8 +173,17 @@ def test_a_database_that_the_portal_does_not_know_is_refused(setting, value):
     refuses(env.database, "sqlite:///unused")
 
 
-def test_a_refused_database_does_not_show_its_password(setting):
-    setting("mysql://root:hunter2@db.example/portal")
+@pytest.mark.parametrize("value", ["sqlite://portal.sqlite3", "sqlite://:memory:", "sqlite:///", "sqlite:"])
+def test_a_database_in_memory_is_refused(setting, value):
+    setting(value)
+    refuses(env.database, "sqlite:///unused")
+
+
+@pytest.mark.parametrize(
+    "value", ["mysql://root:hunter2@db.example/portal", *(f"postgres://portal:hunter2{c}x@db/portal" for c in "/?")]
+)
+def test_a_refused_database_does_not_show_its_password(setting, value):
+    setting(value)
     assert "hunter2" not in refuses(env.database, "sqlite:///unused")
 
 
@@ -187,7 +196,11 @@ def test_a_mail_server_is_an_address(setting):
 
 
 @pytest.mark.parametrize(
-    "value", ["mail.example.com", "http://user:hidden@mail.example.com", "smtp://mail.example.com:x"]
+    "value",
+    [
+        *("mail.example.com", "http://user:hidden@mail.example.com", "smtp://mail.example.com:x"),
+        "smtp://user:hidden/x@mail.example.com",
+    ],
 )
 def test_a_mail_server_that_cannot_be_meant_is_refused(setting, value):
     setting(value)
