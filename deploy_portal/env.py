@@ -15,6 +15,21 @@ DATABASES = ["sqlite", "postgres", "postgresql"]
 NO_LONG_SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 5, "tcp_user_timeout": 10_000}
 
 
+def read(path):
+    """Sets what stands in the file at `path`, where there is one, and not in the environment.
+
+    Another user's is passed over, as a worker does by the web's; but not with the portal ending up on SQLite thereby.
+    """
+    try:
+        path.open().close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if not (text("DATABASE_URL") or text("DATABASE_URL_FILE")):
+            raise ImproperlyConfigured(f"DATABASE_URL is not set, and {path.name} cannot be read: {error}") from error
+    env.read_env(path)
+
+
 def text(name, default=""):
     # Not by env.str, which takes a value that begins with $ for the name of another variable.
     return os.environ.get(name, default).strip()

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal import env, other_logins
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env.env.read_env(BASE_DIR / ".env")
+env.read(BASE_DIR / ".env")
 
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY = env.secret("SECRET_KEY")

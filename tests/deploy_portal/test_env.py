@@ -19,6 +19,26 @@ def refuses(read, *args, **kwargs):
     return str(caught.value)
 
 
+def test_a_file_sets_what_the_environment_does_not(setting, monkeypatch, tmp_path):
+    setting("environment")
+    monkeypatch.setenv("OTHER", "")
+    monkeypatch.delenv("OTHER")
+    file = tmp_path / ".env"
+    env.read(file)
+    file.write_text("SETTING=file\nOTHER=file\n")
+    env.read(file)
+    assert (env.text("SETTING"), env.text("OTHER")) == ("environment", "file")
+
+
+def test_a_file_that_cannot_be_read_is_no_reason_to_run_on_sqlite(setting, monkeypatch, tmp_path):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("DATABASE_URL_FILE", raising=False)
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
+        env.read(tmp_path)
+    setting("postgres://db.example/portal", "DATABASE_URL")
+    env.read(tmp_path)
+
+
 @pytest.mark.parametrize("value", ["1", "true", "YES", " on "])
 def test_a_flag_is_on(setting, value):
     setting(value)
