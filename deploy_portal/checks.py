@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.checks import Tags, Warning, register
+from django.db import connection
 
 FALLBACKS = 3
 KEY_LENGTH = 50
@@ -75,6 +76,9 @@ def machines_that_cannot_be_reached(app_configs, **kwargs):
 @register(Tags.security, deploy=True)
 def files_that_others_can_read(app_configs, **kwargs):
     private = [settings.BASE_DIR / ".env", *_secret_files(), *settings.SSH_KEY_FILES]
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        private.append(database["NAME"])
     with contextlib.suppress(OSError):  # not ours to look into: then nobody but the worker's user can
         folder = Path(settings.SSH_KEYS_DIR or os.devnull)
         private += [path for path in folder.iterdir() if path.suffix != ".pub"]
@@ -95,6 +99,24 @@ def old_secret_keys(app_configs, **kwargs):
         what = "An old secret key is too short, or is the present one."
         found.append(_warning(11, what, "Take it out of SECRET_KEY_FALLBACKS: whoever knows it can sign sessions."))
     return found
+
+
+@register(Tags.database)
+def letters_that_the_database_cannot_hold(app_configs, databases, **kwargs):
+    """Runs with `migrate` and `check --database default`."""
+    encoding = _encoding() if databases else "UTF8"
+    if encoding == "UTF8":
+        return []
+    what = f"The database is in {encoding}, so that words which are not plain English are errors."
+    return [_warning(12, what, "Move to one in UTF-8: createdb -E UTF8 -T template0 -O portal portal")]
+
+
+def _encoding():
+    if connection.vendor != "postgresql":
+        return "UTF8"
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_encoding")
+        return cursor.fetchone()[0]
 
 
 def _secret_files():

@@ -15,6 +15,21 @@ DATABASES = ["sqlite", "postgres", "postgresql"]
 NO_LONG_SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 5, "tcp_user_timeout": 10_000}
 
 
+def read(path):
+    """Sets what stands in the file at `path`, where there is one, and not in the environment.
+
+    Another user's is passed over, as a worker does by the web's; but not with the portal ending up on SQLite thereby.
+    """
+    try:
+        path.open().close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if not (text("DATABASE_URL") or text("DATABASE_URL_FILE")):
+            raise ImproperlyConfigured(f"DATABASE_URL is not set, and {path.name} cannot be read: {error}") from error
+    env.read_env(path)
+
+
 def text(name, default=""):
     # Not by env.str, which takes a value that begins with $ for the name of another variable.
     return os.environ.get(name, default).strip()
@@ -87,8 +102,8 @@ def mail(name, default):
         raise ImproperlyConfigured(f"{name} must begin with one of {', '.join(env.EMAIL_SCHEMES)}, then ://.")
     try:
         config = env.email_url_config(url)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} is no address: {error}") from error
+    except ValueError:
+        raise _no_address(name) from None
     return {key: value for key, value in config.items() if key.startswith("EMAIL_")}
 
 
@@ -98,9 +113,15 @@ def database(name, default):
     PostgreSQL gets those without which a host that swallows packets holds up whoever asks it.
     """
     url = secret(name) or default
-    if url.partition("://")[0] not in DATABASES:
+    scheme, _, where = url.partition("://")
+    if scheme not in DATABASES:
         raise ImproperlyConfigured(f"{name} must be a sqlite:// or postgres:// address.")
-    config = env.db_url_config(url)
+    if scheme == "sqlite" and not (where.startswith("/") and where.strip("/")):  # a database in memory, gone at the end
+        raise ImproperlyConfigured(f"{name} must name SQLite's file, as sqlite:////the/whole/path does.")
+    try:
+        config = env.db_url_config(url)
+    except ValueError:
+        raise _no_address(name) from None
     if config["ENGINE"].endswith("sqlite3"):
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
@@ -112,3 +133,9 @@ def database(name, default):
         config["CONN_MAX_AGE"] = 60
         config["CONN_HEALTH_CHECKS"] = True
     return config
+
+
+def _no_address(name):
+    # Not with the error that was found: it repeats a part of the password.
+    words = "is no address. In a password write / as %2F, ? as %3F, # as %23 and @ as %40."
+    return ImproperlyConfigured(f"{name} {words}")

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal import env, other_logins
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env.env.read_env(BASE_DIR / ".env")
+env.read(BASE_DIR / ".env")
 
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY = env.secret("SECRET_KEY")
@@ -119,6 +119,7 @@ WRITES_PER_MINUTE = env.number("WRITES_PER_MINUTE", 60, most=10_000)
 LOGINS_PER_MINUTE = env.number("LOGINS_PER_MINUTE", 60, most=10_000)
 AXES_FAILURE_LIMIT = 5
 AXES_USERNAME_CALLABLE = "deploy_portal.views.login.login_name"
+AXES_CLIENT_IP_CALLABLE = "deploy_portal.views.login.client_address"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
@@ -136,6 +137,8 @@ SESSION_COOKIE_NAME = "__Host-session" if SECURE else "session"
 CSRF_COOKIE_NAME = "__Host-csrf" if SECURE else "csrf"
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 SECURE_SSL_REDIRECT = SECURE and env.flag("SSL_REDIRECT", True)
+# Who asks a web process itself comes without TLS, and takes a redirect for good health while the database is away.
+SECURE_REDIRECT_EXEMPT = [r"^health/$"]
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000) if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_REFERRER_POLICY = "same-origin"

@@ -160,6 +160,8 @@ class Connections:
 
 def _options():
     """What all connections have in common."""
+    # asyncssh does not start for a user without a name, as containers have; it uses the name for nothing here.
+    os.environ.setdefault("LOGNAME", "portal")
     return asyncssh.SSHClientConnectionOptions(
         client_keys=None,
         preferred_auth="publickey",

@@ -3,6 +3,8 @@
 import pytest
 from django.core.checks import run_checks
 
+from deploy_portal import checks
+
 NEW = "n" * 60
 
 
@@ -49,9 +51,14 @@ def test_what_each_finds(settings, number, changed):
     assert found() == [number]
 
 
-def test_sqlite(settings, monkeypatch):
+def test_sqlite(settings, tmp_path, monkeypatch):
+    file = tmp_path / "db.sqlite3"
+    file.touch(mode=0o600)
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    monkeypatch.setitem(settings.DATABASES["default"], "NAME", file)
     assert found() == [1]
+    file.chmod(0o644)
+    assert sorted(found()) == [1, 9]
 
 
 def test_the_present_key_is_no_old_one(settings):
@@ -86,3 +93,13 @@ def test_secrets_that_others_can_read(settings, tmp_path, monkeypatch, mode):
     for path in files:
         path.chmod(mode)
     assert found() == [9] * len(files)
+
+
+def of_the_database():
+    return [each.id for each in run_checks(databases=["default"], tags=["database"])]
+
+
+def test_the_databases_encoding(db, monkeypatch):
+    assert of_the_database() == []
+    monkeypatch.setattr(checks, "_encoding", lambda: "SQL_ASCII")
+    assert of_the_database() == ["deploy_portal.W012"]

@@ -19,6 +19,26 @@ def refuses(read, *args, **kwargs):
     return str(caught.value)
 
 
+def test_a_file_sets_what_the_environment_does_not(setting, monkeypatch, tmp_path):
+    setting("environment")
+    monkeypatch.setenv("OTHER", "")
+    monkeypatch.delenv("OTHER")
+    file = tmp_path / ".env"
+    env.read(file)
+    file.write_text("SETTING=file\nOTHER=file\n")
+    env.read(file)
+    assert (env.text("SETTING"), env.text("OTHER")) == ("environment", "file")
+
+
+def test_a_file_that_cannot_be_read_is_no_reason_to_run_on_sqlite(setting, monkeypatch, tmp_path):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("DATABASE_URL_FILE", raising=False)
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
+        env.read(tmp_path)
+    setting("postgres://db.example/portal", "DATABASE_URL")
+    env.read(tmp_path)
+
+
 @pytest.mark.parametrize("value", ["1", "true", "YES", " on "])
 def test_a_flag_is_on(setting, value):
     setting(value)
@@ -173,8 +193,17 @@ def test_a_database_that_the_portal_does_not_know_is_refused(setting, value):
     refuses(env.database, "sqlite:///unused")
 
 
-def test_a_refused_database_does_not_show_its_password(setting):
-    setting("mysql://root:hunter2@db.example/portal")
+@pytest.mark.parametrize("value", ["sqlite://portal.sqlite3", "sqlite://:memory:", "sqlite:///", "sqlite:"])
+def test_a_database_in_memory_is_refused(setting, value):
+    setting(value)
+    refuses(env.database, "sqlite:///unused")
+
+
+@pytest.mark.parametrize(
+    "value", ["mysql://root:hunter2@db.example/portal", *(f"postgres://portal:hunter2{c}x@db/portal" for c in "/?")]
+)
+def test_a_refused_database_does_not_show_its_password(setting, value):
+    setting(value)
     assert "hunter2" not in refuses(env.database, "sqlite:///unused")
 
 
@@ -187,7 +216,11 @@ def test_a_mail_server_is_an_address(setting):
 
 
 @pytest.mark.parametrize(
-    "value", ["mail.example.com", "http://user:hidden@mail.example.com", "smtp://mail.example.com:x"]
+    "value",
+    [
+        *("mail.example.com", "http://user:hidden@mail.example.com", "smtp://mail.example.com:x"),
+        "smtp://user:hidden/x@mail.example.com",
+    ],
 )
 def test_a_mail_server_that_cannot_be_meant_is_refused(setting, value):
     setting(value)

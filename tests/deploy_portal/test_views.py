@@ -83,6 +83,14 @@ def test_a_header_does_not_make_a_new_address(client, person):
     assert response.status_code == 429
 
 
+def test_who_comes_by_a_socket_has_no_address_and_is_locked_out_too(client, person):
+    assert "4 tries left" in try_login(client, REMOTE_ADDR="").content.decode()
+    for _ in range(4):
+        response = try_login(client, REMOTE_ADDR="")
+    assert response.status_code == 429
+    assert try_login(client, password=PASSWORD, REMOTE_ADDR="").status_code == 429
+
+
 def test_the_lock_out_counts_for_the_admins_login_too(client, ops):
     for _ in range(5):
         try_login(client, "ops")
@@ -161,6 +169,12 @@ def test_the_portal_says_that_its_database_is_away(client, db, monkeypatch):
         patch.setattr(BaseDatabaseWrapper, "ensure_connection", away)
         response = client.get("/health/")
     assert (response.status_code, response.json()) == (503, {"database": "away"})
+
+
+def test_health_is_no_redirect_to_https(client, db, settings):
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/login/").status_code == 301
+    assert client.get("/health/").status_code == 200
 
 
 def test_health_is_asked_by_head_too(client, db):

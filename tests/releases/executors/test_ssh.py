@@ -61,6 +61,24 @@ def test_a_shell_that_is_killed_itself_has_failed(run, gone):
     gone()
 
 
+@pytest.fixture
+def nameless(monkeypatch):
+    """The user of this process is only a number, as in a container."""
+
+    def look_up(uid):
+        raise KeyError(uid)
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # so that it goes again if it is set meanwhile
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setattr("pwd.getpwuid", look_up)
+
+
+def test_a_worker_whose_user_has_no_name_reaches_machines(nameless, run):
+    assert run("echo hello").out == b"hello\n"
+
+
 def test_out_and_err_stay_apart(run):
     execution = run("echo to out; echo to err >&2")
     assert (execution.out, execution.err) == (b"to out\n", b"to err\n")
