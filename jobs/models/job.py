@@ -312,7 +312,7 @@ class Job(models.Model):
 
     def has_just(self, verb, by, reason="", stage=""):
         """Whether the last thing that happened is just this: who presses a button twice need not hear of a conflict."""
-        last = self.events.first()
+        last = self.events.latest("number")
         return (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)
 
     def lock(self):
