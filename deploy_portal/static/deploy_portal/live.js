@@ -288,8 +288,8 @@
   document.addEventListener("htmx:afterSettle", prepare);
   for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
     document.addEventListener(name, ({ detail: { requestConfig, target } }) => {
-      lost(requestConfig.elt);
       if (target.id === "log-pane") tellThatItFailed(target, requestConfig.elt);
+      else lost(requestConfig.elt);
     });
   }
 
