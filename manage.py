@@ -11,7 +11,7 @@ class LastWords(io.FileIO):
 
     def write(self, data):
         try:
-            return super().write(data)
+            return super().write(data) or len(data)  # None where a reader is slow and nobody may wait for it
         except OSError:
             return len(data)
 

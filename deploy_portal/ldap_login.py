@@ -16,7 +16,7 @@ from deploy_portal.other_logins import SECONDS, is_plain
 log = logging.getLogger(__name__)
 # What an answer that is none can end in, and two first logins of one person at once.
 REFUSALS = (IntegrityError, ValueError)
-# For one question: to connect, then to answer.
+# For one question, and each address that is tried for it: to connect, then to answer.
 LIMIT = 2 * SECONDS
 # Questions at once in this process, with those that were given up and have not ended; and how long one more waits.
 ROOM = BoundedSemaphore(16)
@@ -62,17 +62,21 @@ class Connection(SimpleLDAPObject):
     The limits of time that libldap has count neither while it agrees on TLS nor for the rest of an answer that began.
     """
 
+    def __init__(self, addresses, **kwargs):
+        super().__init__(addresses, **kwargs)
+        self.limit = LIMIT * addresses.count("://")
+
     def start_tls_s(self):
-        return _in_time(super().start_tls_s)
+        return _in_time(self.limit, super().start_tls_s)
 
     def simple_bind_s(self, *args, **kwargs):
-        return _in_time(super().simple_bind_s, *args, **kwargs)
+        return _in_time(self.limit, super().simple_bind_s, *args, **kwargs)
 
     def search_s(self, *args, **kwargs):
-        return _in_time(super().search_s, *args, **kwargs)
+        return _in_time(self.limit, super().search_s, *args, **kwargs)
 
 
-def _in_time(question, *args, **kwargs):
+def _in_time(limit, question, *args, **kwargs):
     if not ROOM.acquire(timeout=WAIT):
         raise ldap.BUSY({"desc": "Too many questions to the directory have not ended"})
     answer = Future()
@@ -87,6 +91,6 @@ def _in_time(question, *args, **kwargs):
 
     Thread(target=ask, daemon=True).start()
     try:
-        return answer.result(LIMIT)
+        return answer.result(limit)
     except TimeoutError:
         raise ldap.TIMEOUT({"desc": "The directory stands still"}) from None

@@ -63,6 +63,20 @@ def test_without_an_error_output_too(database, heads, redirection):
     assert shell(command, DATABASE_URL=database).returncode == FAILED
 
 
+def test_nor_where_its_reader_is_slow_and_it_may_not_wait(database, heads):
+    """As a terminal is that another process, such as Node, has made so."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader, "rb"), open(writer, "wb", buffering=0) as full:
+        while full.write(b"x" * 4096):
+            pass
+        command = [sys.executable, "manage.py", "verify_events", "--heads", heads]
+        ended = subprocess.run(
+            command, cwd=ROOT, env=SETTINGS | {"DATABASE_URL": database}, stderr=full, timeout=PATIENCE, check=False
+        )
+    assert ended.returncode == FAILED
+
+
 def test_without_an_error_output_a_call_that_cannot_be_read_is_told_from_a_mistake(database):
     assert shell("$PORTAL verify_events --nonsense 2>/dev/full", DATABASE_URL=database).returncode == 2
     assert shell("$PORTAL verify_events 7 2>/dev/full", DATABASE_URL=database).returncode == MISTAKE

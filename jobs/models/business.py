@@ -111,10 +111,12 @@ class Business(models.Model):
 
     def refresh_machines(self, max_age=None):
         """Asks the config service if that was not tried for `max_age` seconds; the last good list stays on an error."""
-        oldest = Now() - timedelta(seconds=settings.CONFIG_SERVICE_MAX_AGE if max_age is None else max_age)
-        too_old = Q(asked_at=None) | Q(asked_at__lt=oldest)
+        age = timedelta(seconds=settings.CONFIG_SERVICE_MAX_AGE if max_age is None else max_age)
+        # A time to come is from before the clock was set back, or of another who asks just now.
+        lately = (Now() - age, Now() + age)
+        too_old = ~Q(asked_at__range=lately)
         if max_age is not None:  # before a start: what another request has only asked for is no answer yet
-            too_old |= Q(sync_error="") & ~Q(synced_at__gte=oldest)
+            too_old |= Q(sync_error="") & ~Q(synced_at__range=lately)
         stale = Business.objects.filter(too_old, pk=self.pk)
         # Read first: on SQLite an UPDATE waits for whoever writes, also where it changes nothing.
         asking = stale.exists() and stale.update(asked_at=Now())

@@ -315,7 +315,7 @@ class Job(models.Model):
 
         `facts` are some of what the event's detail says.
         """
-        last = self.events.exclude(actor=None).first()
+        last = self.events.exclude(actor=None).latest("number")
         is_this = (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)
         return is_this and facts.items() <= last.detail.items()
 

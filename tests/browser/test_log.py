@@ -116,6 +116,27 @@ def test_what_goes_wrong_is_shown_until_somebody_opens_a_log(publisher_at, job, 
     assert browser.words("#log-pane h2") == "pay-4"
 
 
+def test_one_that_is_asked_for_at_every_poll_and_cannot_be_had_is_told_once(publisher_at, job, machines, start):
+    """Without moving a page that somebody reads."""
+    browser = publisher_at
+    browser.expected = ["ERR_BLOCKED_BY_CLIENT", "htmx:"]
+    start(job, machines[:2], failure_budget="")
+    worker = Worker.objects.enlist([])
+    running = begin(worker)
+    open_run(browser, job)
+    browser.block(f"*/machine-runs/{running[1]}/*")
+    browser.ask("(window.scrolls = 0) || (Element.prototype.scrollIntoView = () => scrolls++)")
+    end(worker, running[1:], "failed")
+    browser.wait_for("This log could not be loaded.", "#log-pane > [role=alert]")
+    browser.ask("(window.observer = new MutationObserver(() => changes++)) && (window.changes = 0)")
+    browser.ask("observer.observe(document.getElementById('log-pane'), {childList: true})")
+    browser.ask("observer.observe(document.body, {attributes: true})")  # nor is it the portal that does not answer
+    browser.ask("(window.failed = 0) || document.addEventListener('htmx:sendError', () => failed++)")
+    wait_until(lambda: browser.ask("failed") > 2)
+    assert browser.ask("[changes, scrolls]") == [0, 0]
+    assert browser.words("#log-pane h2") == "pay-1"
+
+
 def test_search_and_first_error(publisher_at, worker, job, machines, start, task_that):
     browser = publisher_at
     task_that(*TALK, "complain ERROR: healthz 503", "say <b>line</b> 5", "fail 3 on pay-2")

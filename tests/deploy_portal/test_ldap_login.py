@@ -1,6 +1,7 @@
 """Logins by a directory, with the real libraries; where they are not installed, test_other_logins.py has stand-ins."""
 
 import importlib
+import socket
 import sys
 import time
 
@@ -28,11 +29,11 @@ def log_in(db, directory, settings, monkeypatch):
     login = importlib.import_module("deploy_portal.ldap_login")
     make_user("wang.fang")
 
-    def log_in(name="wang.fang", password=PASSWORD, scheme="ldap", **variables):
+    def log_in(name="wang.fang", password=PASSWORD, scheme="ldap", before=(), **variables):
         variables = {"LDAP_ALLOW_PLAINTEXT": "1"} | variables
         variables |= {
             "LDAP_CA_FILE": where(),
-            "LDAP_SERVER": f"{scheme}://{directory.address}",
+            "LDAP_SERVER": ",".join(f"{scheme}://{address}" for address in [*before, directory.address]),
             "LDAP_SEARCH_BASE": "dc=example",
         }
         for variable, value in variables.items():
@@ -42,6 +43,13 @@ def log_in(db, directory, settings, monkeypatch):
         return login.LdapBackend().authenticate(None, name, password)
 
     return log_in
+
+
+@pytest.fixture
+def swallower():
+    """The address of a host that swallows packets: its queue of connections is full, and nobody takes any."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        yield f"127.0.0.1:{full.getsockname()[1]}"
 
 
 def test_a_password_is_the_directorys(log_in, directory):
@@ -108,3 +116,9 @@ def test_a_directory_that_hangs_holds_nobody_up(log_in, directory, monkeypatch, 
     began = time.monotonic()
     assert log_in(scheme=scheme, LDAP_ALLOW_PLAINTEXT=is_plain) is None
     assert time.monotonic() - began < HANGS / 2
+
+
+def test_directories_whose_hosts_swallow_packets_are_passed_by(log_in, swallower, monkeypatch):
+    monkeypatch.setattr(other_logins, "SECONDS", 1)
+    monkeypatch.setattr(sys.modules["deploy_portal.ldap_login"], "LIMIT", 2)
+    assert log_in(before=[swallower] * 2).username == "wang.fang"

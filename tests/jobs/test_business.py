@@ -321,6 +321,15 @@ def test_an_answer_is_taken_though_the_clock_was_set_back(payment, meanwhile):
     assert payment.sync_machines().added == ["pay-1"]
 
 
+@pytest.mark.parametrize("max_age", [None, 30, 0])
+def test_the_source_is_asked_though_the_clock_was_set_back(payment, meanwhile, max_age):
+    to_come = database_now() + timedelta(days=1)
+    meanwhile(["pay-1"], lambda: None)
+    Business.objects.update(asked_at=to_come, synced_at=to_come)
+    payment.refresh_machines(max_age)
+    assert live(payment) == ["pay-1"]
+
+
 def test_a_failure_does_not_undo_an_answer_that_was_asked_for_later(payment, meanwhile):
     meanwhile([], asked_anew(payment, "pay-1"))
     with pytest.raises(SourceError, match="It is down"):

@@ -1,7 +1,10 @@
 """Approving a job: what the approver read, and nobody's own."""
 
+from datetime import timedelta
+
 import pytest
 
+from deploy_portal.clock import database_now
 from jobs.models import Event, Job, Membership
 from jobs.rights import Role
 from tests.pages import asks_again_for, is_sent_to_login, page, words
@@ -82,6 +85,15 @@ def test_the_button_pressed_twice_after_somebody_else_acted_is_told(as_user, app
     approve(client, job)
     job.withdraw(requester, "not needed")
     assert "This job was changed meanwhile" in words(approve(client, job))
+
+
+def test_an_approval_that_an_edit_made_void_is_not_told_again(as_user, approver, requester, job, machines, monkeypatch):
+    """Though the database's clock was set back between the two."""
+    client, read = as_user(approver), job.revision
+    approve(client, job)
+    monkeypatch.setattr("jobs.models.event.database_now", lambda: database_now() - timedelta(hours=1))
+    job.edit(requester, machines)
+    assert "This job was changed meanwhile" in words(approve(client, job, revision=read))
 
 
 def test_a_job_that_was_edited_meanwhile_is_not_approved(as_user, approver, requester, job, machines):

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils import translation
 
 from jobs.models import Business, Event, Freeze, JobMachine, Listing, Machine
+from releases.candidates import candidates
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
 from releases.templatetags.releases import event_notes
 from tests.commands import MISTAKE, fail, say
@@ -36,6 +37,10 @@ class TestModel:
     def test_what_moved_is_not_offered(self, moved):
         names = {machine.hostname for machine in ReleaseStage.objects.of(moved)[0].offered_machines()}
         assert names == {"pay-1", "pay-4", "pay-5", "pay-6"}
+
+    def test_it_is_told_by_site_and_name(self, moved):
+        drifted = candidates(ReleaseStage.objects.of(moved)[0]).drifted
+        assert [one.machine.hostname for one in drifted] == ["pay-3", "pay-2"]
 
     def test_it_is_refused_unless_named_and_then_told_and_settled(
         self, moved, machines, publisher, release_task, rollback_task, start

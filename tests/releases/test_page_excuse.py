@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.models import Event, Job
+from jobs.models import Event, Job, Machine
 from releases.models import ReleaseStage
 from tests.conftest import list_machines
 from tests.pages import NO_MACHINES, came_too_late, checked, ids, is_sent_to_login, offered, page, source, words
@@ -41,6 +41,11 @@ class TestLooking:
         said = words(response)
         assert "pay-2 10.0.0.2 sh-1 – Failed" in said
         assert said.index("pay-2") < said.index("pay-3") < said.index("pay-6")
+
+    def test_what_did_not_go_wrong_is_by_site_and_name(self, as_user, publisher, failed):
+        Machine.objects.filter(hostname="pay-6").update(site="bj-1")
+        said = words(as_user(publisher).get(page("excuse_machines", failed)))
+        assert said.index("pay-2 10.0.0.2") < said.index("pay-6 10.0.0.6") < said.index("pay-3 10.0.0.3")
 
     @pytest.mark.one_database
     def test_what_is_under_way_rolled_back_or_excused_is_not_in_it(

@@ -178,10 +178,13 @@
     htmx.ajax("GET", wrong, { source: "#log-pane", target: "#log-pane", swap: "innerHTML" }).catch(() => {});
   }
 
-  function tellThatItFailed(pane) {
-    pane.querySelector(":scope > .note")?.remove();
+  function tellThatItFailed(pane, asker) {
+    const note = pane.querySelector(":scope > .note");
+    const isByItself = asker === pane; // `showWrong` asks again at every poll
+    if (note && isByItself) return;
+    note?.remove();
     pane.prepend(document.getElementById("log-failed").content.cloneNode(true));
-    pane.scrollIntoView({ block: "nearest" });
+    if (!isByItself) pane.scrollIntoView({ block: "nearest" });
   }
 
   document.addEventListener("input", (event) => {
@@ -285,8 +288,8 @@
   document.addEventListener("htmx:afterSettle", prepare);
   for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
     document.addEventListener(name, ({ detail: { requestConfig, target } }) => {
-      lost(requestConfig.elt);
-      if (target.id === "log-pane") tellThatItFailed(target);
+      if (target.id === "log-pane") tellThatItFailed(target, requestConfig.elt);
+      else lost(requestConfig.elt);
     });
   }
 
