@@ -67,6 +67,12 @@ class TestLooking:
         assert f"pay-4 is held by #{holder.pk}." in said
         assert "pay-6 is gone from the config service." in said
 
+    def test_what_was_released_is_not_in_it_while_a_later_job_has_it(
+        self, as_user, publisher, make_job, failed, start, machines
+    ):
+        start(make_job("3.0"), machines[:1])
+        assert offered(as_user(publisher).get(page("excuse_machines", failed))) == set(ids(machines[1:]))
+
     @pytest.mark.one_database
     def test_it_asks_who_you_are(self, client, failed):
         address = page("excuse_machines", failed)
