@@ -37,7 +37,7 @@ def job_page(request, job_id):
         "tile_size": tile_size(counts.total()),
         "counts": ordered(counts),
         "total": counts.total(),
-        "out": sum(tile.is_released for site in sites for tile in site.tiles),
+        "out": picture.out,
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
         "changed": sum(stage.count_rollback_candidates() for stage in picture.stages if stage.pk in picture.runs),

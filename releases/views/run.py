@@ -1,5 +1,3 @@
-from collections import Counter
-
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
@@ -13,7 +11,7 @@ from jobs.views.steps import too_late
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved
-from releases.pictures import JobPicture, RunPicture, ordered
+from releases.pictures import JobPicture, RunPicture, counts_of, ordered
 
 
 @gzip_page
@@ -51,7 +49,7 @@ def cancel_run(request, job_id, run_id):
     form = RemarkForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         return _turn(request, run, run.cancel, _("Cancelled: what has not begun stays so, what runs is being ended."))
-    counts = Counter(run.machine_runs.counts())
+    counts = counts_of(run)
     context = {
         "job": run.stage.job,
         "stage": run.stage,

@@ -6,9 +6,11 @@ import pytest
 
 from jobs.models import Job, Membership
 from jobs.rights import Role
+from releases.ledger import move_on
 from releases.models import MachineRun, ReleaseStage
 from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
+from tests.workers import claim
 
 
 @pytest.mark.one_database
@@ -181,6 +183,20 @@ class TestRollingBack:
         ReleaseStage.objects.excuse(job, machines[1:], publisher, "in repair")
         MachineRun.objects.get(machine=machines[1]).resolve(publisher, "succeeded", "I have looked")
         assert "2.0 was released on 2 of 6 machines" in words(as_user(publisher).get(page("job", job)))
+
+    @pytest.mark.one_database
+    def test_what_a_rollback_did_not_reach_is_still_released(
+        self, as_user, publisher, make_job, start, finish, machines, worker
+    ):
+        job = make_job(on=machines[:2])
+        start(job, machines[:2])
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+        MachineRun.objects.end(worker, claim(worker), "unreachable", None, "no route")
+        move_on()
+        said = words(as_user(publisher).get(page("job", job)))
+        assert "2.0 is out" in said
+        assert "1 unreachable" in said
 
     @pytest.mark.one_database
     def test_a_stage_that_went_back_whole_says_just_that(self, as_user, publisher, job, start, finish, machines):
