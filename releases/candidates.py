@@ -217,7 +217,8 @@ def left_to_do(job, seen=None):
     busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
     back = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
     cared_for = busy | back
-    last = {run.machine_id: run for run in MachineRun.objects.in_job(job).latest_per_machine()}
+    runs = MachineRun.objects.in_job(job).not_called_off().latest_per_machine()
+    last = {run.machine_id: run for run in runs}
     seen = candidates(ReleaseStage.objects.of(job)[0]) if seen is None else seen
     left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
     for one in left:
