@@ -271,5 +271,6 @@ class MachineRun(models.Model):
         hostname = self.machine.hostname
         if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
             raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": hostname})
-        facts = {"run": self.run_id, "hostnames": [hostname]}
+        # Its own reason goes with the row that says so now: the event keeps why nobody knew.
+        facts = {"run": self.run_id, "hostnames": [hostname], "why_unknown": self.reason}
         self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **facts)

@@ -230,6 +230,15 @@ def test_a_rollback_is_not_told_as_a_success_of_the_release(as_user, approver, p
     assert "Rolled back" in words(as_user(approver).get(URL)).split("Ended lately")[1]
 
 
+def test_nor_beside_what_else_was_done_to_the_machine(as_user, approver, publisher, job, start, finish, machines):
+    run = start(job, machines[:1])
+    finish()
+    ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "broken", "key")
+    finish()
+    response = as_user(approver).get(page("machine_run", job, machine_run_id=run.machine_runs.get().pk))
+    assert "Rolled back" in words(response).split("Also on this machine")[1]
+
+
 def test_nor_while_it_goes_on(as_user, publisher, job, start, finish, machines, worker):
     start(job, machines[:2])
     finish()
