@@ -10,7 +10,7 @@ from jobs.models import Freeze
 from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
 from releases.ledger import tidy_if_alone
-from releases.models import ReleaseStage, Run
+from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
 from releases.preview import Preview
 
@@ -24,14 +24,13 @@ def job_page(request, job_id):
     picture = JobPicture(job)
     seen = candidates(picture.stages[0])
     sites = picture.tiles()
-    running_stage = next((stage for stage in picture.stages if stage.is_running), None)
+    running = next((picture.runs[stage.pk] for stage in picture.stages if stage.is_running), None)
     counts = Counter(tile.status for site in sites for tile in site.tiles)
     context = {
         "job": job,
         "rights": job.rights,
         "next_stage": ReleaseStage.objects.next_of(job, picture.stages),
-        "running_stage": running_stage,
-        "is_paused": running_stage and picture.runs[running_stage.pk].status == Run.Status.PAUSED,
+        "running": running,
         "pipeline": picture.pipeline(),
         "sites": sites,
         "tile_size": tile_size(counts.total()),
