@@ -102,6 +102,15 @@ def test_a_job_of_which_every_machine_is_excused_has_ended(as_user, publisher, j
 
 
 @pytest.mark.one_database
+def test_a_withdrawn_job_promises_nothing(as_user, requester, job):
+    job.withdraw(requester, "not needed")
+    for name in ("job", "stage"):
+        said = words(as_user(requester).get(page(name, job)))
+        assert "when the job is approved" not in said
+        assert "must be approved first" not in said
+        assert "Nothing of it was or will be released." in said
+
+
 def test_a_withdrawn_job_offers_nothing(as_user, requester, job):
     job.withdraw(requester, "not needed")
     response = as_user(requester).get(page("job", job))
