@@ -81,7 +81,7 @@ def event_words(event):
         stage=format_html("<b>{}</b>", _what(event)),
         n=number,
         version=event.detail.get("version", ""),
-        names=", ".join(event.detail.get("hostnames", [])),
+        names=_names({"hostnames_in_all": number} | event.detail, "hostnames"),
         state=str(status_word(event.became)).lower(),
         run=_run(event),
         running=event.detail.get("running", 0),
