@@ -47,13 +47,13 @@ def job_page(request, job_id):
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
-    return render(request, "releases/job.html", context | _freezes(job, context["rights"]))
+    return render(request, "releases/job.html", context | _freezes(job, context["rights"], request.user))
 
 
-def _freezes(job, rights):
+def _freezes(job, rights, user):
     may_give_leave = Right.APPROVE in rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
     return {
         "freezes": Freeze.objects.windows().of(job.business).ahead(),
         "leaves": job.leaves.live(),
-        "leave_form": LeaveForm(job=job) if may_give_leave else None,
+        "leave_form": LeaveForm(job=job, giver=user) if may_give_leave else None,
     }
