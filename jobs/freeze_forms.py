@@ -96,15 +96,19 @@ class EndFreezeForm(forms.ModelForm):
 
 
 class LeaveForm(ReasonForm):
-    """Leave for `job` to pass one time of a freeze that is in force or near; never a stop of everything."""
+    """Leave for `job` to pass one time of a freeze that is in force or near; never a stop of everything.
+
+    `giver`: none that this person has given already.
+    """
 
     occurrence = forms.ChoiceField(label=_("Which freeze"))
     field_order = ["occurrence", "reason"]
 
-    def __init__(self, *args, job, **kwargs):
+    def __init__(self, *args, job, giver=None, **kwargs):
         super().__init__(*args, **kwargs)
         ahead = Freeze.objects.windows().of(job.business).ahead()
-        self.occurrences = {occurrence.key: occurrence for occurrence in ahead}
+        given = set(job.leaves.live().filter(by=giver).values_list("freeze", "until")) if giver and ahead else ()
+        self.occurrences = {one.key: one for one in ahead if (one.freeze.pk, one.ends) not in given}
         self.fields["occurrence"].choices = [(key, one.in_words) for key, one in self.occurrences.items()]
         self.fields["reason"].widget.attrs["rows"] = 2
 

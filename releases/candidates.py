@@ -167,14 +167,14 @@ def candidates(stage):
     def see(machine):
         if machine.pk in excused:
             return Candidate(machine, "excused", excuse=excused[machine.pk])
-        if machine.pk in held:
-            by = held[machine.pk]
-            if by.run.stage.job_id == job.pk or machine.pk in released:
-                return Candidate(machine, "held", by)
-            gone_at, move = gone.get(machine.pk), moved.get(machine.pk)
-            return Candidate(machine, "held", by, gone_at, move=move, can_wait=not (gone_at or move))
-        if machine.pk in released:
+        by = held.get(machine.pk)
+        is_own = by is not None and by.run.stage.job_id == job.pk
+        # Whoever else holds it now: this job has done its part there, unless it is about to take that back.
+        if machine.pk in released and not (is_own and by.machine_id == machine.pk):
             return Candidate(machine, "released", released[machine.pk])
+        if by:
+            gone_at, move = (None, None) if is_own else (gone.get(machine.pk), moved.get(machine.pk))
+            return Candidate(machine, "held", by, gone_at, move=move, can_wait=not (is_own or gone_at or move))
         if machine.pk in gone:
             return Candidate(machine, "gone", gone_at=gone[machine.pk])
         return Candidate(machine, "changed", move=moved[machine.pk])
@@ -225,7 +225,8 @@ def left_to_do(job, seen=None):
     busy = set(MachineRun.objects.in_job(job).pending().values_list("machine", flat=True))
     back = set(MachineRun.objects.in_job(job).latest_touched().rolled_back().values_list("machine", flat=True))
     cared_for = busy | back
-    last = {run.machine_id: run for run in MachineRun.objects.in_job(job).latest_per_machine()}
+    runs = MachineRun.objects.in_job(job).not_called_off().latest_per_machine()
+    last = {run.machine_id: run for run in runs}
     seen = candidates(ReleaseStage.objects.of(job)[0]) if seen is None else seen
     left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
     for one in left:

@@ -84,11 +84,6 @@ class Tile:
     fill: int = 0
 
     @property
-    def is_released(self):
-        """Whether the job's version was put there, whatever else is told of the machine."""
-        return self.machine_run is not None and shown_status(self.machine_run) == Status.SUCCEEDED
-
-    @property
     def short_name(self):
         """The last digits of the host name, which tell neighbours apart."""
         return re.search(r"\d*$", self.machine.hostname)[0] or self.machine.hostname[-4:]
@@ -128,6 +123,14 @@ def shown_status(machine_run):
     return "rolled_back" if machine_run.went_back else machine_run.status
 
 
+def counts_of(run):
+    """How many of a run's machines are in which state, as pages tell it."""
+    counts = Counter(run.machine_runs.counts())
+    if run.is_rollback:
+        counts["rolled_back"] = counts.pop(Status.SUCCEEDED, 0)
+    return counts
+
+
 def tile_size(number):
     return next((name for limit, name in TILE_SIZES if number <= limit), "t-5000")
 
@@ -144,15 +147,22 @@ class JobPicture:
         # Many machine runs are of few runs: those are fetched once.
         whole = Prefetch("run", Run.objects.select_related("started_by"))
         runs = MachineRun.objects.in_job(job).prefetch_related(whole).order_by("pk")
-        self.latest, self.by_stage, self.runs = {}, defaultdict(dict), {}
+        self.latest, self.touched, self.by_stage, self.runs = {}, {}, defaultdict(dict), {}
         for machine_run in runs:
             self.runs[machine_run.run.stage_id] = machine_run.run
+            if machine_run.started_at:
+                self.touched[machine_run.machine_id] = machine_run
             if not machine_run.was_called_off:
                 self.latest[machine_run.machine_id] = machine_run
                 self.by_stage[machine_run.run.stage_id][machine_run.machine_id] = machine_run
         for stage in self.stages:
             if stage.pk in self.runs:
                 self.runs[stage.pk].stage = stage
+
+    @property
+    def out(self):
+        """On how many machines the job's version was put, whatever else is told of them."""
+        return sum(shown_status(machine_run) == Status.SUCCEEDED for machine_run in self.touched.values())
 
     def pipeline(self, current=None):
         return [

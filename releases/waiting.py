@@ -28,7 +28,7 @@ from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
 from releases.models.run import ACTIVE
 from releases.models.stage import DONE, Kind, first_left
-from releases.pictures import bar, ordered
+from releases.pictures import bar, counts_of, ordered
 
 SHOWN = 20
 
@@ -124,7 +124,7 @@ def _with_people(jobs):
 def running_now(user):
     runs = _runs_seen_by(user).active()[:SHOWN]
     for run in runs:
-        counts = Counter(run.machine_runs.counts())
+        counts = counts_of(run)
         run.bar, run.ordered_counts, run.total = bar(counts), ordered(counts), counts.total()
     return runs
 

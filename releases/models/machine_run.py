@@ -273,7 +273,9 @@ class MachineRun(models.Model):
         """The transition of `resolve`, for those who hold the job's lock and conclude the stage themselves."""
         if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
             raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": self.machine.hostname})
-        self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **self._facts)
+        # Its own reason goes with the row that says so now: the event keeps why nobody knew.
+        facts = self._facts | {"why_unknown": self.reason}
+        self.run.stage.record(Event.Verb.RESOLVED, by, reason, Status.UNKNOWN, status, **facts)
 
     def has_just_been_resolved(self, by, status, reason):
         """Whether this person has just resolved it so."""

@@ -125,6 +125,12 @@ class Run(models.Model):
         return self.action == Action.ROLLBACK
 
     @property
+    def what(self):
+        """Which stage it releases, or rolls back, as a sentence names it."""
+        stage = self.stage.get_kind_display()
+        return _("Rollback of %(stage)s") % {"stage": stage} if self.is_rollback else stage
+
+    @property
     def took(self):
         """How long it ran, None while it runs."""
         return self.ended_at and self.ended_at - self.started_at
@@ -183,7 +189,8 @@ class Run(models.Model):
             self._require(row.update(cancelled_at=Now()))
             self.refresh_from_db(fields=["status"])
             called_off = self.machine_runs.call_off(Status.CANCELLED)
-            facts = {"run": self.pk, "machines": called_off, "running": self.machine_runs.pending().count()}
+            facts = {"run": self.pk, "action": self.action, "machines": called_off}
+            facts["running"] = self.machine_runs.pending().count()
             self.stage.record(Event.Verb.CANCELLED, by, reason, self.status, Status.CANCELLED, **facts)
             self.advance()
 
@@ -212,7 +219,7 @@ class Run(models.Model):
             self.stage.job.lock()
             self._require(Run.objects.filter(pk=self.pk, status=old, cancelled_at=None).update(status=new))
             self.status = new
-            self.stage.record(verb, by, reason, old, new, run=self.pk)
+            self.stage.record(verb, by, reason, old, new, run=self.pk, action=self.action)
 
     def _require(self, changed):
         if not changed:

@@ -36,6 +36,8 @@ TONES = {
     Verb.EXCUSED: "excused",
     Verb.LEAVE: "succeeded",
 }
+# What is done to a run, of whichever action.
+STEERED = [Verb.PAUSED, Verb.RESUMED, Verb.CANCELLED]
 
 
 @register.simple_tag
@@ -76,10 +78,10 @@ def event_words(event):
     return format_html(
         _sentence(event, number),
         who=format_html("<b>{}</b>", event.actor or ""),
-        stage=format_html("<b>{}</b>", Kind(event.stage).label if event.stage else ""),
+        stage=format_html("<b>{}</b>", _what(event)),
         n=number,
         version=event.detail.get("version", ""),
-        names=", ".join(event.detail.get("hostnames", [])),
+        names=_names({"hostnames_in_all": number} | event.detail, "hostnames"),
         state=str(status_word(event.became)).lower(),
         run=_run(event),
         running=event.detail.get("running", 0),
@@ -124,6 +126,13 @@ def _sentence(event, number):
     }
     words = sentences[event.verb]
     return words + _(", as break-glass") if event.detail.get("break_glass") else words
+
+
+def _what(event):
+    """Which stage it is about, or its rollback where that is what was steered."""
+    stage = Kind(event.stage).label if event.stage else ""
+    is_rollback = event.verb in STEERED and event.detail.get("action") == "rollback"
+    return _("Rollback of %(stage)s") % {"stage": stage} if is_rollback else stage
 
 
 @register.filter

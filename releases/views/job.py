@@ -10,7 +10,7 @@ from jobs.models import Freeze
 from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
 from releases.ledger import tidy_if_alone
-from releases.models import ReleaseStage, Run
+from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
 from releases.preview import Preview
 
@@ -24,20 +24,19 @@ def job_page(request, job_id):
     picture = JobPicture(job)
     seen = candidates(picture.stages[0])
     sites = picture.tiles()
-    running_stage = next((stage for stage in picture.stages if stage.is_running), None)
+    running = next((picture.runs[stage.pk] for stage in picture.stages if stage.is_running), None)
     counts = Counter(tile.status for site in sites for tile in site.tiles)
     context = {
         "job": job,
         "rights": job.rights,
         "next_stage": ReleaseStage.objects.next_of(job, picture.stages),
-        "running_stage": running_stage,
-        "is_paused": running_stage and picture.runs[running_stage.pk].status == Run.Status.PAUSED,
+        "running": running,
         "pipeline": picture.pipeline(),
         "sites": sites,
         "tile_size": tile_size(counts.total()),
         "counts": ordered(counts),
         "total": counts.total(),
-        "out": sum(tile.is_released for site in sites for tile in site.tiles),
+        "out": picture.out,
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
         "changed": sum(stage.count_rollback_candidates() for stage in picture.stages if stage.pk in picture.runs),
@@ -48,13 +47,13 @@ def job_page(request, job_id):
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
-    return render(request, "releases/job.html", context | _freezes(job, context["rights"]))
+    return render(request, "releases/job.html", context | _freezes(job, context["rights"], request.user))
 
 
-def _freezes(job, rights):
+def _freezes(job, rights, user):
     may_give_leave = Right.APPROVE in rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
     return {
         "freezes": Freeze.objects.windows().of(job.business).ahead(),
         "leaves": job.leaves.live(),
-        "leave_form": LeaveForm(job=job) if may_give_leave else None,
+        "leave_form": LeaveForm(job=job, giver=user) if may_give_leave else None,
     }

@@ -1,5 +1,3 @@
-from collections import Counter
-
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
@@ -14,7 +12,7 @@ from jobs.views.steps import too_late
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved
-from releases.pictures import JobPicture, RunPicture, ordered
+from releases.pictures import JobPicture, RunPicture, counts_of, ordered
 
 
 @gzip_page
@@ -53,7 +51,7 @@ def cancel_run(request, job_id, run_id):
     if form.is_valid():
         done = _("Cancelled: what has not begun stays so, what runs is being ended.")
         return _turn(request, run, run.cancel, Event.Verb.CANCELLED, done)
-    counts = Counter(run.machine_runs.counts())
+    counts = counts_of(run)
     context = {
         "job": run.stage.job,
         "stage": run.stage,

@@ -69,6 +69,13 @@ def test_nobody_gives_leave_to_their_own_job(as_user, requester, payment, job, l
     assert not Leave.objects.exists()
 
 
+def test_who_has_given_it_is_not_offered_to_give_it_again(as_user, approver, job, leave):
+    client = as_user(approver)
+    assert page("give_leave", job) in source(client.get(page("job", job)))
+    client.post(page("give_leave", job), leave)
+    assert page("give_leave", job) not in source(client.get(page("job", job)))
+
+
 def test_twice_is_once(as_user, approver, job, leave):
     client = as_user(approver)
     client.post(page("give_leave", job), leave)

@@ -54,6 +54,16 @@ def test_ops_start_a_job_that_is_not_approved(publish, ops, job, machines, appro
     assert event.detail == {"given": 0, "needed": 1}
 
 
+def test_that_it_was_not_approved_is_told_as_long_as_there_is_a_next_step(
+    as_user, publisher, break_glass, ops, finish, job, machines
+):
+    break_glass(ops, machines[:1])
+    finish("failed")
+    ReleaseStage.objects.excuse(job, machines[:1], publisher, "in repair")
+    said = words(as_user(publisher).get(page("job", job)))
+    assert "Next: pre-release Begun by break-glass, with 0 of 1 approvals." in said
+
+
 @pytest.mark.one_database
 def test_the_page_has_the_box_for_ops_only(as_user, request, job):
     for person, has in (("ops", True), ("publisher", False), ("approver", False), ("requester", False)):

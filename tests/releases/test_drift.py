@@ -204,6 +204,14 @@ class TestTimeline:
         names = sorted(machine.hostname for machine in many[1:])[:20]
         assert f"Beyond the plan: {', '.join(names)} and 9 more" in words(as_user(publisher).get(page("job", job)))
 
+    def test_so_of_those_that_were_lost(self, as_user, publisher, payment, make_job, start, worker):
+        many = list_machines(payment, *(f"pay-{number}" for number in range(10, 31)))
+        job = make_job(on=many)
+        start(job, many)
+        begin(worker)
+        worker.leave()
+        assert "pay-29 and 1 more ran; how that ended is unknown" in words(as_user(publisher).get(page("job", job)))
+
 
 class TestAfterTheStart:
     """Between a start and a machine's turn there may be days: a pause, a freeze, batches."""

@@ -72,6 +72,17 @@ class TestLooking:
         assert f"pay-4 is held by #{holder.pk}." in said
         assert "pay-6 is gone from the config service." in said
 
+    def test_a_rollback_that_was_called_off_is_not_how_it_ended(self, as_user, publisher, failed, machines):
+        stage = ReleaseStage.objects.of_kind(failed, "pre-release")
+        stage.roll_back(publisher, machines[1:2], "broken", "key").cancel(publisher, "no, it is fine")
+        assert "pay-2 10.0.0.2 sh-1 – Failed" in words(as_user(publisher).get(page("excuse_machines", failed)))
+
+    def test_what_was_released_is_not_in_it_while_a_later_job_has_it(
+        self, as_user, publisher, make_job, failed, start, machines
+    ):
+        start(make_job("3.0"), machines[:1])
+        assert offered(as_user(publisher).get(page("excuse_machines", failed))) == set(ids(machines[1:]))
+
     @pytest.mark.one_database
     def test_it_asks_who_you_are(self, client, failed):
         address = page("excuse_machines", failed)

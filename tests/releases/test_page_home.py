@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from releases.models import ReleaseStage
 from tests.pages import is_sent_to_login, page, source, words
-from tests.workers import begin, fall_silent, grow_old
+from tests.workers import begin, end, fall_silent, grow_old
 
 URL = reverse("home")
 
@@ -228,6 +228,26 @@ def test_a_rollback_is_not_told_as_a_success_of_the_release(as_user, approver, p
     ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "broken", "key")
     finish()
     assert "Rolled back" in words(as_user(approver).get(URL)).split("Ended lately")[1]
+
+
+def test_nor_beside_what_else_was_done_to_the_machine(as_user, approver, publisher, job, start, finish, machines):
+    run = start(job, machines[:1])
+    finish()
+    ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "broken", "key")
+    finish()
+    response = as_user(approver).get(page("machine_run", job, machine_run_id=run.machine_runs.get().pk))
+    assert "Rolled back" in words(response).split("Also on this machine")[1]
+
+
+def test_nor_while_it_goes_on(as_user, publisher, job, start, finish, machines, worker):
+    start(job, machines[:2])
+    finish()
+    run = ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:2], "broken", "key")
+    end(worker, begin(worker)[:1])
+    for address in (URL, page("cancel_run", job, run_id=run.pk)):
+        said = words(as_user(publisher).get(address))
+        assert "1 rolled back" in said
+        assert "1 succeeded" not in said
 
 
 def test_is_it_out_yet(as_user, approver, job, start, finish, machines):

@@ -6,9 +6,11 @@ import pytest
 
 from jobs.models import Job, Membership
 from jobs.rights import Role
+from releases.ledger import move_on
 from releases.models import MachineRun, ReleaseStage
 from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
+from tests.workers import claim
 
 
 @pytest.mark.one_database
@@ -100,6 +102,15 @@ def test_a_job_of_which_every_machine_is_excused_has_ended(as_user, publisher, j
 
 
 @pytest.mark.one_database
+def test_a_withdrawn_job_promises_nothing(as_user, requester, job):
+    job.withdraw(requester, "not needed")
+    for name in ("job", "stage"):
+        said = words(as_user(requester).get(page(name, job)))
+        assert "when the job is approved" not in said
+        assert "must be approved first" not in said
+        assert "Nothing of it was or will be released." in said
+
+
 def test_a_withdrawn_job_offers_nothing(as_user, requester, job):
     job.withdraw(requester, "not needed")
     response = as_user(requester).get(page("job", job))
@@ -181,6 +192,20 @@ class TestRollingBack:
         ReleaseStage.objects.excuse(job, machines[1:], publisher, "in repair")
         MachineRun.objects.get(machine=machines[1]).resolve(publisher, "succeeded", "I have looked")
         assert "2.0 was released on 2 of 6 machines" in words(as_user(publisher).get(page("job", job)))
+
+    @pytest.mark.one_database
+    def test_what_a_rollback_did_not_reach_is_still_released(
+        self, as_user, publisher, make_job, start, finish, machines, worker
+    ):
+        job = make_job(on=machines[:2])
+        start(job, machines[:2])
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+        MachineRun.objects.end(worker, claim(worker), "unreachable", None, "no route")
+        move_on()
+        said = words(as_user(publisher).get(page("job", job)))
+        assert "2.0 is out" in said
+        assert "1 unreachable" in said
 
     @pytest.mark.one_database
     def test_a_stage_that_went_back_whole_says_just_that(self, as_user, publisher, job, start, finish, machines):

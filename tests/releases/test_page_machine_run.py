@@ -386,6 +386,22 @@ class TestResolve:
         assert f"{person} resolved pay-1 as {status} its disk is full" in happened.split("Unknown")[1]
 
     @pytest.mark.one_database
+    def test_what_was_told_before_stays(self, as_user, publisher, unknown):
+        client, note = as_user(publisher), "Its worker, given up by then, saw: succeeded, exit status 0."
+        MachineRun.objects.filter(pk=unknown.pk).update(note=note)
+        for response in (client.get(address("machine_run", unknown)), self.resolve(client, unknown)):
+            happened = words(response).split("What happened")[1].split("Facts")[0]
+            assert "Its worker was lost." in happened
+            assert note in happened
+
+    @pytest.mark.one_database
+    def test_what_its_worker_saw_is_told_also_when_it_comes_later(self, as_user, publisher, unknown):
+        self.resolve(as_user(publisher), unknown, status="succeeded")
+        MachineRun.objects.end(unknown.worker, [unknown.pk], "failed", 1)
+        said = words(as_user(publisher).get(address("machine_run", unknown)))
+        assert "Its worker, given up by then, saw: failed, exit status 1." in said
+
+    @pytest.mark.one_database
     @pytest.mark.parametrize("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
     def test_a_bad_end_changes_nothing_and_keeps_the_reason(self, as_user, publisher, unknown, status):
         response = self.resolve(as_user(publisher), unknown, status=status)

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from jobs.models import Event
-from releases.models import MachineRun, Run, Worker
+from releases.models import MachineRun, ReleaseStage, Run, Worker
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 NAMES = ["pause_run", "resume_run", "cancel_run"]
@@ -225,6 +225,30 @@ class TestCancelling:
         assert "Pre-release was cancelled 1 of 4 machines were touched, 3 were not." in said
         assert "Retry the 1 cancelled midway" in said
         assert "Release the 3 not run" in said
+
+    def test_of_a_rollback_each_step_says_that_it_is_one(self, as_user, publisher, run, finish, machines):
+        finish()
+        job, client = run.stage.job, as_user(publisher)
+        stage = ReleaseStage.objects.of_kind(job, "pre-release")
+        back = stage.roll_back(publisher, machines[:2], "it hurts", "back")
+        assert "Rollback of Pre-release is running" in words(client.get(page("job", job)))
+        assert f"Cancel Rollback of Pre-release, run {back.pk}?" in words(client.get(address(back, "cancel_run")))
+        turn(client, back, "pause_run")
+        said = words(client.get(page("job", job)))
+        assert "Rollback of Pre-release is paused" in said
+        assert "publisher paused Rollback of Pre-release" in said
+        turn(client, back, "resume_run")
+        worker = begin(back)
+        turn(client, back, "cancel_run")
+        said = words(client.get(page("job", job)))
+        assert "publisher resumed Rollback of Pre-release" in said
+        assert "publisher cancelled Rollback of Pre-release : 1 not begun, 1 running" in said
+        running = back.machine_runs.filter(status="running")
+        MachineRun.objects.end(worker, [machine_run.pk for machine_run in running], "cancelled")
+        back.advance()
+        said = words(client.get(page("stage", job)))
+        assert "Rollback of Pre-release was cancelled 1 of 2 machines were touched, 1 were not." in said
+        assert "Pre-release · Rollback" in words(client.get("/")).split("Ended lately")[1]
 
     @pytest.mark.parametrize("is_over", [True, False])
     def test_when_there_is_nothing_to_cancel_it_says_so(self, as_user, publisher, run, finish, is_over):

@@ -154,6 +154,14 @@ class TestLooking:
         assert offered(response) == set(ids(machines[2:]))
         assert words(response).count("Released in pre-release") == 2
 
+    def test_also_while_a_later_job_has_it(self, as_user, publisher, make_job, start, finish, machines):
+        job = make_job(on=machines[:1])
+        start(job, machines[:1])
+        finish()
+        start(make_job("3.0"), machines[:1])
+        said = words(as_user(publisher).get(page("stage", job, kind="gray-release")))
+        assert "Every machine of this job is released or excused: nothing is left" in said
+
     def test_only_tasks_of_this_business_and_for_this_use_are_offered(self, as_user, publisher, job, orders, payment):
         make_task("theirs", business=orders)
         make_task("ours", business=payment)
