@@ -304,11 +304,12 @@ def test_shows_a_machine_with_its_labels_and_where_it_is_listed(page, machines):
 
 
 def test_shows_a_detail_within_a_detail_in_words(page, job, ops):
-    freeze = {"from": "22:00", "to": "23:00\u202e", "names": ["pay-1", "pay-2"]}
-    event = job.record(Event.Verb.WITHDRAWN, ops, freeze=freeze)
+    event = job.record(
+        Event.Verb.WITHDRAWN, ops, freeze={"from": "22:00\u202e"}, machines={"names": ["pay-1", "pay-2"]}
+    )
     text = page.get(reverse("admin:jobs_event_change", args=[event.pk])).text
-    assert "<span>freeze</span> from 22:00, to 23:00" in text
-    assert "names pay-1, pay-2" in text
+    assert "<span>freeze</span> from 22:00" in text
+    assert "<span>machines</span> names pay-1, pay-2<" in text
     assert "\u202e" not in text
 
 
