@@ -72,11 +72,11 @@ class ReleaseStageForm(forms.ModelForm):
     def __init__(self, *args, request, **kwargs):
         super().__init__(*args, **kwargs)
         stage = self.instance
-        self.fields["machines"].queryset = stage.offered_machines().filter(jobs=request.session["job_id"])
+        job_id = request.session["job_id"]
+        self.fields["machines"].queryset = stage.offered_machines(job_id=job_id)
         for name in ("when_free", "moved"):
             if name in self.data:  # else it stays as it is and offers none
-                offered = stage.offered_machines(**{name: True}).filter(jobs=request.session["job_id"])
-                self.fields[name].queryset = offered
+                self.fields[name].queryset = stage.offered_machines(**{name: True}, job_id=job_id)
         for name in MACHINES:
             self.fields[name].why_not = lambda ids: why_not(stage, ids)
         self.fields["batch_pause"].required = False

@@ -24,17 +24,20 @@ TO_TRY_AGAIN = {
 class StageMachines:
     """What a ReleaseStage asks the ledger about its machines."""
 
-    def offered_machines(self, when_free=False, moved=False):
+    def offered_machines(self, when_free=False, moved=False, job_id=None):
         """What may be released now: the job's machines, live in its business, free, neither released nor excused.
 
         None that is elsewhere now than when it was chosen: `moved` adds those, `when_free` those that other jobs hold.
+        None at all if `job_id` is given and is another job's.
         """
         in_job = MachineRun.objects.in_job(self.job)
         holding = in_job.pending() | in_job.holding() if when_free else MachineRun.objects.holding()
         where_chosen = {} if moved else {f"job_machines__{name}": F(name) for name in PLACE}
+        # In one filter, which asks for one row of the job: each of its own would join all of them once more.
+        of_job = [Q(job_machines__job=self.job), Q(job_machines__job=self.job if job_id is None else job_id)]
         return (
             Machine.objects.live_in(self.job.business)
-            .filter(job_machines__job=self.job, job_machines__excused_at=None, **where_chosen)
+            .filter(*of_job, job_machines__excused_at=None, **where_chosen)
             .filter(holding.off_host())
             .exclude(pk__in=in_job.latest_touched().released().values("machine"))
         )
