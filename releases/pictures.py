@@ -119,10 +119,6 @@ def bar(counts):
     return [(name, by_class[name]) for name in ("ok", "muted", "bad", "unk", "run") if by_class[name]]
 
 
-def shown_status(machine_run):
-    return "rolled_back" if machine_run.went_back else machine_run.status
-
-
 def counts_of(run):
     """How many of a run's machines are in which state, as pages tell it."""
     counts = Counter(run.machine_runs.counts())
@@ -162,7 +158,7 @@ class JobPicture:
     @property
     def out(self):
         """On how many machines the job's version was put, whatever else is told of them."""
-        return sum(shown_status(machine_run) == Status.SUCCEEDED for machine_run in self.touched.values())
+        return sum(machine_run.shown_status == Status.SUCCEEDED for machine_run in self.touched.values())
 
     def pipeline(self, current=None):
         return [
@@ -179,7 +175,7 @@ class JobPicture:
     def _status(self, machine_run):
         """An unknown machine is held, and waits for whoever resolves it, though the job is done without it."""
         is_excused = machine_run.machine_id in self.excused and machine_run.status != Status.UNKNOWN
-        return "excused" if is_excused else shown_status(machine_run)
+        return "excused" if is_excused else machine_run.shown_status
 
     @cached_property
     def excused(self):
@@ -220,7 +216,7 @@ class RunPicture:
         for machine_run in machine_runs:
             machine_run.run = run
             version = machine_run.version_now
-            self.tiles.append(Tile(machine_run.machine, shown_status(machine_run), machine_run, version=version))
+            self.tiles.append(Tile(machine_run.machine, machine_run.shown_status, machine_run, version=version))
         if self.is_running:
             self._estimate()
         self.sites = by_site(self.tiles, ["rolled_back"] if run.is_rollback else DONE)

@@ -225,6 +225,10 @@ class MachineRun(models.Model):
         """Whether it is a rollback that succeeded; pages show that as such, not as a success of the release."""
         return self.run.is_rollback and self.status == Status.SUCCEEDED
 
+    @property
+    def shown_status(self):
+        return "rolled_back" if self.went_back else self.status
+
     def _put_back(self, other):
         return self.went_back and self.version_after == other.version_now
 

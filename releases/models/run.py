@@ -12,7 +12,7 @@ from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import MachineRun
 from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status
-from releases.models.task import Action, TaskVersion
+from releases.models.task import Action, TaskVersion, named
 
 
 class MachinesHeld(Exception):
@@ -127,8 +127,7 @@ class Run(models.Model):
     @property
     def what(self):
         """Which stage it releases, or rolls back, as a sentence names it."""
-        stage = self.stage.get_kind_display()
-        return _("Rollback of %(stage)s") % {"stage": stage} if self.is_rollback else stage
+        return named(self.action, self.stage.get_kind_display())
 
     @property
     def took(self):

@@ -19,6 +19,11 @@ class Action(models.TextChoices):
     ROLLBACK = "rollback", _("Rollback")
 
 
+def named(action, stage):
+    """What a run of this action does to a stage, as a sentence names it."""
+    return _("Rollback of %(stage)s") % {"stage": stage} if action == Action.ROLLBACK else stage
+
+
 def shell_script(value):
     """The script goes to sh (or bash, when its first line says so) on the machine; anything else would fail there."""
     if "\0" in value or len(value.encode()) > SCRIPT_LIMIT:

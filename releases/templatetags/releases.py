@@ -14,6 +14,7 @@ from jobs.models import Event, Machine
 from jobs.models.freeze import in_words
 from releases.models import Kind
 from releases.models.machine_run import with_versions
+from releases.models.task import named
 
 register = template.Library()
 Verb = Event.Verb
@@ -131,8 +132,7 @@ def _sentence(event, number):
 def _what(event):
     """Which stage it is about, or its rollback where that is what was steered."""
     stage = Kind(event.stage).label if event.stage else ""
-    is_rollback = event.verb in STEERED and event.detail.get("action") == "rollback"
-    return _("Rollback of %(stage)s") % {"stage": stage} if is_rollback else stage
+    return named(event.detail.get("action"), stage) if event.verb in STEERED else stage
 
 
 @register.filter

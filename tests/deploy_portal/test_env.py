@@ -12,7 +12,7 @@ def setting(monkeypatch):
     return lambda value, name="SETTING": monkeypatch.setenv(name, value)
 
 
-def refuses(read, *args, **kwargs):
+def assert_refused(read, *args, **kwargs):
     with pytest.raises(ImproperlyConfigured) as caught:
         read("SETTING", *args, **kwargs)
     assert "SETTING" in str(caught.value)
@@ -61,7 +61,7 @@ def test_a_flag_that_is_empty_has_its_default(setting, default):
 @pytest.mark.parametrize("value", ["2", "ja", "enabled", "-1", "none"])
 def test_a_flag_that_cannot_be_meant_is_refused(setting, value):
     setting(value)
-    assert value in refuses(env.flag, False)
+    assert value in assert_refused(env.flag, False)
 
 
 def test_a_number_is_read(setting):
@@ -73,7 +73,7 @@ def test_a_number_is_read(setting):
 @pytest.mark.parametrize("value", ["-1", "1.5", "ten", "1e3", "0x10", "٣", "101", "0", "9" * 5000])
 def test_a_number_that_cannot_be_meant_is_refused(setting, value):
     setting(value)
-    refuses(env.number, 7, least=1, most=100)
+    assert_refused(env.number, 7, least=1, most=100)
 
 
 def test_words_are_parted_by_commas(setting):
@@ -87,7 +87,7 @@ def test_a_choice_is_one_of_its_values(setting):
     setting("dummy")
     assert env.choice("SETTING", "ssh", ["ssh", "dummy"]) == "dummy"
     setting("telnet")
-    assert "ssh, dummy" in refuses(env.choice, "ssh", ["ssh", "dummy"])
+    assert "ssh, dummy" in assert_refused(env.choice, "ssh", ["ssh", "dummy"])
 
 
 def test_choices_are_some_of_the_values(setting):
@@ -95,7 +95,7 @@ def test_choices_are_some_of_the_values(setting):
     setting(" c, a ")
     assert env.choices("SETTING", ["a", "b", "c"]) == ["c", "a"]
     setting("a, d")
-    assert "a, b, c; d" in refuses(env.choices, ["a", "b", "c"])
+    assert "a, b, c; d" in assert_refused(env.choices, ["a", "b", "c"])
 
 
 def test_a_secret_is_a_value_or_the_content_of_a_file(setting, tmp_path):
@@ -129,25 +129,25 @@ def test_a_database_and_a_mail_server_may_have_such_a_password(setting):
 def test_a_secret_that_is_given_twice_is_refused(setting, tmp_path):
     setting("one")
     setting(str(tmp_path), "SETTING_FILE")
-    assert "not both" in refuses(env.secret)
+    assert "not both" in assert_refused(env.secret)
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
 def test_a_secret_whose_file_cannot_be_read_is_refused(setting, tmp_path, name):
     setting(str(tmp_path / name), "SETTING_FILE")
-    refuses(env.secret)
+    assert_refused(env.secret)
 
 
 def test_a_secret_whose_file_is_empty_is_refused(setting, tmp_path):
     (tmp_path / "empty").write_text(" \n")
     setting(str(tmp_path / "empty"), "SETTING_FILE")
-    refuses(env.secret)
+    assert_refused(env.secret)
 
 
 def test_a_secret_that_is_no_text_is_refused(setting, tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     setting(str(tmp_path / "binary"), "SETTING_FILE")
-    refuses(env.secret)
+    assert_refused(env.secret)
 
 
 def test_a_time_zone_is_one_that_exists(setting):
@@ -155,7 +155,7 @@ def test_a_time_zone_is_one_that_exists(setting):
     setting("Asia/Shanghai")
     assert env.time_zone("SETTING", "UTC") == "Asia/Shanghai"
     setting("Asia/Atlantis")
-    refuses(env.time_zone, "UTC")
+    assert_refused(env.time_zone, "UTC")
 
 
 def test_sqlite_gets_what_parallel_writers_need(setting):
@@ -190,13 +190,13 @@ def test_the_address_of_a_database_may_come_from_a_file(setting, tmp_path):
 )
 def test_a_database_that_the_portal_does_not_know_is_refused(setting, value):
     setting(value)
-    refuses(env.database, "sqlite:///unused")
+    assert_refused(env.database, "sqlite:///unused")
 
 
 @pytest.mark.parametrize("value", ["sqlite://portal.sqlite3", "sqlite://:memory:", "sqlite:///", "sqlite:"])
 def test_a_database_in_memory_is_refused(setting, value):
     setting(value)
-    refuses(env.database, "sqlite:///unused")
+    assert_refused(env.database, "sqlite:///unused")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_database_in_memory_is_refused(setting, value):
 )
 def test_a_refused_database_does_not_show_its_password(setting, value):
     setting(value)
-    assert "hunter2" not in refuses(env.database, "sqlite:///unused")
+    assert "hunter2" not in assert_refused(env.database, "sqlite:///unused")
 
 
 def test_a_mail_server_is_an_address(setting):
@@ -224,4 +224,4 @@ def test_a_mail_server_is_an_address(setting):
 )
 def test_a_mail_server_that_cannot_be_meant_is_refused(setting, value):
     setting(value)
-    assert "hidden" not in refuses(env.mail, "dummymail://")
+    assert "hidden" not in assert_refused(env.mail, "dummymail://")

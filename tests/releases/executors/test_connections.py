@@ -476,7 +476,7 @@ def test_a_machine_that_lets_no_commands_run_any_more(during, warm, ordered, log
     assert logins() == 2
 
 
-async def leaves_nothing(execution, task, sockets):
+async def assert_nothing_left(execution, task, sockets):
     """Cancels what has not begun: it ends so, and its sockets are closed."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -490,7 +490,7 @@ def test_cancelled_while_a_session_is_opened_it_leaves_no_socket(during, warm, o
         execution = ordered("echo x >> executed", "hesitant-02")
         task = asyncio.create_task(execution.by(warm))
         await becomes(lambda: fleet.hesitates("hesitant-02"))
-        await leaves_nothing(execution, task, lambda: sockets("hesitant-02"))
+        await assert_nothing_left(execution, task, lambda: sockets("hesitant-02"))
 
     during(cancelled)
     assert not (fleet.home("hesitant-02") / "executed").exists()
@@ -505,7 +505,7 @@ def test_cancelled_while_it_connects_it_leaves_no_socket(during, warm, ordered, 
         execution = ordered("echo", hostname)
         task = asyncio.create_task(execution.by(warm))
         await becomes(lambda: sockets(hostname))
-        await leaves_nothing(execution, task, lambda: sockets(hostname))
+        await assert_nothing_left(execution, task, lambda: sockets(hostname))
 
     during(cancelled)
 
@@ -517,7 +517,7 @@ def test_cancelled_while_it_tries_a_kept_connection_it_leaves_no_socket(during, 
         execution = ordered("echo", "freezing-01")
         task = asyncio.create_task(execution.by(warm))
         await turns(5)
-        await leaves_nothing(execution, task, lambda: sockets("freezing-01"))
+        await assert_nothing_left(execution, task, lambda: sockets("freezing-01"))
 
     during(cancelled)
 
