@@ -9,10 +9,12 @@ on SIGINT and when its stdin ends, so that it never outlives the process that st
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
 import resource
+import secrets
 import signal
 import socket
 import threading
@@ -24,6 +26,8 @@ from releases.demo import shell
 
 USER = "deploy"
 ADDRESS = "127.0.0.1"
+# Below those that connections come from, which would take the port of a machine while its fleet is down.
+PORTS = range(10_000, 32_768)
 _PATIENCE = 8  # seconds: longer than the wrapper of the SSH executor takes to end a script
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _FAST = {
@@ -169,9 +173,9 @@ def private_key(path):
 def listening_socket(port=0):
     """A socket that listens on that port of 127.0.0.1, or on another when it is 0 or taken."""
     try:
-        return socket.create_server((ADDRESS, port), backlog=128)
-    except OSError:
-        if not port:
+        return socket.create_server((ADDRESS, port or secrets.choice(PORTS)), backlog=128)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
             raise
         return listening_socket()
 

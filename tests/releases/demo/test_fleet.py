@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -131,6 +132,13 @@ def test_a_fleet_comes_back_as_it_was(tmp_path):
         again = fleet.known_hosts.read_text().splitlines()
         assert run(fleet, "echo here", "web-03").stdout == "here\n"
     assert set(known_hosts.splitlines()) == set(again[:2])
+
+
+def test_no_connection_of_others_takes_the_port_of_a_machine_while_its_fleet_is_down(tmp_path):
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    with running_fleet(tmp_path, [f"web-{number}" for number in range(20)]) as fleet:
+        assert max(fleet.ports.values()) < lowest
+        assert len(set(fleet.ports.values())) == 20
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path):

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import asyncssh
@@ -506,9 +507,23 @@ def names(monkeypatch):
 
 
 @pytest.fixture
-def named(ssh, ordered, monkeypatch, names):
-    """Begins an execution on a machine that is listed by that name; two names are looked up at once."""
+def look_ups(monkeypatch):
+    """The look-ups that were asked for, as futures; two names are looked up at once."""
+    look_ups = []
+
+    class Threads(ThreadPoolExecutor):
+        def submit(self, *args):
+            look_ups.append(super().submit(*args))
+            return look_ups[-1]
+
+    monkeypatch.setattr(connections, "ThreadPoolExecutor", Threads)
     monkeypatch.setattr(connections, "LOOK_UPS_AT_ONCE", 2)
+    return look_ups
+
+
+@pytest.fixture
+def named(ssh, ordered, look_ups, names):
+    """Begins an execution on a machine that is listed by that name."""
     executor = type(ssh)()
 
     def named(name):
@@ -590,22 +605,20 @@ def test_many_names_that_nobody_answers_for_leave_threads_for_others(ssh, ordere
     assert {str(error) for error in errors} == {"The machine's address could not be found."}
 
 
-def test_a_name_whose_machine_was_cancelled_is_not_looked_up(names, named):
+def test_a_name_whose_machine_was_cancelled_is_not_looked_up(names, named, look_ups):
     async def cancelled():
         slow = [named(f"lost-{number}.example") for number in range(2)]
         await becomes(lambda: len(names.asked) == 2)
         waits = named("good.example")
-        await asyncio.sleep(0)
+        await becomes(lambda: len(look_ups) == 3)
         waits.cancel()
-        await asyncio.wait([waits])
-        for _turn in range(10):  # it takes some until the threads hear of it
-            await asyncio.sleep(0)
+        await becomes(look_ups[-1].cancelled)
         names.answers.set()
         return await asyncio.gather(waits, *slow, return_exceptions=True)
 
     errors = asyncio.run(cancelled())
     assert [type(error) for error in errors] == [asyncio.CancelledError, ExecutorError, ExecutorError]
-    assert names.asked == ["lost-0.example", "lost-1.example"]
+    assert sorted(names.asked) == ["lost-0.example", "lost-1.example"]
 
 
 # Keys
