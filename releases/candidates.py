@@ -240,8 +240,15 @@ class Rollback:
     def __init__(self, job, what):
         self.job, self.what = job, what
         self.stages = [stage for stage in ReleaseStage.objects.of(job) if what in (stage.kind, "job")]
-        self.changed = [machine_run for stage in self.stages for machine_run in stage.rollback_candidates()]
-        self.out_of_reach = self._out_of_reach()
+        self.changed, self.out_of_reach = [], {}
+        for stage in self.stages:
+            candidates = stage.rollback_candidates()
+            if stage.is_running:
+                words = _("A run of %(stage)s is still going on.") % {"stage": stage.get_kind_display().lower()}
+                self.out_of_reach |= {machine_run.machine_id: words for machine_run in candidates}
+            else:
+                self.changed += candidates
+        self.out_of_reach |= self._held_or_gone()
 
     @property
     def machines(self):
@@ -267,12 +274,12 @@ class Rollback:
 
     def why_not(self, ids):
         """Sentences on the machines `ids` that cannot be rolled back."""
-        words = [self.out_of_reach[pk] for pk in ids[:20] if pk in self.out_of_reach]
+        words = list(dict.fromkeys(self.out_of_reach[pk] for pk in ids[:20] if pk in self.out_of_reach))
         if any(pk not in self.out_of_reach for pk in ids):
             words.append(_("Some of these carry no change of this job here."))
         return words
 
-    def _out_of_reach(self):
+    def _held_or_gone(self):
         """One sentence for each machine that carries a change, but is held or gone; by machine id."""
         holders = holders_of(self.job, MachineRun.objects.select_related("run__stage"))
         return {

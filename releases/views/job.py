@@ -39,7 +39,11 @@ def job_page(request, job_id):
         "out": picture.out,
         "bar": bar(counts),
         "events": job.events.select_related("actor"),
-        "changed": sum(stage.count_rollback_candidates() for stage in picture.stages if stage.pk in picture.runs),
+        "changed": sum(
+            stage.count_rollback_candidates()
+            for stage in picture.stages
+            if stage.pk in picture.runs and not stage.is_running
+        ),
         "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),

@@ -20,6 +20,7 @@ from tests.pages import (
     without_nones,
     words,
 )
+from tests.workers import begin, end
 
 BOTH_PAGES = ["roll_back_stage", "roll_back_job"]
 BOTH = pytest.mark.parametrize("name", BOTH_PAGES)
@@ -125,6 +126,23 @@ class TestLooking:
         assert offered(response) == {machines[2].pk}
         assert f"pay-1 is held by #{holder.pk}." in words(response)
         assert "pay-2 is gone from the config service." in words(response)
+
+    def test_of_a_job_a_stage_that_runs_is_left_out_and_said_to_be(
+        self, as_user, publisher, roll_back, start, worker, released, machines
+    ):
+        start(released, machines[3:5], "gray-release", batch_size="1")
+        end(worker, begin(worker))
+        client = as_user(publisher)
+        said = "1 more machine carries a change of this job and cannot be rolled back now"
+        assert "Roll back 3 machines…" in words(client.get(page("job", released)))
+        response = client.get(page("roll_back_job", released))
+        assert offered(response) == checked(response) == set(ids(machines[:3]))
+        assert f"{said} A run of gray release is still going on." in words(response)
+        refused = roll_back(released, machines[:4], "roll_back_job")
+        assert refused.status_code == 409
+        assert not rollbacks(released)
+        assert roll_back(released, machines[:3], "roll_back_job").status_code == 302
+        assert machines_of(rollbacks(released).get()) == {"pay-1", "pay-2", "pay-3"}
 
 
 class TestRollingBack:
