@@ -11,7 +11,7 @@ from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
-from releases.models import LogBlock, MachineRun, ReleaseStage, Run
+from releases.models import Action, LogBlock, MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
 
@@ -121,10 +121,13 @@ def bar(counts):
 
 def counts_of(run):
     """How many of a run's machines are in which state, as pages tell it."""
-    counts = Counter(run.machine_runs.counts())
-    if run.is_rollback:
-        counts["rolled_back"] = counts.pop(Status.SUCCEEDED, 0)
-    return counts
+    return counted(run.machine_runs.counts(), run.action)
+
+
+def counted(counts, action):
+    """The same of what was counted already: a rollback that succeeded is no success of the release."""
+    other = {Status.SUCCEEDED: "rolled_back"} if action == Action.ROLLBACK else {}
+    return Counter({other.get(status, status): number for status, number in counts.items()})
 
 
 def tile_size(number):

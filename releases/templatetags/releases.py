@@ -15,6 +15,7 @@ from jobs.models.freeze import in_words
 from releases.models import Kind
 from releases.models.machine_run import with_versions
 from releases.models.task import named
+from releases.pictures import counted
 
 register = template.Library()
 Verb = Event.Verb
@@ -89,7 +90,7 @@ def event_words(event):
         given=event.detail.get("given", 1),
         needed=event.detail.get("needed", 1),
         approvers=", ".join(event.detail.get("approvers", [])),
-        counts=_counts(event.detail.get("counts", {})),
+        counts=_counts(event),
     )
 
 
@@ -206,5 +207,6 @@ def _started(event, number):
     return ngettext("{who} started {stage} on {n} machine", "{who} started {stage} on {n} machines", number)
 
 
-def _counts(counts):
+def _counts(event):
+    counts = counted(event.detail.get("counts", {}), event.detail.get("action"))
     return _(", ").join(f"{number} {str(status_word(status)).lower()}" for status, number in counts.items())

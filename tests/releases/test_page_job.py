@@ -144,6 +144,18 @@ def test_its_timeline_tells_who_did_what_and_why(as_user, publisher, job, start,
         assert sentence in said
 
 
+def test_its_timeline_tells_of_machines_that_went_back_and_not_of_a_success(
+    as_user, publisher, job, start, finish, machines
+):
+    start(job, machines[:3])
+    finish()
+    stage = ReleaseStage.objects.of_kind(job, "pre-release")
+    run = stage.roll_back(publisher, machines[:3], "broken", "key")
+    finish("failed", on=["pay-3"])
+    said = words(as_user(publisher).get(page("job", job)))
+    assert f"Rollback of Pre-release , run {run.pk} failed: 1 failed, 2 rolled back" in said
+
+
 def test_its_machines_are_shown_with_their_states(as_user, publisher, job, payment, start, finish, machines):
     start(job, machines[:3])
     finish("unknown", on=["pay-2"])
