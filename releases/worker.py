@@ -106,7 +106,7 @@ class ReleaseWorker:
             return []
         mine = MachineRun.objects.claimed_by(self.worker).exclude(pk__in=known)
         # Its connection may have gone after it had claimed and before it heard so: that comes first.
-        # What a freeze has put back into the queue may still be known here for a moment.
+        # What a pause or a freeze has put back into the queue may still be known here for a moment.
         if not mine.exists() and not MachineRun.objects.claim(self.worker, room, but=known):
             return []
         runs = Run.objects.select_related("task_version", "stage__job__business")

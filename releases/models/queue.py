@@ -151,13 +151,13 @@ class Queue:
     def begin(self, worker, ids):
         """Marks these as running before their commands are sent; returns the ids of those that may begin.
 
-        Not those that `worker` no longer holds. Those that a freeze or a move of their machine came before are queued
-        again.
+        Not those that `worker` no longer holds. Those that a pause, a freeze or a move of their machine came before are
+        queued again.
         """
         self.filter(pk__in=ids).lock()
         mine = self.filter(pk__in=ids, worker=worker)
         claimed = mine.filter(status=Status.CLAIMED)
-        may_begin = claimed.in_reach().not_frozen()
+        may_begin = claimed.filter(run__status="running").in_reach().not_frozen()
         if may_begin.update(status=Status.RUNNING, started_at=_after_others_there(self.model.objects)) == len(ids):
             return set(ids)
         claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)

@@ -36,12 +36,16 @@ def test_a_paused_run_begins_nothing_and_what_runs_goes_on(start, job, machines,
     assert len(claim(worker)) == 1
 
 
-def test_what_was_claimed_before_a_pause_may_still_begin(start, job, machines, worker, publisher):
-    """It is on its way; whoever wants it stopped cancels."""
+def test_what_was_claimed_before_a_pause_is_queued_again(start, job, machines, worker, publisher):
+    """Its page says that nothing more begins, and a login to its machine may take long."""
     run = start(job, machines, batch_size="2")
-    claimed = claim(worker)
+    running, claimed = begin(worker, 1), claim(worker)
     run.pause(publisher)
-    assert MachineRun.objects.begin(worker, claimed) == set(claimed)
+    # What has begun is asked for again before its check.
+    assert MachineRun.objects.begin(worker, [*running, *claimed]) == set(running)
+    assert state(run) == ("paused", 1, {"running": 1, "queued": 5})
+    run.resume(publisher)
+    assert begin(worker) == claimed
 
 
 def test_a_batch_that_ends_in_a_pause_opens_the_next_one_which_waits(start, job, machines, worker, publisher):
