@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.forms import ModelMultipleChoiceField, SelectMultiple
+from django.forms import CharField, ModelMultipleChoiceField, SelectMultiple
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.templatetags.portal import inert
@@ -118,6 +118,13 @@ class MachinesField(ModelMultipleChoiceField):
 
     def _most(self):
         return max(MOST, settings.CONFIG_SERVICE_MAX_MACHINES)
+
+
+class LinesField(CharField):
+    """Text whose line ends count as one character each, as browsers count them, though they send two."""
+
+    def to_python(self, value):
+        return super().to_python(value).replace("\r\n", "\n")
 
 
 def _words(value):

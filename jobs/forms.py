@@ -2,7 +2,7 @@ from django import forms
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from jobs.fields import MachinesField, Placed
+from jobs.fields import LinesField, MachinesField, Placed
 from jobs.models import Business, Event, Job, Machine
 from jobs.rights import Right
 from jobs.validators import printable_text
@@ -22,6 +22,7 @@ class JobForm(forms.ModelForm):
     class Meta:
         model = Job
         fields = ["title", "business", "version", "plan_pre_release", "plan_gray_release", "remark"]
+        field_classes = dict.fromkeys(["plan_pre_release", "plan_gray_release", "remark"], LinesField)
         widgets = {
             "plan_pre_release": forms.Textarea(attrs={"rows": 1}),
             "plan_gray_release": forms.Textarea(attrs={"rows": 1}),
@@ -84,7 +85,7 @@ class StepForm(forms.Form):
 class ReasonForm(StepForm):
     """A step that must be given a reason; `missing` is said instead of the usual words when it has none."""
 
-    reason = forms.CharField(
+    reason = LinesField(
         label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 3})
     )
 
@@ -109,4 +110,4 @@ class SendBackForm(RevisionForm, ReasonForm):
 
 
 class ApprovalForm(RevisionForm):
-    reason = forms.CharField(label=_("Remark"), required=False, max_length=2000, validators=[printable_text])
+    reason = LinesField(label=_("Remark"), required=False, max_length=2000, validators=[printable_text])

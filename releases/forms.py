@@ -6,7 +6,7 @@ from django.forms.models import ModelChoiceIterator
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from jobs.fields import MachinesField, in_short
+from jobs.fields import LinesField, MachinesField, in_short
 from jobs.forms import ReasonForm, StepForm
 from jobs.models import Machine
 from jobs.rights import Right
@@ -23,7 +23,7 @@ MACHINES = ["machines", "when_free", "moved"]
 class RemarkForm(StepForm):
     """A step that may be given a reason."""
 
-    reason = forms.CharField(label=_("Why"), required=False, max_length=2000, validators=[printable_text])
+    reason = LinesField(label=_("Why"), required=False, max_length=2000, validators=[printable_text])
 
 
 class SkipForm(ReasonForm):
@@ -66,7 +66,7 @@ class ReleaseStageForm(forms.ModelForm):
     class Meta:
         model = ReleaseStage
         fields = ["release_task", "rollback_task", "remark", *PACE]
-        field_classes = {"release_task": TaskField, "rollback_task": TaskField}
+        field_classes = {"release_task": TaskField, "rollback_task": TaskField, "remark": LinesField}
         widgets = {"remark": forms.Textarea(attrs={"rows": 2})}
 
     def __init__(self, *args, request, **kwargs):
@@ -244,6 +244,6 @@ class ResolveForm(forms.Form):
     status = forms.ChoiceField(
         label=_("It ended"), choices=[("succeeded", _("Succeeded")), ("failed", _("Failed"))], widget=forms.RadioSelect
     )
-    reason = forms.CharField(
+    reason = LinesField(
         label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 2})
     )

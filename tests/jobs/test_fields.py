@@ -1,7 +1,7 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from jobs.fields import MOST, MachinesField, in_short
+from jobs.fields import MOST, LinesField, MachinesField, in_short
 from jobs.models import Listing, Machine
 from tests.conftest import list_machines, rows
 
@@ -172,3 +172,10 @@ def test_of_a_flood_of_junk_no_more_is_read_than_could_be_chosen(field, settings
 def test_ids_in_short(field, ids, value):
     assert in_short(ids) == value
     assert field.prepare_value([value]) == set(ids)
+
+
+def test_a_line_end_is_one_character_though_browsers_send_two():
+    text = "\n".join(["x" * 9] * 4)
+    assert LinesField(max_length=39).clean(text.replace("\n", "\r\n")) == text
+    with pytest.raises(ValidationError):
+        LinesField(max_length=38).clean(text)

@@ -326,7 +326,7 @@ class TestGoodInput:
 
     def test_a_remark_of_several_lines(self, as_user, requester, payment, machines):
         as_user(requester).post(NEW, fields(payment, machines[:1], remark="一\r\n\ttwo 🎉"))
-        assert Job.objects.get().remark == "一\r\n\ttwo 🎉"
+        assert Job.objects.get().remark == "一\n\ttwo 🎉"
 
     def test_a_job_of_a_thousand_machines(self, as_user, requester, payment, db):
         fleet = list_machines(payment, *(f"web-{n:04}" for n in range(1000)))

@@ -70,6 +70,12 @@ def test_a_reason_that_cannot_be_kept_is_told_from_none(as_user, requester, job,
     assert job.status == Job.Status.APPROVED
 
 
+def test_a_reason_may_be_as_long_as_a_browser_lets_it_be(as_user, requester, job):
+    lines = ["x" * 99] * 20
+    withdraw(as_user(requester), job, "\r\n".join(lines))
+    assert job.events.first().reason == "\n".join(lines)
+
+
 def test_withdrawing_twice_withdraws_once(as_user, requester, job):
     client = as_user(requester)
     for _click in range(2):

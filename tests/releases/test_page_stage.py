@@ -264,6 +264,11 @@ class TestStarting:
                 assert checked(response) == {machines[0].pk}
                 assert not started(job)
 
+    def test_a_remark_may_be_as_long_as_a_browser_lets_it_be(self, publish, job, machines):
+        lines = ["x" * 99] * 20
+        publish(job, machines[:1], remark="\r\n".join(lines))
+        assert started(job).get().remark == "\n".join(lines)
+
     @pytest.mark.parametrize("name", ["release_task", "rollback_task"])
     def test_a_task_that_is_not_offered_starts_nothing(
         self, publish, job, machines, orders, release_task, rollback_task, case, name
