@@ -62,6 +62,20 @@ def test_a_line_with_hidden_characters_is_refused(text):
         printable_line(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["\u3164", "\u2800 \u2800", "\u115f\u1160", "\uffa0", "\u200d", "\u200c\u200d", "\u034f", "\ufe0f"]
+)
+def test_a_text_of_which_nothing_is_seen_is_refused(text):
+    for validate in (printable_line, printable_text):
+        with pytest.raises(ValidationError):
+            validate(text)
+
+
+@pytest.mark.parametrize("text", ["a\u3164", "점\u115f", "⠓⠊\u2800", "…", "❤️"])
+def test_blanks_among_what_is_seen_are_taken(text):
+    assert printable_line(text) is None
+
+
 def test_a_text_may_have_several_lines():
     assert printable_text("one\r\ntwo\n\tthree") is None
 
