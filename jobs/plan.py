@@ -6,7 +6,7 @@ from math import prod
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from jobs.shares import share, share_of
+from jobs.shares import in_half_width, share, share_of
 
 PLANNED = ("pre-release", "gray-release", "release")
 RANGE = re.compile(r"\[(\d+)-(\d+)\]")
@@ -24,7 +24,7 @@ def plan(machines, wishes):
     """
     planned = {}
     for stage in PLANNED[:-1]:
-        if wish := wishes.get(stage, "").strip():
+        if wish := in_half_width(wishes.get(stage, "")).strip():
             left = [machine for machine in machines if machine.pk not in planned]
             chosen = (
                 spread(left, share_of(len(machines), wish)) if _is_share(wish, stage) else _named(left, wish, stage)
@@ -46,7 +46,7 @@ def spread(machines, count):
 def expanded(words):
     """Host names out of a text: web-[001-120] stands for 120 of them, r[1-2]-web-[1-3] for six."""
     names = []
-    for word in re.split(r"[\s,;，；、]+", words):
+    for word in re.split(r"[\s,;]+", in_half_width(words)):
         names += _expand(word.lower())
         if len(names) > MOST_NAMES:
             raise ValidationError(_("These are more names than one list may have."), code="too_many")

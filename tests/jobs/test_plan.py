@@ -51,6 +51,13 @@ def test_machines_can_be_named_in_any_form():
     assert found["gray-release"] == ["web-10", "web-11", "web-12"]
 
 
+def test_what_is_typed_in_full_width_is_as_good():
+    machines = fleet(web=12)
+    found = planned(machines, "ｗｅｂ－１，web-2、web-［3-4］", "５０％")  # noqa: RUF001
+    assert found["pre-release"] == ["web-1", "web-2", "web-3", "web-4"]
+    assert len(found["gray-release"]) == 6
+
+
 def test_a_machine_is_planned_for_one_stage_only():
     machines = fleet(a=4)
     found = planned(machines, "a-1", "100%")

@@ -109,13 +109,18 @@ window.pickerData = (() => {
     return [inside ?? before ?? word, port];
   }
 
+  // What Chinese input methods write in full width.
+  function inHalfWidth(text) {
+    return text.replace(/[！-～]/g, (character) => String.fromCharCode(character.charCodeAt() - 0xfee0));
+  }
+
   // Which machines a text names; in words those that cannot be chosen, that may be several, and that are none.
   function readPasted(text, machines) {
     // A short name may be all of another machine's name, which then is what it means.
     const kinds = [({ hostname }) => hostname, ({ address }) => address, ({ hostname }) => hostname.split(".")[0]];
     const names = kinds.map((nameOf) => byName(machines, nameOf));
     const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
-    for (const word of text.split(/[\s,;，；、]+/).filter(Boolean).flatMap(expand)) {
+    for (const word of inHalfWidth(text).split(/[\s,;、]+/).filter(Boolean).flatMap(expand)) {
       const [name, port] = withoutPort(word.toLowerCase());
       const exact = (names.map((named) => named.get(name)).find(Boolean) ?? [])
         .filter((machine) => port === undefined || machine.port === +port);
