@@ -35,7 +35,7 @@ SHOWN = 20
 
 @dataclass
 class Waiting:
-    """One thing that waits for a person: `what` is unknown, failed, to_approve, to_publish, sent_back or own."""
+    """One thing that waits for a person: `what` is unknown, failed, to_publish, left, to_approve, sent_back or own."""
 
     what: str
     job: Job
@@ -59,7 +59,10 @@ def _unknown(user):
 
 
 def _to_publish(user):
-    """Failed stages, then those that are open and have not begun; ops only step in, so nothing waits for them."""
+    """Failed stages, then those that are open and have not begun, then jobs with machines left whose stages have ended.
+
+    Ops only step in, so nothing waits for them.
+    """
     if user.is_ops:
         return []
     not_excused = JobMachine.objects.filter(job=OuterRef("pk"), excused_at=None)
@@ -68,7 +71,8 @@ def _to_publish(user):
     jobs = _with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=businesses))
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
     ready = jobs.filter(~Exists(running), left_status__in=_NOT_BEGUN, is_soaking=False)
-    return _stages("failed", jobs.filter(left_status__in=_STOPPED)) + _stages("to_publish", ready)
+    left = [Waiting("left", job) for job in jobs.filter(left_status=None)[: SHOWN + 1]]
+    return [*_stages("failed", jobs.filter(left_status__in=_STOPPED)), *_stages("to_publish", ready), *left]
 
 
 def _stages(what, jobs):
@@ -77,7 +81,7 @@ def _stages(what, jobs):
 
 
 def _with_first_left(jobs):
-    """Of `jobs` those that have a stage left: `left_status` of the first, and `is_soaking` if it waits for that.
+    """`jobs` with `left_status` of the first stage left, None where none is, and `is_soaking` if it waits for that.
 
     Those whose stages nobody has looked at have none yet: it will be waiting.
     """
@@ -88,7 +92,7 @@ def _with_first_left(jobs):
     before = Case(*[When(left_kind=kind, then=Value(before)) for before, kind in pairwise(Kind.values)])
     soaking = _soaking(stages).filter(kind=OuterRef("kind_before"))
     jobs = jobs.annotate(left_status=status, left_kind=Subquery(left.values("kind")[:1])).annotate(kind_before=before)
-    return jobs.annotate(is_soaking=Q(left_status="waiting") & Exists(soaking)).exclude(left_status=None)
+    return jobs.annotate(is_soaking=Q(left_status="waiting") & Exists(soaking))
 
 
 def _soaking(stages):

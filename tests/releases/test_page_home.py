@@ -169,12 +169,29 @@ def end_as(job, *statuses):
         (["succeeded", "cancelled", "failed"], "Stopped #{id} payment 2.0 · Gray release"),
         (["succeeded", "running", "waiting"], "Nothing waits for you."),
         (["rolled_back", "succeeded", "running"], "Nothing waits for you."),
-        (["succeeded", "succeeded", "skipped"], "Nothing waits for you."),
+        (["succeeded", "succeeded", "skipped"], "Machines left #{id} payment 2.0"),
     ],
 )
 def test_what_waits_is_the_first_stage_that_is_not_done(as_user, publisher, job, statuses, said_of_it):
     end_as(job, *statuses)
     assert said_of_it.format(id=job.pk) in waiting(as_user(publisher).get(URL))
+
+
+def test_a_job_with_machines_left_when_all_stages_have_ended_waits_for_the_publisher(
+    as_user, approver, publisher, job, start, finish, machines
+):
+    start(job, machines[:2])
+    finish("failed", on=["pay-2"])
+    ReleaseStage.objects.of_kind(job, "pre-release").skip(publisher, "pay-2 is broken")
+    ReleaseStage.objects.of_kind(job, "gray-release").skip(publisher, "small")
+    start(job, machines[2:], "release")
+    finish()
+    response = as_user(publisher).get(URL)
+    assert f"1 Machines left #{job.pk} payment 2.0 Some machines of this job were not released" in waiting(response)
+    assert f'href="{page("job", job)}">Open job' in source(response)
+    assert "Nothing waits for you." in waiting(as_user(approver).get(URL))
+    ReleaseStage.objects.excuse(job, machines[1:2], publisher, "scrapped")
+    assert "Nothing waits for you." in waiting(as_user(publisher).get(URL))
 
 
 def test_what_is_ready_is_not_hidden_by_newer_jobs_that_soak(as_user, publisher, make_job, payment):
