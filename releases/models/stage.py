@@ -90,7 +90,7 @@ class ReleaseStageQuerySet(models.QuerySet):
             job.excuse(by, machines, reason)
             stages = self.of(job)
             for stage in stages:
-                stage.conclude()
+                stage.take_outcome()
             if not now.is_before_first_stage:
                 stages[0].conclude_job()
 

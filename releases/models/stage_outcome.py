@@ -14,13 +14,18 @@ class StageOutcome:
 
     def conclude(self):
         """Takes the state that the newest machine runs of this stage amount to, and gives the job its own."""
+        if self.take_outcome():
+            self.conclude_job()
+
+    def take_outcome(self):
+        """The same without the job; whether this stage has run, and does not now."""
         if self.runs.active().exists() or not self.runs.exists():
-            return
+            return False
         status = self._outcome()
         # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
         row = type(self).objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
         row.update(status=status, version=F("version") + 1, done_at=Now())
-        self.conclude_job()
+        return True
 
     def conclude_job(self):
         self.job.conclude(self._job_status())

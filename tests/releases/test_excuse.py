@@ -226,3 +226,14 @@ def test_an_excused_machine_can_still_be_rolled_back(job, machines, start, finis
     run = stage_of(job).roll_back(publisher, machines[:1], "now", "back")
     finish()
     assert run.machine_runs.get().status == "succeeded"
+
+
+def test_what_becomes_of_the_job_is_reckoned_once(job, machines, start, finish, publisher, monkeypatch):
+    """With ten thousand machines that takes a while."""
+    for kind, some in (("pre-release", machines[:2]), ("gray-release", machines[2:4]), ("release", machines[4:5])):
+        start(job, some, kind)
+        finish()
+    concluded, conclude = [], Job.conclude
+    monkeypatch.setattr(Job, "conclude", lambda job, status: concluded.append(status) or conclude(job, status))
+    excuse(job, machines[5:], publisher, "scrapped")
+    assert (concluded, job_status(job)) == (["released"], "released")
