@@ -12,7 +12,7 @@ from tests.pages import page
 pytestmark = pytest.mark.one_database
 
 PEOPLE = ["anonymous", "requester", "publisher", "approver", "ops", "outsider"]
-METHODS = ["get", "post", "put", "patch", "delete"]
+METHODS = ["get", "head", "post", "put", "patch", "delete"]
 LOGIN = "login"
 
 # The posts are empty but for what is below; 400 and 409 are the answers to those who may.
@@ -126,9 +126,15 @@ def test_who_gets_which_answer(request, world, case):
             assert [answer(request, world, name, method, person) for person in PEOPLE] == answers
 
 
+def test_a_head_is_answered_as_a_get_is(request, world, case):
+    for name, answers in ((name, answers) for (name, method), answers in TABLE.items() if method == "get"):
+        with case(name):
+            assert [answer(request, world, name, "head", person) for person in PEOPLE] == answers
+
+
 def test_no_other_method_is_taken(request, world, case):
     for name, method in itertools.product(NAMES, METHODS):
-        if (name, method) not in TABLE:
+        if (name, "get" if method == "head" else method) not in TABLE:
             with case(f"{method} {name}"):
                 assert answer(request, world, name, method, "anonymous" if name == "login" else "ops") == 405
 

@@ -10,14 +10,14 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from deploy_portal import sessions
 from deploy_portal.forms import ChangePasswordForm, ConfirmForm, UseCodeForm
 
 
 @login_required
-@require_GET
+@require_safe
 def account(request):
     roles = request.user.membership_set.select_related("business").order_by("business__name", "role")
     return render(request, "account/account.html", {"roles": roles})
@@ -37,7 +37,7 @@ def sign_out_elsewhere(request):
 @sensitive_post_parameters()
 @never_cache
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def change_password(request):
     if not request.user.has_usable_password():
         messages.error(request, _("Your password is not kept here. Change it where you log in."))
@@ -57,7 +57,7 @@ def change_password(request):
 @sensitive_post_parameters()
 @never_cache
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def second_factor(request):
     """Sets a second factor up; where there is one, makes new backup codes or removes it."""
     return _keep(request) if request.user.second_factor else _set_up(request)

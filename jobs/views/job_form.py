@@ -19,7 +19,7 @@ from jobs.views.job_list import named_business
 
 @gzip_page
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def new_job(request):
     businesses = Business.objects.where(request.user, Right.CREATE)
     if not businesses:
@@ -38,10 +38,10 @@ def new_job(request):
 
 @gzip_page
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def edit_job(request, job_id):
     job = get_job(request.user, job_id, Right.EDIT)
-    if request.method == "GET" and not job.is_before_first_stage:
+    if request.method != "POST" and not job.is_before_first_stage:
         messages.error(request, _("A job that has begun or was withdrawn is no longer edited."))
         return redirect("job", job.pk)
     job.business.refresh_machines()

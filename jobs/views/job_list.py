@@ -2,7 +2,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import EmptyPage, PageNotAnInteger, Paginator
 from django.http import Http404
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from jobs.models import Business, Job
 from jobs.rights import Right
@@ -11,7 +11,7 @@ JOBS_PER_PAGE = 50
 
 
 @login_required
-@require_GET
+@require_safe
 def job_list(request):
     jobs = Job.objects.seen_by(request.user).select_related("business", "requester")
     businesses = Business.objects.where(request.user, Right.VIEW)

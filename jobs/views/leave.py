@@ -13,7 +13,7 @@ from jobs.views.steps import too_late
 
 
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def give_leave(request, job_id):
     job = get_job(request.user, job_id, Right.APPROVE)
     form = LeaveForm(request.POST if request.method == "POST" else None, job=job)

@@ -12,7 +12,7 @@ from jobs.views.steps import too_late
 
 
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def stop_world(request):
     """The switch of ops: no release of any business begins on another machine until it is turned back."""
     require_ops(request.user)

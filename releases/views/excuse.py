@@ -19,7 +19,7 @@ from releases.models import MachinesHeld, ReleaseStage
 
 @gzip_page
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def excuse_machines(request, job_id):
     """Lets a job be done without machines that it cannot, or need not, release; with a reason."""
     job = get_job(request.user, job_id, Right.PUBLISH)

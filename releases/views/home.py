@@ -1,6 +1,6 @@
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from jobs.models import Business, Freeze, Notice
 from jobs.rights import Right
@@ -9,7 +9,7 @@ from releases.waiting import SHOWN, ended_lately, out_yet, running_now, waiting_
 
 
 @login_required
-@require_GET
+@require_safe
 def home(request):
     tidy_if_alone()
     waiting = waiting_for(request.user)

@@ -2,7 +2,7 @@ from collections import Counter
 
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from jobs.access import get_job
 from jobs.freeze_forms import LeaveForm
@@ -16,7 +16,7 @@ from releases.preview import Preview
 
 
 @login_required
-@require_GET
+@require_safe
 def job_page(request, job_id):
     tidy_if_alone()
     job = get_job(request.user, job_id)

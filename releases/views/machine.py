@@ -2,7 +2,7 @@ from django.contrib.auth.decorators import login_required
 from django.db.models import Q
 from django.http import Http404
 from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from jobs.access import sees_job
 from jobs.models import Business, Listing, Machine
@@ -16,7 +16,7 @@ RUNS_PER_PAGE = 50
 
 
 @login_required
-@require_GET
+@require_safe
 def machine_list(request):
     """The machines that a business has now, and what is on them."""
     businesses = Business.objects.where(request.user, Right.VIEW)
@@ -34,7 +34,7 @@ def machine_list(request):
 
 
 @login_required
-@require_GET
+@require_safe
 def machine_page(request, machine_id):
     """What is on one machine, who holds it, and which jobs have touched it; as far as this person may see them."""
     businesses = Business.objects.where(request.user, Right.VIEW)

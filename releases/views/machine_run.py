@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from jobs.access import get_job, sees_job
 from jobs.rights import Right
@@ -21,7 +21,7 @@ LINES_AT_ONCE = 2000  # of a log; a page asks for the rest by and by
 
 
 @login_required
-@require_GET
+@require_safe
 def machine_run_page(request, job_id, machine_run_id):
     """The log of one machine and what happened to it; as a pane of the stage page when that asks for it."""
     machine_run = _get_machine_run(request.user, job_id, machine_run_id)
@@ -30,7 +30,7 @@ def machine_run_page(request, job_id, machine_run_id):
 
 
 @login_required
-@require_GET
+@require_safe
 def machine_run_log(request, job_id, machine_run_id):
     """The log blocks after the number `?after=`, and what the page shows of a status other than `?seen=`."""
     machine_run = _get_machine_run(request.user, job_id, machine_run_id)
@@ -42,7 +42,7 @@ def machine_run_log(request, job_id, machine_run_id):
 
 
 @login_required
-@require_GET
+@require_safe
 def machine_run_download(request, job_id, machine_run_id):
     """The whole log as a file, each line behind its time and stream: `14:03:59 err| no space left`."""
     machine_run = _get_machine_run(request.user, job_id, machine_run_id)

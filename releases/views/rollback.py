@@ -17,14 +17,14 @@ from releases.pictures import JobPicture
 
 @gzip_page
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def roll_back_stage(request, job_id, kind):
     return _roll_back(request, job_id, kind)
 
 
 @gzip_page
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def roll_back_job(request, job_id):
     return _roll_back(request, job_id, "job")
 
@@ -35,7 +35,7 @@ def _roll_back(request, job_id, what):
     request.session["job_id"] = job.pk
     job.business.refresh_machines()
     rollback = Rollback(job, what)
-    if request.method == "GET":
+    if request.method != "POST":
         return _show(request, rollback, RollbackForm(rollback=rollback))
     if "list" in request.POST:  # from a page without scripts: another page of its list
         form = RollbackForm(request.POST, rollback=rollback)

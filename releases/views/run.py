@@ -4,7 +4,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from jobs.models import Event
 from jobs.rights import Right
@@ -17,7 +17,7 @@ from releases.pictures import JobPicture, RunPicture, counts_of, ordered
 
 @gzip_page
 @login_required
-@require_GET
+@require_safe
 def run_page(request, job_id, run_id):
     """What became of a run. The newest of a stage is on the stage's own page, which goes on from there."""
     run = get_run(request.user, run_id, job_id, Right.VIEW)
@@ -43,7 +43,7 @@ def resume_run(request, job_id, run_id):
 
 
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def cancel_run(request, job_id, run_id):
     """Asks once more, saying what would be ended; a POST cancels."""
     run = get_run(request.user, run_id, job_id)

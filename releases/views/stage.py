@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
@@ -34,7 +34,7 @@ FREEZE_SOON = timedelta(hours=12)
 
 @gzip_page
 @login_required
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def stage_page(request, job_id, kind):
     tidy_if_alone()
     job = get_job(request.user, job_id, Right.PUBLISH if request.method == "POST" else Right.VIEW)
@@ -43,7 +43,7 @@ def stage_page(request, job_id, kind):
     is_start = request.POST.get("step") == "start"
     job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START if is_start else None)
     stage = ReleaseStage.objects.of_kind(job, kind)
-    if request.method == "GET":
+    if request.method != "POST":
         what = request.GET.get("retry")
         initial = {"machines": stage.to_try_again(what) if what else stage.planned_machines}
         return _show(request, stage, ReleaseStageForm(request=request, instance=stage, initial=initial))
@@ -190,7 +190,7 @@ def _by_site(machines):
 
 
 @login_required
-@require_GET
+@require_safe
 def stage_live(request, job_id, kind):
     """What a stage page swaps in while its run goes on."""
     tidy_if_alone()
