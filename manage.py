@@ -7,7 +7,7 @@ from django.core.management import execute_from_command_line
 
 
 class LastWords(io.FileIO):
-    """Standard error that takes what cannot be written there: the exit code which comes after it must not be lost."""
+    """An output that takes what cannot be written there: the exit code which comes after it must not be lost."""
 
     def write(self, data):
         try:
@@ -20,9 +20,12 @@ if __name__ == "__main__":
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell, as by >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    given = sys.stderr  # kept, since it closes its descriptor when it is not
-    out = io.BufferedWriter(LastWords(given.fileno(), "w", closefd=False))
-    sys.stderr = io.TextIOWrapper(out, given.encoding, "backslashreplace", line_buffering=True)
+    given = sys.stdout, sys.stderr  # kept, since each closes its descriptor when it is not
+    # Nothing hangs on whether help was read; of what else is printed, each command tells itself what could not be.
+    for name in ["stdout", "stderr"] if {"-h", "--help"} & set(sys.argv) else ["stderr"]:
+        was = getattr(sys, name)
+        out = io.BufferedWriter(LastWords(was.fileno(), "w", closefd=False))
+        setattr(sys, name, io.TextIOWrapper(out, was.encoding, "backslashreplace", line_buffering=True))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy_portal.settings")
     if sys.argv[1:2] == ["demo"]:
         from releases.demo import environment

@@ -101,6 +101,14 @@ def test_on_a_full_disk_what_is_wrong_is_told_first(database, heads):
     )
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["verify_events", "migrate", ""])
+def test_help_that_nobody_can_read_is_no_error(command, unbuffered):
+    for redirection in (">/dev/full", "| true; exit ${PIPESTATUS[0]}"):
+        ended = shell(f"$PORTAL {command} --help {redirection}", PYTHONUNBUFFERED=unbuffered)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.fixture
 def worker(database):
     """Starts a worker with this redirection; returns its process once it is in the ledger."""
