@@ -99,6 +99,18 @@ class TestNew:
         as_user(request.getfixturevalue(person)).post(NEW, fields(payment, machines))
         assert Job.objects.get().requester.username == person
 
+    def test_where_no_approval_is_needed_none_is_asked_for(self, as_user, requester, payment, make_job):
+        job, client = make_job(), as_user(requester)
+        for needed, buttons in [
+            (1, ["Ask for approval", "Save and ask for approval again"]),
+            (0, ["Create the job", "Save"]),
+        ]:
+            Business.objects.update(approvers_needed=needed)
+            for address, button in zip([NEW, page("edit_job", job)], buttons, strict=True):
+                response = client.get(address)
+                assert f">{button}</button>" in source(response)
+                assert ("until it is approved" in words(response)) == bool(needed)
+
     def test_it_asks_who_you_are(self, client, db):
         assert is_sent_to_login(client.get(NEW), NEW)
 
