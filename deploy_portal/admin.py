@@ -35,6 +35,7 @@ from deploy_portal.validators import printable_line
 from deploy_portal.views.login import log_out
 
 ID = re.compile("[0-9]{1,18}")
+MAY = {"add": _("can add"), "change": _("can change"), "delete": _("can delete"), "view": _("can view")}
 # Staff who could give these to somebody could make themselves ops.
 GIVEN_BY_OPS = ["is_superuser", "is_staff", "user_permissions"]
 
@@ -235,6 +236,14 @@ class UserForm(BasedOnForm, UserChangeForm):
         # Staff who may only look get a form without fields.
         for name in self.fields.keys() & {"first_name", "last_name"}:
             self.fields[name].validators.append(printable_line)
+        if "user_permissions" in self.fields:
+            self.fields["user_permissions"].label_from_instance = _permission_in_words
+
+
+def _permission_in_words(permission):
+    """In the reader's language; the name that Django keeps of it is in English."""
+    may = MAY.get(permission.codename.partition("_")[0])
+    return f"{permission.content_type} | {may}" if may else str(permission)
 
 
 class PasswordForm(AdminPasswordChangeForm):

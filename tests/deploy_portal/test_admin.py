@@ -104,6 +104,14 @@ def test_the_admin_changes_no_password_past_the_portals_page(as_user, ops):
     assert User.objects.get(pk=ops.pk).password == ops.password
 
 
+def test_what_staff_may_do_is_told_in_the_readers_language(as_user, ops):
+    client, where = as_user(ops), address(User, "change", ops.pk)
+    assert "job | can add</option>" in client.get(where).text
+    said = client.get(where, HTTP_ACCEPT_LANGUAGE="zh-hans").text
+    assert "工单 | " in said
+    assert "Can add" not in said
+
+
 @pytest.fixture
 def helpdesk(as_user):
     """Staff who were given everything that one can do with people, but are not ops."""
