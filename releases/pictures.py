@@ -30,6 +30,7 @@ BAR = {
     "excused": "muted",
 }
 DONE = [Status.SUCCEEDED, "excused"]
+TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 TOLD = [*FAILURES, "rolled_back"]
 # The order in which counts and bars name the states: good news first, what waits last.
 ORDER = [
@@ -255,6 +256,15 @@ class RunPicture:
         """How long the pause before the open batch still lasts, in seconds; 0 when it does not."""
         opens_at = self.run.batch_opens_at
         return max(0, round((opens_at - database_now()).total_seconds())) if self.is_running and opens_at else 0
+
+    @cached_property
+    def time_left(self):
+        """About how long it takes to its end if it goes on as it has; None while nobody can tell."""
+        waits = self.run.cancelled_at or self.counter[Status.HELD] or self.frozen_by
+        left = self.total - self.ended
+        if self.run.status != Run.Status.RUNNING or waits or not left or self.ended * TELLING < self.total:
+            return None
+        return (database_now() - self.run.started_at) * left / self.ended
 
     @cached_property
     def frozen_by(self):

@@ -2,7 +2,7 @@ from django.urls import path, register_converter
 
 from releases.converters import KindConverter
 from releases.views.excuse import excuse_machines
-from releases.views.home import home
+from releases.views.home import home, running
 from releases.views.job import job_page
 from releases.views.machine import machine_list, machine_page
 from releases.views.machine_run import (
@@ -19,6 +19,7 @@ register_converter(KindConverter, "kind")
 
 urlpatterns = [
     path("", home, name="home"),
+    path("running/", running, name="running"),
     path("machines/", machine_list, name="machines"),
     path("machines/<pk:machine_id>/", machine_page, name="machine"),
     path("jobs/<pk:job_id>/", job_page, name="job"),

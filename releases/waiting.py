@@ -35,7 +35,7 @@ SHOWN = 20
 
 @dataclass
 class Waiting:
-    """One thing that waits for a person: `what` is unknown, failed, to_publish, left, to_approve, sent_back or own."""
+    """One thing that waits for a person: `what` is unknown, failed, to_publish, left, to_approve or sent_back."""
 
     what: str
     job: Job
@@ -45,7 +45,7 @@ class Waiting:
 
 def waiting_for(user):
     """The most stuck first; when there is more than is SHOWN, one more than that."""
-    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_sent_back(user), *_own(user)][: SHOWN + 1]
+    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_sent_back(user)][: SHOWN + 1]
 
 
 def _unknown(user):
@@ -117,12 +117,14 @@ def _sent_back(user):
     return [Waiting("sent_back", job) for job in _with_people(jobs)]
 
 
-def _own(user):
-    return [Waiting("own", job) for job in _with_people(Job.objects.waiting().filter(requester=user))]
-
-
 def _with_people(jobs):
     return jobs.select_related("business", "requester")[: SHOWN + 1]
+
+
+def asked_for(user):
+    """What `user` asked for and others have to do something about, the newest first."""
+    jobs = Job.objects.filter(requester=user, status__in=[Job.Status.WAITING, *Job.UNDER_WAY])
+    return jobs.select_related("business")[:SHOWN]
 
 
 def running_now(user):

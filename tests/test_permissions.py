@@ -19,6 +19,7 @@ LOGIN = "login"
 TABLE = {
     #                                  anonymous  requester  publisher  approver  ops  another business
     ("home", "get"):                    [LOGIN, 200, 200, 200, 200, 200],
+    ("running", "get"):                 [LOGIN, 200, 200, 200, 200, 200],
     ("jobs", "get"):                    [LOGIN, 200, 200, 200, 200, 200],
     ("machines", "get"):                [LOGIN, 200, 200, 200, 200, 200],
     ("machine", "get"):                 [LOGIN, 200, 200, 200, 200, 404],
@@ -81,7 +82,7 @@ TABLE = {
 NAMES = sorted({name for name, _ in TABLE})
 NOT_OF_A_JOB = {"home", "jobs", "machines", "new_job", "login", "login_code", "logout", "health", "set_language"}
 NOT_OF_A_JOB |= {"account", "change_password", "second_factor", "sign_out_elsewhere"}
-NOT_OF_A_JOB |= {"stop_world", "resume_world"}
+NOT_OF_A_JOB |= {"running", "stop_world", "resume_world"}
 
 
 @pytest.fixture

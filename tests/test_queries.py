@@ -110,6 +110,7 @@ def new_job(world):
 
 PAGES = {
     "home": get(lambda world: reverse("home")),
+    "home, asked on": get(lambda world: reverse("running")),
     "jobs": get(lambda world: reverse("jobs")),
     "new job": get(lambda world: reverse("new_job")),
     "edit job": get(lambda world: page("edit_job", world.fresh), by="requester"),

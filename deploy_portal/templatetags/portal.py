@@ -1,5 +1,6 @@
 """What the templates of every page share: words for states, bars, and text from elsewhere made harmless to look at."""
 
+import math
 import unicodedata
 from datetime import timedelta
 
@@ -198,6 +199,16 @@ def duration(delta):
     if seconds < 3600:
         return _("%(m)d min %(s)d s") % {"m": seconds // 60, "s": seconds % 60}
     return _("%(h)d h %(m)d min") % {"h": seconds // 3600, "m": seconds % 3600 // 60}
+
+
+@register.filter
+def roughly(delta):
+    """A timedelta as one that is only guessed: up to the next ten seconds, from two minutes on to the next minute."""
+    seconds = delta.total_seconds()
+    if seconds <= 110:
+        return _("%(s)d s") % {"s": 10 * math.ceil(seconds / 10)}
+    minutes = math.ceil(seconds / 60)
+    return _("%(m)d min") % {"m": minutes} if minutes < 60 else duration(timedelta(minutes=minutes))
 
 
 @register.filter

@@ -60,7 +60,7 @@ class JobQuerySet(models.QuerySet):
         return jobs.filter(~Exists(edits), ~Exists(given)).exclude(requester=user)
 
     def under_way(self):
-        return self.filter(status__in=[Job.Status.APPROVED, Job.Status.IN_PROGRESS])
+        return self.filter(status__in=Job.UNDER_WAY)
 
 
 class Job(models.Model):
@@ -78,7 +78,8 @@ class Job(models.Model):
 
     BEFORE_APPROVERS = [Status.WAITING, Status.APPROVED]
     BEFORE_FIRST_STAGE = [*BEFORE_APPROVERS, Status.SENT_BACK]
-    RELEASABLE = [Status.APPROVED, Status.IN_PROGRESS, Status.RELEASED, Status.ROLLED_BACK, Status.NOT_RELEASED]
+    UNDER_WAY = [Status.APPROVED, Status.IN_PROGRESS]
+    RELEASABLE = [*UNDER_WAY, Status.RELEASED, Status.ROLLED_BACK, Status.NOT_RELEASED]
 
     business = models.ForeignKey(Business, models.PROTECT, related_name="jobs", verbose_name=_("business"))
     title = models.CharField(_("title"), max_length=200, validators=[printable_line])

@@ -1,11 +1,12 @@
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
+from django_htmx.http import trigger_client_event
 
 from jobs.models import Business, Freeze, Notice
 from jobs.rights import Right
 from releases.ledger import tidy_if_alone
-from releases.waiting import SHOWN, ended_lately, out_yet, running_now, waiting_for
+from releases.waiting import SHOWN, asked_for, ended_lately, out_yet, running_now, waiting_for
 
 
 @login_required
@@ -19,8 +20,21 @@ def home(request):
         "notices": Notice.objects.open_for(request.user).select_related("job__business", "by"),
         "waiting": waiting[:SHOWN],
         "more_waits": len(waiting) > SHOWN,
+        "asked_for": asked_for(request.user),
         "running": running_now(request.user),
         "ended": ended_lately(request.user),
         "out_yet": out_yet(request.user),
     }
     return render(request, "releases/home.html", context)
+
+
+@login_required
+@require_safe
+def running(request):
+    """What an open home page asks for again and again; once other runs go on, it asks for the rest of itself, too."""
+    tidy_if_alone()
+    runs = running_now(request.user)
+    response = render(request, "releases/_running.html", {"running": runs})
+    if request.GET.get("seen") != "-".join(str(run.pk) for run in runs):
+        trigger_client_event(response, "runs-changed")
+    return response

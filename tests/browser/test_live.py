@@ -127,6 +127,25 @@ def test_how_a_run_goes_on_is_said_to_who_cannot_see_it(publisher_at, worker, jo
     wait_until(lambda: browser.ask(spoken) == "Cancelled. Pre-release was cancelled")
 
 
+def test_an_open_home_page_goes_along_with_what_is_released(publisher_at, worker, job, machines, start, task_that):
+    browser = publisher_at
+    task_that("fail 3 on pay-2", "sleep 500")
+    run = start(job, machines[:2], failure_budget="")
+    browser.open("/")
+    browser.wait_for("1 failed", "#running")
+    browser.wait_for("Live, ", "[data-live]")
+    link = f"#running-{run.pk}"
+    browser.ask("document.querySelector(arguments[0]).focus()", link)
+    browser.ask("document.querySelector('#running').swapped = false")
+    wait_until(lambda: browser.ask("document.querySelector('#running').swapped === undefined"))
+    assert browser.ask("document.activeElement.matches(arguments[0])", link)
+    assert "Stopped" not in browser.text
+    run.cancel(run.started_by)
+    browser.wait_for("Stopped", "#home")
+    assert browser.words("#running").strip() == ""
+    assert browser.words("#home tbody tr").split("\t")[:3] == ["Cancelled", str(job), "Pre-release"]
+
+
 @pytest.mark.parametrize("link", ["#stage-release", "#live td a"])
 def test_a_poll_leaves_the_focus_on_a_link(publisher_at, worker, job, machines, start, task_that, link):
     browser = publisher_at

@@ -193,3 +193,22 @@ class TestPickerRows:
         row = self.row(note, hostname=hostile, address=hostile, site=hostile, version=hostile)
         assert row.count("&lt;b&gt;&quot;&#x27;&amp;") == 8
         assert "<b>" not in row
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.5, "10 s"),
+        (10, "10 s"),
+        (31, "40 s"),
+        (110, "110 s"),
+        (111, "2 min"),
+        (120, "2 min"),
+        (121, "3 min"),
+        (3540, "59 min"),
+        (3541, "1 h 0 min"),
+        (9000, "2 h 30 min"),
+    ],
+)
+def test_what_is_guessed_is_told_roughly(seconds, words):
+    assert str(portal.roughly(timedelta(seconds=seconds))) == words

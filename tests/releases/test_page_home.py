@@ -17,7 +17,10 @@ URL = reverse("home")
 
 def waiting(response):
     """What the page says from "Waiting for you" up to the next heading."""
-    return words(response).split("Waiting for you", 1)[1].split("Ended lately", 1)[0].split("Running now", 1)[0]
+    said = words(response).split("Waiting for you", 1)[1]
+    for heading in ("Ended lately", "Running now", "You asked for"):
+        said = said.split(heading, 1)[0]
+    return said
 
 
 def test_it_asks_who_you_are(client, db):
@@ -62,13 +65,42 @@ def test_a_silent_worker_whom_no_run_waits_for_is_not_looked_for(as_user, publis
     assert "look-again" not in source(as_user(publisher).get(URL))
 
 
-def test_a_job_waits_for_its_approver_and_its_requester(as_user, approver, requester, publisher, make_job):
-    job = make_job(approved=False)
+def test_a_job_waits_for_its_approver_and_for_nobody_else(as_user, approver, requester, publisher, make_job):
+    make_job(approved=False)
     assert "To approve" in waiting(as_user(approver).get(URL))
-    response = as_user(requester).get(URL)
-    assert "Asked for" in waiting(response)
-    assert page("job", job) in source(response)
+    assert "Nothing waits for you." in waiting(as_user(requester).get(URL))
     assert "Nothing waits for you." in waiting(as_user(publisher).get(URL))
+
+
+def test_who_asked_sees_how_it_stands_until_it_has_ended(
+    as_user, requester, approver, publisher, make_job, start, finish, machines
+):
+    job = make_job(approved=False, on=machines[:1])
+
+    def of_asked_for(user=requester):
+        response = as_user(user).get(URL)
+        said = words(response)
+        return "You asked for" in said and said.split("You asked for", 1)[1].split("Ended lately", 1)[0]
+
+    assert f"1 All of yours Status Job Title When Waiting for approval {job} Payment 2.0" in of_asked_for()
+    assert f'href="{page("job", job)}"' in source(as_user(requester).get(URL))
+    assert f'href="{reverse("jobs")}?q=requester"' in source(as_user(requester).get(URL))
+    assert not of_asked_for(publisher)
+    job.approve(approver)
+    assert f"Approved {job}" in of_asked_for()
+    start(job, machines[:1])
+    assert f"In progress {job}" in of_asked_for()
+    finish()
+    assert not of_asked_for()
+
+
+def test_what_was_withdrawn_or_sent_back_waits_for_nobody_else(as_user, requester, approver, make_job):
+    make_job("2.0", approved=False).withdraw(requester, "not needed")
+    make_job("2.1", approved=False).send_back(approver, "not today")
+    response = as_user(requester).get(URL)
+    assert "You asked for" not in words(response)
+    assert "Sent back" in waiting(response)
+    assert "payment 2.0" not in waiting(response)
 
 
 def test_an_approved_job_waits_for_the_publisher(as_user, approver, publisher, job):
@@ -226,6 +258,62 @@ def test_for_ops_nothing_waits_but_what_is_unknown(as_user, ops, make_job, start
     said = waiting(as_user(ops).get(URL))
     assert "1 unknown" in said
     assert "3.0" not in said
+
+
+def running(client, *runs):
+    """What an open home page that shows these runs is answered."""
+    return client.get(reverse("running"), {"seen": "-".join(str(run.pk) for run in runs)})
+
+
+def test_an_open_page_asks_on_and_for_all_of_itself_only_when_other_runs_go_on(
+    as_user, approver, job, start, finish, machines
+):
+    client = as_user(approver)
+    asks = 'id="running" hx-get="{}?seen={}" hx-trigger="every {}s"'
+    assert asks.format(reverse("running"), "", 30) in source(client.get(URL))
+    assert "HX-Trigger" not in running(client)
+    run = start(job, machines[:2])
+    begun = running(client)
+    assert "runs-changed" in begun["HX-Trigger"]
+    assert asks.format(reverse("running"), run.pk, 5) in source(begun)
+    assert asks.format(reverse("running"), run.pk, 5) in source(client.get(URL))
+    still = running(client, run)
+    assert "HX-Trigger" not in still
+    assert "Running now 1" in words(still)
+    assert "<html" not in source(still)
+    finish()
+    ended = running(client, run)
+    assert "runs-changed" in ended["HX-Trigger"]
+    assert "Running now" not in words(ended)
+
+
+def test_an_open_page_of_an_outsider_is_told_nothing(as_user, outsider, job, start, machines):
+    run = start(job, machines[:2])
+    response = running(as_user(outsider), run)
+    assert "payment" not in source(response)
+    assert "HX-Trigger" not in running(as_user(outsider))
+
+
+def test_an_open_page_finds_what_a_dead_worker_left(as_user, publisher, job, machines, start, worker):
+    run = start(job, machines[:1])
+    begin(worker)
+    grow_old(worker)
+    fall_silent(worker)
+    assert "runs-changed" in running(as_user(publisher), run)["HX-Trigger"]
+    assert run.machine_runs.get().status == "unknown"
+
+
+@pytest.mark.parametrize("seen", ["", "x", "1-2-3", "9" * 5000, "\0", "<script>"])
+def test_whatever_a_page_says_that_it_shows(as_user, publisher, job, start, machines, seen):
+    start(job, machines[:1])
+    response = as_user(publisher).get(reverse("running"), {"seen": seen})
+    assert "runs-changed" in response["HX-Trigger"]
+    assert "<script>" not in source(response)
+
+
+def test_the_batch_of_a_run_in_batches_is_told(as_user, approver, job, start, finish, machines):
+    start(job, machines[:3], batch_size="1")
+    assert "batch 1 of 3" in words(as_user(approver).get(URL))
 
 
 def test_what_runs_and_what_ended_is_told(as_user, approver, job, start, finish, machines):

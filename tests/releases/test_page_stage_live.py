@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from releases.models import LogBlock, MachineRun
+from releases.models import LogBlock, MachineRun, Run
 from releases.pictures import RunPicture
-from tests.pages import is_sent_to_login, page, source, words
-from tests.workers import begin, end, fall_silent
+from tests.freezes import freeze_now
+from tests.pages import ids, is_sent_to_login, page, source, words
+from tests.workers import begin, end, fall_silent, state
 
 
 def live(client, job, kind="pre-release"):
@@ -108,6 +109,55 @@ def test_it_counts(as_user, publisher, job, start, finish, machines):
     said = words(live(as_user(publisher), job))
     assert "2 succeeded 1 failed 1 not run" in said
     assert "What went wrong 1" in said
+
+
+@pytest.fixture
+def one_of_four(job, machines, start, worker):
+    """A run that began 50 seconds ago, and of whose four machines one has ended."""
+    run = start(job, machines[:4], batch_size="2", failure_budget="")
+    Run.objects.filter(pk=run.pk).update(started_at=Now() - timedelta(seconds=50))
+    end(worker, begin(worker)[:1])
+    return run
+
+
+def test_it_tells_about_how_long_it_still_takes(as_user, publisher, one_of_four):
+    assert "left, about 3 min" in words(live(as_user(publisher), one_of_four.stage.job))
+
+
+def test_but_not_before_anything_has_ended(as_user, publisher, job, start, machines, worker):
+    start(job, machines[:4])
+    begin(worker)
+    assert "left, about" not in words(live(as_user(publisher), job))
+
+
+@pytest.mark.parametrize("what", ["pause", "cancel"])
+def test_nor_when_a_person_holds_it(as_user, publisher, one_of_four, what):
+    getattr(one_of_four, what)(publisher)
+    assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
+
+
+def test_nor_while_it_is_frozen(as_user, publisher, ops, one_of_four):
+    freeze_now(ops)
+    assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
+
+
+def test_nor_while_it_waits_for_a_machine_of_another_run(
+    as_user, publisher, make_job, start, start_when_free, machines, worker
+):
+    start(make_job("1.0"), machines[:1])
+    begin(worker)
+    job = make_job("2.0")
+    run = start_when_free(job, machines[:2])
+    end(worker, begin(worker))
+    assert run.machine_runs.counts() == {"succeeded": 1, "held": 1}
+    assert "left, about" not in words(live(as_user(publisher), job))
+
+
+def test_nor_once_it_has_ended(as_user, publisher, one_of_four, worker):
+    end(worker, ids(one_of_four.machine_runs.all()))
+    end(worker, begin(worker))
+    assert state(one_of_four)[0] == "succeeded"
+    assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
 
 
 @pytest.mark.one_database
