@@ -1,16 +1,33 @@
 """What the errors of the database mean, and what it must be told as it is."""
 
-from django.db import InterfaceError, InternalError, OperationalError
+import re
+
+from django.db import InterfaceError, InternalError, OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Value
 
 # PostgreSQL's word for one that takes no writes for now: a failover, or a full disk.
 READ_ONLY = "25006"
+# Its words for a column and a table that are not there, and SQLite's, for which those are errors like any other.
+NOT_THERE = ("42703", "42P01")
+NOT_THERE_IN_SQLITE = re.compile(r"no such (column|table): |table \S+ has no column named ")
 
 
 def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
     is_read_only = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") == READ_ONLY
-    return is_read_only or isinstance(error, InterfaceError | OperationalError)
+    return is_read_only or (isinstance(error, InterfaceError | OperationalError) and not is_behind(error))
+
+
+def is_behind(error):
+    """Whether the database lacks what the code asks for: it is older than the code."""
+    is_told_so = isinstance(error, OperationalError) and NOT_THERE_IN_SQLITE.match(str(error))
+    return bool(is_told_so) or getattr(error.__cause__, "sqlstate", "") in NOT_THERE
+
+
+def lacks_migrations():
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 class Constant(Value):

@@ -4,8 +4,7 @@ from django.conf import settings
 from django.db import Error
 from django.shortcuts import render
 
-from deploy_portal.database import is_away
-from deploy_portal.middleware import database_away
+from deploy_portal.middleware import database_unusable
 from deploy_portal.models import Quota
 
 LOGINS = {"login", "login_code", "admin:login"}
@@ -32,9 +31,9 @@ def limited_writes(get_response):
             who, limit = _limit(request)
             seconds = Quota.objects.take(who, limit) if limit else 0
         except Error as error:
-            if not is_away(error):
-                raise
-            return database_away(request, error)
+            if response := database_unusable(request, error):
+                return response
+            raise
         return _too_many(request, seconds) if seconds else None
 
     middleware.process_view = process_view

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from deploy_portal import origin, sessions
-from deploy_portal.database import is_away
+from deploy_portal.database import is_away, is_behind
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +121,9 @@ def required_second_factor(get_response):
         try:
             is_lacking = request.user.is_authenticated and request.user.must_have_second_factor()
         except Error as error:
-            if not is_away(error):
-                raise
-            return database_away(request, error)
+            if response := database_unusable(request, error):
+                return response
+            raise
         return redirect("second_factor") if is_lacking else None
 
     middleware.process_view = process_view
@@ -135,9 +135,7 @@ def busy_database(get_response):
         return get_response(request)
 
     def process_exception(request, exception):
-        if is_away(exception):
-            return database_away(request, exception)
-        return None
+        return database_unusable(request, exception)
 
     middleware.process_exception = process_exception
     return middleware
@@ -171,9 +169,16 @@ def _say_that_it_ended(request, response):
     return response
 
 
-def database_away(request, error):
+def database_unusable(request, error):
+    """The page that says why the database cannot be used; None when that is not what the error means."""
+    if is_behind(error):
+        reason = _("The database is older than the portal. Nothing was changed. Ops: run manage.py migrate.")
+    elif is_away(error):
+        reason = _("The database is busy or being restarted. Nothing was changed.")
+    else:
+        return None
     log.warning("Database not available for %s: %s", request.path, error)
-    return _unavailable(request, _("The database is busy or being restarted. Nothing was changed."))
+    return _unavailable(request, reason)
 
 
 def _unavailable(request, reason):

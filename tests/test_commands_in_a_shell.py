@@ -153,6 +153,7 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
     assert ended.returncode == 1
     [line] = ended.stderr.decode().splitlines()
     assert line.startswith("CommandError: The database cannot be used: ")
+    assert ("manage.py migrate" in line) == (where == "empty.sqlite3")
 
 
 @pytest.mark.parametrize(("patience", "seconds"), [("", 5), ("?connect_timeout=2", 2)])

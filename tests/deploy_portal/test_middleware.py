@@ -4,12 +4,13 @@ import sqlite3
 from html import escape
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import include, path, reverse
 
+from deploy_portal.database import is_away
 from deploy_portal.urls import handler500  # noqa: F401, which Django looks for beside the addresses
 from jobs.models import Event
 from tests.databases import read_only
@@ -32,6 +33,24 @@ def lose_database(request):
     raise LOST[request.GET["how"]]
 
 
+# What new code asks an old database for.
+NOT_THERE = {
+    "table": "SELECT 1 FROM jobs_newer",
+    "column": "SELECT newer FROM jobs_job",
+    "column_to_write": "INSERT INTO jobs_job (newer) VALUES (1)",
+    "column_of_a_table": "SELECT jobs_job.newer FROM jobs_job",
+}
+
+
+def ask_for_what_is_not_there(*args, what="column", **kwargs):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(NOT_THERE[what])
+
+
+def ask_too_new_a_question(request):
+    ask_for_what_is_not_there(what=request.GET["what"])
+
+
 def break_down(request):
     raise ValueError
 
@@ -40,6 +59,7 @@ urlpatterns = [
     path("stop/end/", break_down, name="resume_world"),
     path("fill/", fill_session),
     path("lose/", lose_database),
+    path("newer/", ask_too_new_a_question),
     path("", include("deploy_portal.urls")),
 ]
 
@@ -88,6 +108,38 @@ def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, p
     with monkeypatch.context() as patch:
         patch.setattr(CursorWrapper, "execute", away)
         assert [client.get(page).status_code, client.post(page).status_code] == [503, 503]
+
+
+@pytest.mark.parametrize("what", NOT_THERE)
+def test_a_database_that_is_older_than_the_code_is_told_as_such(client, db, odd_pages, what):
+    response = client.get("/newer/", {"what": what})
+    assert response.status_code == 503
+    assert "The database is older than the portal." in response.text
+
+
+@pytest.mark.parametrize("what", NOT_THERE)
+def test_nobody_waits_for_such_a_database(db, what):
+    with pytest.raises(Error) as told:
+        ask_for_what_is_not_there(what=what)
+    assert not is_away(told.value)
+
+
+@pytest.mark.parametrize(
+    "asking", ["deploy_portal.models.User.must_have_second_factor", "jobs.models.Job.objects.seen_by"]
+)
+def test_so_it_is_wherever_it_is_found_out(client, publisher, monkeypatch, settings, asking):
+    settings.REQUIRE_SECOND_FACTOR = ["ops"]
+    client.force_login(publisher)
+    monkeypatch.setattr(asking, ask_for_what_is_not_there)
+    response = client.get("/jobs/")
+    assert (response.status_code, "manage.py migrate" in response.text) == (503, True)
+
+
+def test_so_it_is_where_the_quota_is_taken(client, db, monkeypatch, settings):
+    settings.LOGINS_PER_MINUTE = 60
+    monkeypatch.setattr("deploy_portal.models.Quota.objects.take", ask_for_what_is_not_there)
+    response = client.post("/login/", {"username": "a"})
+    assert (response.status_code, "manage.py migrate" in response.text) == (503, True)
 
 
 # A page that says why nothing was done must not lead by GET to what is only posted to.

@@ -1,7 +1,8 @@
 import pytest
 from axes.models import AccessAttempt
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
 
 from tests.conftest import PASSWORD, make_user
 
@@ -169,6 +170,14 @@ def test_the_portal_says_that_its_database_is_away(client, db, monkeypatch):
         patch.setattr(BaseDatabaseWrapper, "ensure_connection", away)
         response = client.get("/health/")
     assert (response.status_code, response.json()) == (503, {"database": "away"})
+
+
+def test_a_database_that_lacks_a_migration_is_not_well(client, db):
+    assert client.get("/health/").status_code == 200
+    MigrationRecorder(connection).record_unapplied("releases", "0006_newest_of_machine")
+    response = client.get("/health/")
+    assert response.status_code == 503
+    assert response.json() == {"database": "older than the portal: run manage.py migrate"}
 
 
 def test_health_is_no_redirect_to_https(client, db, settings):
