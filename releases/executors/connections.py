@@ -19,6 +19,7 @@ from releases.executors.pool import Client, ConnectionPool, Peer
 
 logger = logging.getLogger(__name__)
 
+SSH_PORT = 22
 KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
 
 _NO_KNOWN_HOSTS = _("No machine's host key is known: set SSH_KNOWN_HOSTS.")
@@ -148,7 +149,7 @@ class Connections:
             raise ExecutorError(_NO_KNOWN_HOSTS, permanent=True)
         try:
             found = os.stat(settings.SSH_KNOWN_HOSTS)
-            version = (found.st_mtime_ns, found.st_ino, found.st_size)
+            version = (found.st_ctime_ns, found.st_ino, found.st_size)
             if version != self._known_hosts_read:
                 self._known_hosts = asyncssh.read_known_hosts(settings.SSH_KNOWN_HOSTS)
                 self._known_hosts_read = version
@@ -193,14 +194,29 @@ def _is_ip(address):
 
 
 def _keys_of(known_hosts, order, ip):
-    """The keys known for a machine by its hostname or else, when there are none, by its address."""
-    by_name = known_hosts.match(order.hostname, "", order.port)
-    return by_name if any(by_name) else known_hosts.match(order.address, ip, order.port)
+    """The host keys and authorities known for a machine by its hostname or else, when there are none, by its address.
+
+    And the keys that are revoked, by whichever of the two. What is known at a port binds more than what is for all.
+    """
+    levels = []
+    for hosts in ([order.hostname], list(dict.fromkeys([order.address, ip or order.address]))):
+        at_port = [f"[{host}]:{order.port}" for host in hosts]
+        # SSH's own port is mostly left out in the file.
+        levels += [at_port + hosts] if order.port == SSH_PORT else [at_port, hosts]
+    found = [_keys_at(known_hosts, hosts) for hosts in levels]
+    keys, authorities = next((known for *known, _revoked in found if any(known)), ([], []))
+    return keys, authorities, [key for *_known, revoked in found for key in revoked]
+
+
+def _keys_at(known_hosts, hosts):
+    """Told a port, asyncssh would forget what is revoked there when nothing else is known there."""
+    found = [known_hosts.match(host, "", None)[:3] for host in hosts]
+    return [sum(keys, []) for keys in zip(*found, strict=True)]
 
 
 def _host_key_error(known_hosts, order):
-    known = any(_keys_of(known_hosts, order, ""))
-    return ExecutorError(_KEY_CHANGED if known else _KEY_NOT_KNOWN, permanent=True)
+    keys, authorities, _revoked = _keys_of(known_hosts, order, "")
+    return ExecutorError(_KEY_CHANGED if keys or authorities else _KEY_NOT_KNOWN, permanent=True)
 
 
 def _connect_error(error):

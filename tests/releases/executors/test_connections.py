@@ -241,6 +241,20 @@ def test_known_hosts_that_say_the_same_in_another_file_change_nothing(during, wa
     assert logins() == 1
 
 
+def test_a_file_that_was_replaced_counts_though_it_seems_as_old_and_as_long(during, warm, ordered, fleet, known_hosts):
+    own, other = (public(fleet.host_key(name)) for name in ("web-01", "web-02"))
+    before = known_hosts.stat()
+
+    async def then_copied_over():
+        await ordered("echo").by(warm)
+        known_hosts.write_text(known_hosts.read_text().replace(own, other))
+        os.utime(known_hosts, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(ExecutorError, match="not the known one"):
+            await ordered("echo").by(warm)
+
+    during(then_copied_over)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

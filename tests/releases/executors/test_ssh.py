@@ -685,6 +685,33 @@ def test_a_revoked_host_key_is_refused(run, settings, fleet, tmp_path):
     (tmp_path / "known_hosts").write_text(f"@revoked * {key}{fleet.known_hosts.read_text()}")
     with pytest.raises(ExecutorError, match="not the known one"):
         run("echo")
+    assert run("echo", "web-02").outcome.ending == Ending.SUCCEEDED
+
+
+@pytest.mark.parametrize("revoked", ["name", "address"])
+@pytest.mark.parametrize("known", ["name", "address"])
+def test_a_host_key_is_revoked_by_name_and_by_address(run, settings, fleet, tmp_path, known, revoked):
+    key = fleet.host_key("web-01").export_public_key().decode()
+    places = {
+        place: f"[{value}]:{fleet.ports['web-01']}" for place, value in (("name", "web-01"), ("address", ADDRESS))
+    }
+    settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+    (tmp_path / "known_hosts").write_text(f"{places[known]} {key}")
+    assert run("echo").outcome.ending == Ending.SUCCEEDED
+    (tmp_path / "known_hosts").write_text(f"{places[known]} {key}\n@revoked {places[revoked]} {key}")
+    with pytest.raises(ExecutorError, match="not the known one"):
+        run("echo")
+
+
+@pytest.mark.parametrize("revoked", ["", "@revoked "])
+@pytest.mark.parametrize("place", ["pay-1", "[pay-1]:22"])
+def test_an_authority_for_all_leaves_what_else_is_known_at_port_22(fleet, place, revoked):
+    own, authority = (fleet.host_key(name).export_public_key().decode() for name in ("web-01", "web-02"))
+    known_hosts = asyncssh.import_known_hosts(f"{revoked}{place} {own}@cert-authority * {authority}")
+    order = Order("pay-1", "10.0.0.1", 22, "deploy", "", 1)
+    keys, authorities, revoked_keys = map(set, connections._keys_of(known_hosts, order, "10.0.0.1"))
+    assert authorities == {asyncssh.import_public_key(authority)}
+    assert (revoked_keys if revoked else keys) == {asyncssh.import_public_key(own)}
 
 
 # Much output
