@@ -182,7 +182,8 @@ class Freeze(models.Model):
         return [
             Occurrence(self, starts, ends)
             for starts, ends in times
-            if starts <= until and (ends is None or ends > since)
+            # A stop begins when it is made, also where the database's clock was set back since.
+            if (starts <= until and (ends is None or ends > since)) or self.is_stop
         ]
 
     def upcoming(self, now):
@@ -251,7 +252,7 @@ class Occurrence:
 
     @property
     def is_in_force(self):
-        return self.starts <= self.freeze.clock
+        return self.freeze.is_stop or self.starts <= self.freeze.clock
 
     @property
     def in_words(self):

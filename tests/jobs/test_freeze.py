@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
@@ -265,6 +266,14 @@ class TestStop:
             Freeze.objects.resume_world(ops, "again")
         Freeze.objects.stop_world(ops, "fire")
         assert Freeze.objects.count() == 2
+
+    def test_it_is_in_force_though_the_databases_clock_was_set_back_since(self, ops, publisher, job):
+        Freeze.objects.stop_world(ops, "smoke")
+        Freeze.objects.update(starts_at=F("starts_at") + HOUR)
+        [occurrence] = Freeze.objects.holding(job, publisher)
+        assert occurrence.is_in_force
+        Freeze.objects.resume_world(ops, "it was the toaster")
+        assert Freeze.objects.in_force() == []
 
 
 @pytest.mark.django_db(transaction=True)
