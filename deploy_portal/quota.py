@@ -23,7 +23,9 @@ class QuotaQuerySet(models.QuerySet):
         return self.filter(who=who, since__gt=Now() - WINDOW, used__lt=limit).update(used=F("used") + 1)
 
     def _begin(self, who):
-        if self.filter(who=who, since__lte=Now() - WINDOW).update(since=Now(), used=1):
+        # A time to come is from before the clock was set back.
+        around_now = (Now() - WINDOW, Now() + WINDOW)
+        if self.filter(who=who).exclude(since__range=around_now).update(since=Now(), used=1):
             return True
         if self.filter(who=who).exists():
             return False

@@ -131,6 +131,12 @@ def test_a_used_quota_is_full_again_after_a_minute_and_old_ones_are_forgotten():
     assert list(Quota.objects.values_list("who", flat=True)) == ["two"]
 
 
+def test_nobody_waits_for_the_time_by_which_the_databases_clock_was_set_back():
+    assert [Quota.objects.take("one", 2) > 0 for _ in range(3)] == [False, False, True]
+    Quota.objects.update(since=Now() + timedelta(hours=1))
+    assert [Quota.objects.take("one", 2) > 0 for _ in range(3)] == [False, False, True]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_those_who_come_at_once_do_not_get_more():
     taken = at_once(*[lambda: Quota.objects.take("one", 3)] * 8)
