@@ -16,11 +16,11 @@ NOT_THERE_IN_SQLITE = re.compile(r"no such (column|table): |table \S+ has no col
 def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
     is_read_only = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") == READ_ONLY
-    return is_read_only or (isinstance(error, InterfaceError | OperationalError) and not is_behind(error))
+    return is_read_only or (isinstance(error, InterfaceError | OperationalError) and not is_of_another_version(error))
 
 
-def is_behind(error):
-    """Whether the database lacks what the code asks for: it is older than the code."""
+def is_of_another_version(error):
+    """Whether the database lacks what the code asks for: one of them is older than the other."""
     is_told_so = isinstance(error, OperationalError) and NOT_THERE_IN_SQLITE.match(str(error))
     return bool(is_told_so) or getattr(error.__cause__, "sqlstate", "") in NOT_THERE
 

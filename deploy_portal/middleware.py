@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from deploy_portal import origin, sessions
-from deploy_portal.database import is_away, is_behind
+from deploy_portal.database import is_away, is_of_another_version
 
 log = logging.getLogger(__name__)
 
@@ -171,8 +171,11 @@ def _say_that_it_ended(request, response):
 
 def database_unusable(request, error):
     """The page that says why the database cannot be used; None when that is not what the error means."""
-    if is_behind(error):
-        reason = _("The database is older than the portal. Nothing was changed. Ops: run manage.py migrate.")
+    if is_of_another_version(error):
+        reason = _(
+            "The database is of another version than the portal. Nothing was changed. "
+            "Ops: run manage.py migrate, or start the newer portal."
+        )
     elif is_away(error):
         reason = _("The database is busy or being restarted. Nothing was changed.")
     else:

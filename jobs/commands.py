@@ -10,7 +10,7 @@ from django.db import Error, ProgrammingError
 from django.http import Http404
 
 from deploy_portal import origin
-from deploy_portal.database import is_away, is_behind
+from deploy_portal.database import is_away, is_of_another_version
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from jobs.models import Business, JobMoved
@@ -42,9 +42,13 @@ class InertCommand(BaseCommand):
         except CommandError as error:
             raise CommandError(inert(error), returncode=error.returncode) from error
         except Error as error:
-            if not (is_away(error) or is_behind(error) or isinstance(error, ProgrammingError)):
+            if not (is_away(error) or is_of_another_version(error) or isinstance(error, ProgrammingError)):
                 raise
-            hint = "it is older than the portal, run manage.py migrate: " if is_behind(error) else ""
+            hint = (
+                "it is of another version than the portal, run manage.py migrate: "
+                if is_of_another_version(error)
+                else ""
+            )
             raise CommandError(f"The database cannot be used: {hint}{inert(error)}", returncode=MISTAKE) from error
         except UnicodeEncodeError as error:
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."
