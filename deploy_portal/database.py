@@ -2,8 +2,8 @@
 
 import re
 
-from django.db import InterfaceError, InternalError, OperationalError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError, connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.models import Value
 
 # PostgreSQL's word for one that takes no writes for now: a failover, or a full disk.
@@ -25,9 +25,15 @@ def is_of_another_version(error):
     return bool(is_told_so) or getattr(error.__cause__, "sqlstate", "") in NOT_THERE
 
 
+def require_migrations():
+    """For who would do harm without what the code relies on, such as a constraint."""
+    if lacks_migrations():
+        raise ProgrammingError("it lacks migrations: run manage.py migrate")
+
+
 def lacks_migrations():
-    executor = MigrationExecutor(connection)
-    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    loader = MigrationLoader(connection)
+    return not loader.graph.nodes.keys() <= loader.applied_migrations.keys()
 
 
 class Constant(Value):

@@ -9,6 +9,9 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM portal_worker;
 GRANT USAGE ON SCHEMA public TO portal_worker;
 
+-- Whether the tables are of its version: else it does not begin
+GRANT SELECT ON django_migrations TO portal_worker;
+
 -- What is to be released, and where
 GRANT SELECT ON jobs_business, jobs_machine, jobs_listing, jobs_job, jobs_jobmachine, jobs_freeze, jobs_leave TO portal_worker;
 GRANT SELECT ON releases_task, releases_taskversion, releases_releasestage, releases_run TO portal_worker;

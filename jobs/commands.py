@@ -44,12 +44,10 @@ class InertCommand(BaseCommand):
         except Error as error:
             if not (is_away(error) or is_of_another_version(error) or isinstance(error, ProgrammingError)):
                 raise
-            hint = (
-                "it is of another version than the portal, run manage.py migrate: "
-                if is_of_another_version(error)
-                else ""
-            )
-            raise CommandError(f"The database cannot be used: {hint}{inert(error)}", returncode=MISTAKE) from error
+            told = "The database cannot be used: "
+            if is_of_another_version(error):
+                told += "it is of another version than the portal, run manage.py migrate: "
+            raise CommandError(told + inert(error), returncode=MISTAKE) from error
         except UnicodeEncodeError as error:
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."
             raise CommandError(words, returncode=MISTAKE) from error

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import Prefetch
 from django.utils.translation import gettext_noop
 
+from deploy_portal.database import require_migrations
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
 from releases.ledger import TICK, Ledger, pause, tidy
 from releases.log import LogKeeper, inert
@@ -61,7 +62,7 @@ class ReleaseWorker:
 
     async def _enlisted(self):
         """Whether it is in the ledger; False when it was told to end before the database could be reached."""
-        enlisting = asyncio.ensure_future(self.ledger.ask(Worker.objects.enlist, self.sites))
+        enlisting = asyncio.ensure_future(self.ledger.ask(self._enlist))
         told_to_end = asyncio.ensure_future(self.draining.wait())
         await asyncio.wait([enlisting, told_to_end], return_when=asyncio.FIRST_COMPLETED)
         told_to_end.cancel()
@@ -71,6 +72,10 @@ class ReleaseWorker:
             return False
         self.worker = self.ledger.worker = enlisting.result()
         return True
+
+    def _enlist(self):
+        require_migrations()
+        return Worker.objects.enlist(self.sites)
 
     def drain(self):
         """Claims nothing more and ends once what runs has ended; called again, ends at once."""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.apps import apps
 from django.conf import settings
 from django.db import connection
 
@@ -24,7 +23,7 @@ READ = {
     *("jobs_business", "jobs_machine", "jobs_listing", "jobs_job", "jobs_jobmachine", "jobs_event"),
     *("jobs_freeze", "jobs_leave"),
     *("releases_task", "releases_taskversion", "releases_releasestage", "releases_run", "releases_machinerun"),
-    *("releases_worker", "jobs_membership", "deploy_portal_user"),
+    *("releases_worker", "jobs_membership", "deploy_portal_user", "django_migrations"),
 }
 FORBIDDEN = [
     "UPDATE jobs_job SET approved_at = now()",
@@ -126,7 +125,7 @@ def test_it_lives_through_a_freeze_of_another_business_and_a_stop_of_everything(
 
 
 def test_it_reads_what_it_needs_and_of_people_only_who_has_which_role(role):
-    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    tables = connection.introspection.table_names()
     with psycopg.connect(role, autocommit=True) as worker:
         assert {table for table in tables if is_allowed(worker, f"SELECT FROM {table} LIMIT 0")} == READ
         whole = ["deploy_portal_user", "django_session", "django_admin_log", "releases_logblock"]

@@ -4,6 +4,8 @@ import signal
 from contextlib import ExitStack
 
 import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from jobs.models import Machine
 from releases.worker import ReleaseWorker
@@ -55,6 +57,20 @@ def test_it_serves_its_site_only_and_ends_well_when_told_to(worker, make_job, ma
     assert row.sites == ["sh-1"]
     assert row.stopped_at
     assert "Ctrl-C ends it" in started.output
+
+
+def test_on_a_database_that_lacks_a_migration_it_does_nothing(worker, make_job, machines, start):
+    """A constraint may be missing, such as that of one active run for each host."""
+    run = start(make_job(), machines[:1])
+    recorder = MigrationRecorder(connection)
+    recorder.record_unapplied("releases", "0005_one_active_run_per_host")
+    try:
+        started = worker()
+        assert started.end() == MISTAKE
+    finally:
+        recorder.record_applied("releases", "0005_one_active_run_per_host")
+    assert "it lacks migrations: run manage.py migrate" in started.output
+    assert statuses(run) == {"pay-1": "queued"}
 
 
 def test_a_worker_without_a_site_serves_all_with_the_settings(made, settings):
