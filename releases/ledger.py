@@ -155,6 +155,7 @@ def move_on():
 def tidy():
     """Recovers what dead workers held, and moves on the runs whose last recorder died before it could."""
     Worker.objects.bury_dead()
+    Run.objects.shorten_pauses()
     move_on()
 
 

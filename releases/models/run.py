@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
+from deploy_portal.clock import database_now
 from jobs.models import Event, Freeze, Leave, Machine
 from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
@@ -53,6 +54,13 @@ class RunQuerySet(models.QuerySet):
         has_ended = ~models.Exists(pending.filter(batch=OuterRef("open_batch")))
         is_spent = Q(failure_budget__lte=_failures_of(OuterRef("pk")))
         return self.active().filter(has_ended | (is_spent & models.Exists(pending.filter(status__in=NOT_BEGUN))))
+
+    def shorten_pauses(self):
+        """None lasts longer than it is to last, also where the database's clock was set back since it began."""
+        in_pause = self.active().filter(batch_opens_at__gt=Now())
+        for pk, seconds in in_pause.values_list("pk", "batch_pause"):
+            latest = database_now() + timedelta(seconds=seconds)
+            self.filter(pk=pk, batch_opens_at__gt=latest).update(batch_opens_at=latest)
 
     def advance(self):
         for run in self.select_related("stage__job"):

@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
-from releases.ledger import move_on
+from releases.ledger import move_on, tidy
 from releases.models import MachineRun, ReleaseStage
 from tests.workers import begin, claim, end, state
 
@@ -142,12 +143,21 @@ def test_there_is_no_pause_after_the_last_batch(start, job, machines, worker):
     assert state(run)[0] == "succeeded"
 
 
+def test_a_pause_does_not_last_for_as_long_as_the_databases_clock_was_set_back(start, job, machines, worker):
+    run = start(job, machines, batch_size="3", batch_pause=600)
+    end(worker, begin(worker))
+    run.stage.runs.update(batch_opens_at=F("batch_opens_at") + timedelta(hours=1))
+    tidy()
+    state(run)
+    assert timedelta(seconds=590) < run.batch_opens_at - database_now() <= timedelta(seconds=600)
+
+
 def test_looking_again_does_not_lengthen_a_pause(start, job, machines, worker):
     run = start(job, machines, batch_size="3", batch_pause=600)
     end(worker, begin(worker))
     state(run)
     opens_at = run.batch_opens_at
-    move_on()
+    tidy()
     run.advance()
     state(run)
     assert run.batch_opens_at == opens_at
