@@ -1,9 +1,11 @@
 """What the errors of the database mean, and what it must be told as it is."""
 
 import re
+from functools import cache
 
 from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError, connection
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Value
 
 # PostgreSQL's word for one that takes no writes for now: a failover, or a full disk.
@@ -32,8 +34,13 @@ def require_migrations():
 
 
 def lacks_migrations():
-    loader = MigrationLoader(connection)
-    return not loader.graph.nodes.keys() <= loader.applied_migrations.keys()
+    return not _migrations() <= MigrationRecorder(connection).applied_migrations().keys()
+
+
+@cache
+def _migrations():
+    """Those that come with the code; they are read from the disk."""
+    return MigrationLoader(None).graph.nodes.keys()
 
 
 class Constant(Value):

@@ -15,18 +15,14 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors.base import ExecutorError
 from releases.executors.keys import Keyring
+from releases.executors.known_hosts import KnownHostsFile
 from releases.executors.pool import Client, ConnectionPool, Peer
 
 logger = logging.getLogger(__name__)
 
-SSH_PORT = 22
 KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
 
-_NO_KNOWN_HOSTS = _("No machine's host key is known: set SSH_KNOWN_HOSTS.")
-_BAD_KNOWN_HOSTS = _("The file of known host keys could not be read: look at SSH_KNOWN_HOSTS.")
 LOOK_UPS_AT_ONCE = 1000  # more than a worker has machines; a thread is made only for a name that finds none
-_KEY_NOT_KNOWN = _("The machine's host key is not known: add it to the file that SSH_KNOWN_HOSTS names.")
-_KEY_CHANGED = _("The machine's host key is not the known one: find out why before you trust it.")
 _DENIED = _("The machine does not accept the portal's SSH key for this user.")
 _NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
 SILENT = _("The machine did not answer in time.")
@@ -61,8 +57,7 @@ class Connections:
     def __init__(self):
         self._keyring = Keyring()
         self._options = _options()
-        self._known_hosts = None
-        self._known_hosts_read = None
+        self._known_hosts_file = KnownHostsFile()
         self.pool = ConnectionPool()
         # Threads for names alone: asyncio has but a few, and each is busy for as long as a name server does not answer.
         self._threads = ThreadPoolExecutor(LOOK_UPS_AT_ONCE, "look-up")
@@ -86,11 +81,11 @@ class Connections:
 
     async def fresh(self, order, peer):
         """A connection to the order's machine, whose host key was verified; ExecutorError says why there is none."""
-        known_hosts = self._read_known_hosts()
+        known_hosts = self._known_hosts_file.read()
         client = Client(self.pool, peer)
 
         def trusted(host, ip, port):
-            client.trusted = _keys_of(known_hosts, order, ip)
+            client.trusted = known_hosts.keys_of(order, ip)
             return client.trusted
 
         addresses = await self._addresses(peer)
@@ -108,7 +103,7 @@ class Connections:
                     host_key_alias=peer.address,  # which a host certificate must be for, and not what it leads to
                 )
         except asyncssh.HostKeyNotVerifiable as error:
-            raise _host_key_error(known_hosts, order) from error
+            raise known_hosts.error_for(order) from error
         except (asyncssh.Error, OSError, ValueError) as error:
             logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
             raise _connect_error(error) from error
@@ -140,23 +135,8 @@ class Connections:
     def _still_trusts(self, connection, order):
         """Whether the known hosts say of a kept connection's machine what they said when its key was verified."""
         address = connection.get_extra_info("peername")  # None once it is closed
-        known_hosts = self._read_known_hosts()
-        return address and _keys_of(known_hosts, order, address[0]) == connection.get_owner().trusted
-
-    def _read_known_hosts(self):
-        """The known host keys, read again when their file has changed. Never None: for asyncssh that is "trust all"."""
-        if not settings.SSH_KNOWN_HOSTS:
-            raise ExecutorError(_NO_KNOWN_HOSTS, permanent=True)
-        try:
-            found = os.stat(settings.SSH_KNOWN_HOSTS)
-            version = (found.st_ctime_ns, found.st_ino, found.st_size)
-            if version != self._known_hosts_read:
-                self._known_hosts = asyncssh.read_known_hosts(settings.SSH_KNOWN_HOSTS)
-                self._known_hosts_read = version
-        except (OSError, ValueError) as error:
-            logger.warning("SSH_KNOWN_HOSTS: %s", error)
-            raise ExecutorError(_BAD_KNOWN_HOSTS, permanent=True) from error
-        return self._known_hosts
+        known_hosts = self._known_hosts_file.read()
+        return address and known_hosts.keys_of(order, address[0]) == connection.get_owner().trusted
 
 
 def _options():
@@ -191,32 +171,6 @@ def _is_ip(address):
     with contextlib.suppress(ValueError):
         return bool(ipaddress.ip_address(address))
     return False
-
-
-def _keys_of(known_hosts, order, ip):
-    """The host keys and authorities known for a machine by its hostname or else, when there are none, by its address.
-
-    And the keys that are revoked, by whichever of the two. What is known at a port binds more than what is for all.
-    """
-    levels = []
-    for hosts in ([order.hostname], list(dict.fromkeys([order.address, ip or order.address]))):
-        at_port = [f"[{host}]:{order.port}" for host in hosts]
-        # SSH's own port is mostly left out in the file.
-        levels += [at_port + hosts] if order.port == SSH_PORT else [at_port, hosts]
-    found = [_keys_at(known_hosts, hosts) for hosts in levels]
-    keys, authorities = next((known for *known, _revoked in found if any(known)), ([], []))
-    return keys, authorities, [key for *_known, revoked in found for key in revoked]
-
-
-def _keys_at(known_hosts, hosts):
-    """Told a port, asyncssh would forget what is revoked there when nothing else is known there."""
-    found = [known_hosts.match(host, "", None)[:3] for host in hosts]
-    return [sum(keys, []) for keys in zip(*found, strict=True)]
-
-
-def _host_key_error(known_hosts, order):
-    keys, authorities, _revoked = _keys_of(known_hosts, order, "")
-    return ExecutorError(_KEY_CHANGED if keys or authorities else _KEY_NOT_KNOWN, permanent=True)
 
 
 def _connect_error(error):

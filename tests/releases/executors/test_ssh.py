@@ -703,17 +703,6 @@ def test_a_host_key_is_revoked_by_name_and_by_address(run, settings, fleet, tmp_
         run("echo")
 
 
-@pytest.mark.parametrize("revoked", ["", "@revoked "])
-@pytest.mark.parametrize("place", ["pay-1", "[pay-1]:22"])
-def test_an_authority_for_all_leaves_what_else_is_known_at_port_22(fleet, place, revoked):
-    own, authority = (fleet.host_key(name).export_public_key().decode() for name in ("web-01", "web-02"))
-    known_hosts = asyncssh.import_known_hosts(f"{revoked}{place} {own}@cert-authority * {authority}")
-    order = Order("pay-1", "10.0.0.1", 22, "deploy", "", 1)
-    keys, authorities, revoked_keys = map(set, connections._keys_of(known_hosts, order, "10.0.0.1"))
-    assert authorities == {asyncssh.import_public_key(authority)}
-    assert (revoked_keys if revoked else keys) == {asyncssh.import_public_key(own)}
-
-
 # Much output
 
 

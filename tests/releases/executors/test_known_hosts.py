@@ -1,0 +1,81 @@
+"""By which host keys a machine is known; what is done with them is in test_ssh.py and test_connections.py."""
+
+import base64
+import hashlib
+import hmac
+
+import asyncssh
+import pytest
+
+from releases.executors.base import Order
+from releases.executors.known_hosts import KnownHosts
+
+PRIVATE = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
+OWN, OTHER = (key.convert_to_public() for key in PRIVATE)
+
+
+def line(place, key, marker=""):
+    return f"{marker}{place} {key.export_public_key().decode()}"
+
+
+def hashed(place):
+    salt = b"twenty bytes of salt"
+    names = hmac.new(salt, place.encode(), hashlib.sha1).digest()
+    return "|1|{}|{}".format(*(base64.b64encode(part).decode() for part in (salt, names)))
+
+
+def order(port=22, address="10.0.0.1"):
+    return Order("pay-1", address, port, "deploy", "", 1)
+
+
+def keys(*lines, of=None, ip="10.0.0.1"):
+    return tuple(map(set, KnownHosts("".join(lines)).keys_of(of or order(), ip)))
+
+
+@pytest.mark.parametrize("place", ["pay-1", "[pay-1]:22", "10.0.0.1", "[10.0.0.1]:22", "pay-*", "other,pay-1"])
+def test_by_name_and_by_address_with_and_without_the_port_of_ssh(place):
+    assert keys(line(place, OWN)) == ({OWN}, set(), set())
+
+
+@pytest.mark.parametrize("place", ["pay-1", "[pay-1]:2222", "10.0.0.1", "[10.0.0.1]:2222"])
+def test_a_hashed_name_is_as_good(place):
+    assert keys(line(hashed("other"), OTHER), line(hashed(place), OWN), of=order(2222)) == ({OWN}, set(), set())
+
+
+@pytest.mark.parametrize("place", ["pay-2", "[pay-1]:22", "[10.0.0.1]:22", "10.0.0.2"])
+def test_others_are_not_known(place):
+    assert keys(line(place, OWN), of=order(2222)) == (set(), set(), set())
+
+
+@pytest.mark.parametrize("more", [("[pay-1]:2222", "pay-1"), ("pay-1", "[10.0.0.1]:2222"), ("10.0.0.7", "pay-2")])
+def test_what_binds_more(more):
+    first, second = more
+    of = order(2222, address="pay.example")
+    assert keys(line(first, OWN), line(second, OTHER), of=of, ip="10.0.0.7") == ({OWN}, set(), set())
+
+
+@pytest.mark.parametrize("marker", ["", "@revoked "])
+@pytest.mark.parametrize("place", ["pay-1", "[pay-1]:22"])
+def test_an_authority_for_all_leaves_what_else_is_known_at_port_22(place, marker):
+    found, authorities, revoked = keys(line(place, OWN, marker), line("*", OTHER, "@cert-authority "))
+    assert authorities == {OTHER}
+    assert (revoked if marker else found) == {OWN}
+
+
+@pytest.mark.parametrize("place", ["pay-1", "[pay-1]:2222", "10.0.0.1", "[10.0.0.1]:2222", "*", "[*]:2222", "10.0.0.7"])
+def test_a_key_is_revoked_by_whatever_the_machine_is_called(place):
+    lines = line("[pay-1]:2222", OWN), line(place, OWN, "@revoked ")
+    assert keys(*lines, of=order(2222), ip="10.0.0.7") == ({OWN}, set(), {OWN})
+
+
+def test_a_machine_is_looked_up_once(monkeypatch):
+    known_hosts = KnownHosts(line("pay-1", OWN))
+    found = known_hosts.keys_of(order(), "10.0.0.1")
+    monkeypatch.delattr(asyncssh.known_hosts.SSHKnownHosts, "match")
+    assert known_hosts.keys_of(order(), "10.0.0.1") is found
+
+
+@pytest.mark.parametrize("text", ["nonsense", "@unknown pay-1 ssh-ed25519 AAAA", "@revoked"])
+def test_what_nobody_can_read_is_no_empty_list(text):
+    with pytest.raises(ValueError):
+        KnownHosts(text)
