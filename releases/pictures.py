@@ -32,6 +32,7 @@ BAR = {
 DONE = [Status.SUCCEEDED, "excused"]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 TOLD = [*FAILURES, "rolled_back"]
+WAITS = [Status.QUEUED, Status.CLAIMED]
 # The order in which counts and bars name the states: good news first, what waits last.
 ORDER = [
     *BAR,
@@ -177,9 +178,13 @@ class JobPicture:
         ]
 
     def _status(self, machine_run):
-        """An unknown machine is held, and waits for whoever resolves it, though the job is done without it."""
-        is_excused = machine_run.machine_id in self.excused and machine_run.status != Status.UNKNOWN
-        return "excused" if is_excused else machine_run.shown_status
+        """An unknown machine is held, and waits for whoever resolves it, though the job is done without it.
+
+        One whose turn has not come waits as those that nobody has chosen yet.
+        """
+        if machine_run.machine_id in self.excused and machine_run.status != Status.UNKNOWN:
+            return "excused"
+        return "waiting" if machine_run.status in WAITS else machine_run.shown_status
 
     @cached_property
     def excused(self):

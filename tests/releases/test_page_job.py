@@ -164,6 +164,15 @@ def test_its_machines_are_shown_with_their_states(as_user, publisher, job, payme
     assert "2 succeeded 1 unknown 2 waiting 1 gone" in said
 
 
+def test_what_waits_is_one_number_whether_its_run_has_begun_or_not(as_user, publisher, job, start, machines, worker):
+    start(job, machines[:3])
+    client, shown = as_user(publisher), []
+    for _step in range(3):
+        shown.append(words(client.get(page("job", job))))
+        claim(worker, 1)
+    assert ["Machines 6 6 waiting" in said for said in shown] == [True] * 3
+
+
 def test_a_tile_leads_to_what_ran_last_on_its_machine(as_user, publisher, job, start, machines):
     last = start(job, machines[:1]).machine_runs.get()
     shown = as_user(publisher).get(page("job", job)).content.decode()
