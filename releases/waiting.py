@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
 
 from django.db.models import (
     Case,
@@ -83,15 +82,17 @@ def _stages(what, jobs):
 def _with_first_left(jobs):
     """`jobs` with `left_status` of the first stage left, None where none is, and `is_soaking` if it waits for that.
 
-    Those whose stages nobody has looked at have none yet: it will be waiting.
+    Those whose stages nobody has looked at have none yet: it will be waiting. What was skipped is not waited for, but
+    the last before it that was not.
     """
-    stages = ReleaseStage.objects.filter(job=OuterRef("pk"))
     in_order = Case(*[When(kind=kind, then=number) for number, kind in enumerate(Kind.values)])
-    left = stages.exclude(status__in=DONE).order_by(in_order)
+    stages = ReleaseStage.objects.filter(job=OuterRef("pk")).annotate(number=in_order)
+    left = stages.exclude(status__in=DONE).order_by("number")
     status = Case(When(~Exists(stages), then=Value("waiting")), default=Subquery(left.values("status")[:1]))
-    before = Case(*[When(left_kind=kind, then=Value(before)) for before, kind in pairwise(Kind.values)])
-    soaking = _soaking(stages).filter(kind=OuterRef("kind_before"))
-    jobs = jobs.annotate(left_status=status, left_kind=Subquery(left.values("kind")[:1])).annotate(kind_before=before)
+    before = stages.filter(status=ReleaseStage.Status.SUCCEEDED, number__lt=OuterRef("left_number"))
+    soaking = _soaking(stages).filter(pk=OuterRef("awaited"))
+    jobs = jobs.annotate(left_status=status, left_number=Subquery(left.values("number")[:1]))
+    jobs = jobs.annotate(awaited=Subquery(before.order_by("-number").values("pk")[:1]))
     return jobs.annotate(is_soaking=Q(left_status="waiting") & Exists(soaking))
 
 

@@ -239,6 +239,17 @@ def test_what_is_ready_is_not_hidden_by_newer_jobs_that_soak(as_user, publisher,
     assert said.index(str(fresh)) < said.index(f"{soaked} · Gray release")
 
 
+def test_behind_a_skipped_stage_the_soak_time_of_the_one_before_counts(as_user, publisher, job, payment):
+    payment.soak_minutes = 30
+    payment.save()
+    end_as(job, "succeeded", "skipped")
+    client = as_user(publisher)
+    assert "This stage is not open" in words(client.get(page("stage", job, kind="release")))
+    assert "Nothing waits for you." in waiting(client.get(URL))
+    job.stages.filter(kind="pre-release").update(done_at=Now() - timedelta(minutes=30))
+    assert f"To publish #{job.pk} payment 2.0 · Release" in waiting(client.get(URL))
+
+
 def test_ten_jobs_that_wait_need_no_more_queries_than_two(as_user, publisher, make_job):
     client, counts = as_user(publisher), []
     for versions in (["1.0", "1.1"], [f"2.{number}" for number in range(9)]):
