@@ -114,7 +114,7 @@ def _to_approve(user):
 
 
 def _sent_back(user):
-    jobs = Job.objects.filter(requester=user, status=Job.Status.SENT_BACK)
+    jobs = Job.objects.seen_by(user).filter(requester=user, status=Job.Status.SENT_BACK)
     return [Waiting("sent_back", job) for job in _with_people(jobs)]
 
 
@@ -124,7 +124,7 @@ def _with_people(jobs):
 
 def asked_for(user):
     """What `user` asked for and others have to do something about, the newest first."""
-    jobs = Job.objects.filter(requester=user, status__in=[Job.Status.WAITING, *Job.UNDER_WAY])
+    jobs = Job.objects.seen_by(user).filter(requester=user, status__in=[Job.Status.WAITING, *Job.UNDER_WAY])
     return jobs.select_related("business")[:SHOWN]
 
 

@@ -157,6 +157,18 @@ def test_a_paused_run_is_told_as_such(as_user, publisher, job, start, machines):
     assert "Pre-release is paused Paused: nothing more begins until it is resumed" in said
 
 
+@pytest.mark.parametrize("is_sent_back", [False, True])
+def test_who_has_no_role_any_more_is_told_of_no_job(as_user, requester, approver, make_job, is_sent_back):
+    job = make_job(approved=False)
+    if is_sent_back:
+        job.send_back(approver, "not on Friday")
+    client = as_user(requester)
+    assert f"#{job.pk} payment 2.0" in waiting(client.get(URL))
+    requester.membership_set.all().delete()
+    assert client.get(page("job", job)).status_code == 404
+    assert "payment" not in words(client.get(URL))
+
+
 def test_a_job_that_is_done_without_all_its_machines_waits_for_nobody(
     as_user, publisher, make_job, start, finish, machines
 ):
