@@ -11,8 +11,9 @@ from django.utils.translation import gettext as _
 from deploy_portal.templatetags.portal import status_word
 from jobs.columns import Columns
 from jobs.machine_list import COLUMNS, Lean, Note, lean
-from jobs.models import JobMachine, Listing, Machine
+from jobs.models import Business, JobMachine, Listing, Machine
 from jobs.models.machine import HOST
+from jobs.rights import Right
 from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
 from releases.models.queue import FAILURES
@@ -27,6 +28,8 @@ class Candidate:
     `by` is the machine run that holds or released it.
 
     `last`, where it was asked for, is the newest machine run of the job there.
+
+    `is_hidden`: the job that holds it is of a business whose jobs the reader does not see.
     """
 
     machine: object
@@ -38,6 +41,7 @@ class Candidate:
     move: JobMachine | None = None
     renamed_to: str = ""
     last: MachineRun | None = None
+    is_hidden: bool = False
 
     @property
     def went_wrong(self):
@@ -79,8 +83,10 @@ class Candidate:
     @property
     def _told(self):
         if self.state == "held":
-            told = {"job": self.by.run.stage.job, "who": self.by.run.started_by}
-            told |= {"since": _at(self.by.queued_at, "H:i"), "status": self.by.get_status_display().lower()}
+            told = {"since": _at(self.by.queued_at, "H:i"), "status": self.by.get_status_display().lower()}
+            if self.is_hidden:
+                return _("by a job of another business, since %(since)s, %(status)s") % told
+            told |= {"job": self.by.run.stage.job, "who": self.by.run.started_by}
             words = _("by %(job)s, %(who)s, since %(since)s, %(status)s") % told
             other = self.by.machine.hostname
             if other != self.machine.hostname:
@@ -143,8 +149,11 @@ def _by_site_and_name(candidate):
     return candidate.machine.site, candidate.machine.hostname
 
 
-def candidates(stage):
-    """The machines of the stage's job as Candidates; the number of queries does not depend on the machines."""
+def candidates(stage, reader=None):
+    """The machines of the stage's job as Candidates; the number of queries does not depend on the machines.
+
+    Of what holds them, `reader` is told no more than of jobs that they see.
+    """
     job = stage.job
     machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
     gone = dict(
@@ -160,6 +169,7 @@ def candidates(stage):
     if not job.is_before_first_stage:
         held |= {run.machine_id: run for run in runs.in_job(job).pending()}
         released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
+    hidden = _hidden_from(reader, held.values(), job)
     excused, moved = {}, {}
     for job_machine in job.job_machines.excused_or_moved():
         (excused if job_machine.excused_at else moved)[job_machine.machine_id] = job_machine
@@ -174,7 +184,8 @@ def candidates(stage):
             return Candidate(machine, "released", released[machine.pk])
         if by:
             gone_at, move = (None, None) if is_own else (gone.get(machine.pk), moved.get(machine.pk))
-            return Candidate(machine, "held", by, gone_at, move=move, can_wait=not (is_own or gone_at or move))
+            facts = {"can_wait": not (is_own or gone_at or move), "is_hidden": by.run.stage.job.business_id in hidden}
+            return Candidate(machine, "held", by, gone_at, move=move, **facts)
         if machine.pk in gone:
             return Candidate(machine, "gone", gone_at=gone[machine.pk])
         return Candidate(machine, "changed", move=moved[machine.pk])
@@ -198,6 +209,14 @@ def holders_of(job, runs):
     by_host = {tuple(getattr(run, name) for name in HOST): run for run in holding}
     by_machine = {pk: by_host[tuple(host)] for pk, *host in machines.values_list("pk", *HOST) if tuple(host) in by_host}
     return by_machine | {run.machine_id: run for run in holding}
+
+
+def _hidden_from(reader, machine_runs, job):
+    """The ids of the other businesses that these machine runs are of, and whose jobs `reader` does not see."""
+    others = {machine_run.run.stage.job.business_id for machine_run in machine_runs} - {job.business_id}
+    if others and reader:
+        others -= set(Business.objects.where(reader, Right.VIEW).values_list("pk", flat=True))
+    return others
 
 
 def _at(time, form):

@@ -118,6 +118,19 @@ def test_another_business_that_has_it_by_another_name_holds_it(of_orders, make_j
         start(of_orders, by("ord-9"))
 
 
+def test_who_does_not_see_the_other_business_is_told_that_it_holds_it_and_no_more(
+    as_user, publisher, orders, of_orders, make_job, start
+):
+    start(of_orders, by("ord-9"))
+    held, client = page("stage", make_job("2.0")), as_user(publisher)
+    assert f"by #{of_orders.pk} orders 9, publisher, since" in words(client.get(held))
+    publisher.membership_set.filter(business=orders).delete()
+    response = client.get(held)
+    assert "by a job of another business, since" in words(response)
+    assert "orders" not in source(response)
+    assert "ord-9" not in source(response)
+
+
 def test_a_rollback_does_not_go_between(of_orders, publisher, make_job, machines, start, finish):
     run = start(make_job("1.0"), machines[:1])
     finish()
