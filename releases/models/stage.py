@@ -285,6 +285,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         with transaction.atomic():
             self._lock()
             self._require(seen in ("", self.as_seen), _("This stage has moved on."))
+            self.job.lapse()
             self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
             was = self._move(self.Status.SKIPPED, done_at=Now())
             # What it was skipped for is this revision: from here on there is no other.

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from jobs.access import get_job
 from jobs.models import Event, Job, JobMoved, Membership
 from jobs.rights import Right, Role
-from releases.models import StageMoved
+from releases.models import ReleaseStage, StageMoved
 from tests.conftest import make_member
 from tests.pages import page, words
 from tests.parallel import at_once
@@ -137,6 +137,14 @@ def test_a_start_that_comes_before_anybody_looked_is_refused(make_job, start, ma
     with pytest.raises(StageMoved):
         start(job, machines[:1])
     assert not job.stages.filter(runs__isnull=False).exists()
+
+
+def test_so_is_a_skip_which_begins_the_job_too(make_job, approver, publisher):
+    job = make_job()
+    Membership.objects.filter(user=approver).delete()
+    with pytest.raises(StageMoved):
+        ReleaseStage.objects.of_kind(job, "pre-release").skip(publisher, "small")
+    assert get_job(publisher, job.pk).status == Job.Status.WAITING
 
 
 def test_once_a_stage_has_begun_an_approval_stays(make_job, start, machines, approver, publisher):
