@@ -20,10 +20,11 @@ class Right(TextChoices):
     RESOLVE = "resolve", _("resolve a machine of this job")
 
 
+# Only the job's own requester edits it (`Job.rights_of`).
 GRANTED = {
     Role.REQUESTER: {Right.VIEW, Right.CREATE, Right.EDIT},
     Role.APPROVER: {Right.VIEW, Right.APPROVE},
-    Role.PUBLISHER: {Right.VIEW, Right.CREATE, Right.PUBLISH, Right.RESOLVE},
+    Role.PUBLISHER: {Right.VIEW, Right.CREATE, Right.EDIT, Right.PUBLISH, Right.RESOLVE},
 }
 # Ops publish as break-glass only: with a reason, and the event says so.
 GRANTED_TO_OPS = {Right.VIEW, Right.CREATE, Right.EDIT, Right.BREAK_GLASS, Right.PUBLISH, Right.RESOLVE}

@@ -245,7 +245,7 @@ def test_keeps_the_last_good_list_when_the_source_fails(page, payment, machines)
 def test_says_in_chinese_what_the_config_service_answered(page, config_files, payment, orders):
     write_list(config_files, payment, "pay-1")
     text = ask(page, payment, orders, language="zh-hans")
-    assert "Payment：1 台；新增 1 台，下线 0 台，有变化 0 台，未收 0 行。" in text
+    assert "Payment：1 台；新增 1 台，下线 0 台，有变化 0 台，拒收 0 行。" in text
     assert "Orders：" in text
 
 

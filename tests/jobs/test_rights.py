@@ -183,3 +183,14 @@ def test_a_requester_who_approves_too_approves_the_jobs_of_others_only(make_job,
 def test_only_ops_break_the_glass(job, ops, requester, publisher, approver):
     people = [person for person in (ops, requester, publisher, approver) if Right.BREAK_GLASS in job.rights_of(person)]
     assert people == [ops]
+
+
+def test_a_publisher_edits_and_withdraws_a_job_of_their_own(as_user, publisher, approver, payment, machines):
+    job = Job(business=payment, title="Payment 3.0", version="3.0")
+    job.ask(publisher, machines)
+    job.send_back(approver, "which ticket?")
+    client = as_user(publisher)
+    assert client.get(reverse("edit_job", args=[job.pk])).status_code == 200
+    assert client.post(reverse("withdraw_job", args=[job.pk]), {"reason": "not needed"}).status_code == 302
+    job.refresh_from_db()
+    assert job.status == Job.Status.WITHDRAWN

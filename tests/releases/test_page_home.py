@@ -163,7 +163,7 @@ def test_who_has_no_role_any_more_is_told_of_no_job(as_user, requester, approver
     if is_sent_back:
         job.send_back(approver, "not on Friday")
     client = as_user(requester)
-    assert f"#{job.pk} payment 2.0" in waiting(client.get(URL))
+    assert f"#{job.pk} payment 2.0" in words(client.get(URL))
     requester.membership_set.all().delete()
     assert client.get(page("job", job)).status_code == 404
     assert "payment" not in words(client.get(URL))
