@@ -33,6 +33,7 @@ from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from deploy_portal.validators import printable_line
 from deploy_portal.views.login import log_out
+from deploy_portal.words import enumerated
 
 ID = re.compile("[0-9]{1,18}")
 MAY = {"add": _("can add"), "change": _("can change"), "delete": _("can delete"), "view": _("can view")}
@@ -363,4 +364,4 @@ class AccessAttemptAdmin(Told, ReadOnlyAdmin):
             for attempt in attempts:
                 self.tell(request, "unlocked", f"{attempt.username} from {attempt.ip_address}")
         names = sorted({inert(attempt.username) for attempt in attempts})
-        self.message_user(request, _("May try again: %(names)s") % {"names": ", ".join(names[:10])})
+        self.message_user(request, _("May try again: %(names)s") % {"names": enumerated(names[:10])})

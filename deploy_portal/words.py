@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.utils import translation
 from django.utils.functional import lazy
+from django.utils.translation import gettext as _
 
 
 def in_each_language(words):
@@ -17,6 +18,11 @@ def in_readers_language(texts, otherwise):
 def between_sentences():
     """A space where the language has one between sentences: a full stop in Chinese brings its own."""
     return "" if (translation.get_language() or "").startswith("zh") else " "
+
+
+def enumerated(names):
+    """Names one after the other, as the language lists them."""
+    return _(", ").join(map(str, names))
 
 
 def _joined(sentences):

@@ -24,6 +24,7 @@ from deploy_portal.admin import (
 )
 from deploy_portal.based_on import BasedOnForm
 from deploy_portal.templatetags.portal import inert, status_word
+from deploy_portal.words import enumerated
 from jobs import freeze_admin  # noqa: F401, which registers its own
 from jobs.config_service import SourceError
 from jobs.export import csv_response, event_rows
@@ -265,7 +266,7 @@ class MachineAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("live in"))
     def listed_in(self, machine):
-        names = ", ".join(listing.business.name for listing in machine.live_listings)
+        names = enumerated(listing.business.name for listing in machine.live_listings)
         return names or status("gone", _("Gone"))
 
     @admin.display(description=_("labels"))

@@ -6,6 +6,7 @@ from math import prod
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.words import enumerated
 from jobs.shares import in_half_width, share, share_of
 
 PLANNED = ("pre-release", "gray-release", "release")
@@ -110,7 +111,7 @@ def _named(machines, wish, stage):
     names = list(dict.fromkeys(expanded(wish)))
     if missing := [name for name in names if name not in by_name]:
         words = _("Not among the chosen machines, or planned for an earlier stage: %(names)s")
-        raise ValidationError({_field(stage): words % {"names": ", ".join(missing[:20])}}, code="not_chosen")
+        raise ValidationError({_field(stage): words % {"names": enumerated(missing[:20])}}, code="not_chosen")
     return [by_name[name] for name in names]
 
 

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Told, link, link_to_list, status
 from deploy_portal.templatetags.portal import inert
+from deploy_portal.words import enumerated
 from jobs.admin import NumberedAdmin
 from releases.models import MachineRun, ReleaseStage, Run, Task, TaskVersion, Worker
 from releases.models.queue import BAD
@@ -305,7 +306,7 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("sites"))
     def of_sites(self, worker):
-        return ", ".join(worker.sites) or _("every site")
+        return enumerated(worker.sites) or _("every site")
 
     @admin.display(description=_("status"))
     def state(self, worker):

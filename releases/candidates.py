@@ -9,6 +9,7 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
 from deploy_portal.templatetags.portal import status_word
+from deploy_portal.words import enumerated
 from jobs.columns import Columns
 from jobs.machine_list import COLUMNS, Lean, Note, lean
 from jobs.models import Business, JobMachine, Listing, Machine
@@ -315,7 +316,7 @@ def _note_of_change(machine_run):
     if machine_run.status == MachineRun.Status.UNKNOWN:
         told.append(_("only if nothing still runs there"))
     if machine_run.overtaken_by:
-        jobs = _(", ").join(str(later.run.stage.job) for later in machine_run.overtaken_by)
+        jobs = enumerated(later.run.stage.job for later in machine_run.overtaken_by)
         told.append(_("%(job)s ran there since") % {"job": jobs})
     return Note(machine_run.status, machine_run.get_status_display(), " · ".join(told))
 

@@ -6,6 +6,7 @@ from django.forms.models import ModelChoiceIterator
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.words import enumerated
 from jobs.fields import LinesField, MachinesField, in_short
 from jobs.forms import ReasonForm, StepForm
 from jobs.models import Machine
@@ -207,7 +208,10 @@ class ExcuseForm(ChosenForm):
     def __init__(self, *args, left, **kwargs):
         listed = [candidate.machine for candidate in left]
         super().__init__(
-            *args, listed=listed, why_not=lambda ids: [_("Some of these cannot be excused now.")], **kwargs
+            *args,
+            listed=listed,
+            why_not=lambda ids: [_("Some of these cannot be excused now. Look again which can.")],
+            **kwargs,
         )
 
 
@@ -235,7 +239,7 @@ class RollbackForm(ChosenForm):
         """The box must be ticked when one of `these` machines is chosen."""
         chosen = [machine for machine in self.cleaned_data.get("machines", []) if machine.pk in these]
         if chosen and not self.cleaned_data[box]:
-            self.add_error(box, words % {"names": ", ".join(machine.hostname for machine in chosen[:20])})
+            self.add_error(box, words % {"names": enumerated(machine.hostname for machine in chosen[:20])})
 
 
 class ResolveForm(forms.Form):

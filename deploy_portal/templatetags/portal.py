@@ -14,11 +14,12 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.ways_back import page_with_button, way_back
-from deploy_portal.words import between_sentences
+from deploy_portal.words import between_sentences, enumerated
 
 register = template.Library()
 register.filter(page_with_button)
 register.filter(way_back)
+register.filter(enumerated)
 register.simple_tag(between_sentences)
 
 # A segment is never thinner than this share of its bar, in %: one failed machine of 2,000 must be seen.

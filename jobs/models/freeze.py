@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from deploy_portal.clock import database_now
+from deploy_portal.words import enumerated
 from jobs.models.business import Business, Membership
 from jobs.models.event import Event
 from jobs.models.job import Job, JobMoved
@@ -69,7 +70,7 @@ class FreezeQuerySet(models.QuerySet):
         if any(occurrence.freeze.is_stop for occurrence in holding):
             return _("Only ops can end that.")
         if approvers := job.approvers().exclude(pk=starter.pk):
-            names = ", ".join(map(str, approvers))
+            names = enumerated(approvers)
             return _("Leave can be given on the job's page, by one of: %(names)s.") % {"names": names}
         return _("Nobody else may give leave for this job: ask ops for an approver.")
 
@@ -200,7 +201,7 @@ class Freeze(models.Model):
             verb, subject = Event.Verb.RESUMED, ALL_RELEASES
         with transaction.atomic():
             if not row.update(ended_at=Now(), ended_by=by, end_reason=reason):
-                raise FreezeMoved(_("This was ended meanwhile."))
+                raise FreezeMoved(_("This was ended meanwhile. There is nothing left to end."))
             Event.objects.tell(by, verb, subject, reason)
         self.refresh_from_db(fields=["ended_at", "ended_by", "end_reason"])
 
@@ -306,7 +307,7 @@ class LeaveQuerySet(models.QuerySet):
         with transaction.atomic():
             now = job.lock()
             if now.revision != job.revision or now.status == Job.Status.WITHDRAWN:
-                raise JobMoved(_("This job was edited or withdrawn meanwhile."))
+                raise JobMoved(_("This job was edited or withdrawn meanwhile. Look at it again."))
             facts = {"freeze": occurrence.freeze, "until": occurrence.ends, "revision": job.revision, "void_at": None}
             words = {"reason": reason, "requester_id": job.requester_id}
             leave, is_new = self.get_or_create(job=job, by=by, **facts, defaults=words)

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from deploy_portal.words import enumerated
 from jobs.models.approval import Approval
 from jobs.models.business import Business
 from jobs.models.event import Event
@@ -158,7 +159,7 @@ class Job(models.Model):
 
     @property
     def approved_by(self):
-        return ", ".join(str(approval.by) for approval in self.approvals_now)
+        return enumerated(approval.by for approval in self.approvals_now)
 
     @property
     def approvals_left(self):

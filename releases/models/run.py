@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
 from deploy_portal.clock import database_now
+from deploy_portal.words import enumerated
 from jobs.models import Event, Freeze, Leave, Machine
 from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
@@ -21,7 +22,7 @@ class MachinesHeld(Exception):
 
     def __init__(self, machines):
         self.machines = list(machines)
-        names = ", ".join(str(machine) for machine in self.machines[:20])
+        names = enumerated(self.machines[:20])
         ended = _("Another run took some of these machines meanwhile. Look again.")
         super().__init__(_("Not to be had now: %(names)s") % {"names": names} if names else ended)
 

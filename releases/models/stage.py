@@ -8,7 +8,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
-from deploy_portal.words import in_sentences
+from deploy_portal.words import enumerated, in_sentences
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
 from jobs.rights import Right
@@ -20,6 +20,10 @@ from releases.models.run import MachinesHeld
 from releases.models.stage_machines import StageMachines
 from releases.models.stage_outcome import StageOutcome
 from releases.models.task import Action
+
+NOT_OPEN = _("This stage is not open now. The job's page says what comes first.")
+STILL_GOING_ON = _("A run of this stage is still going on. Wait for its end, or cancel it.")
+MOVED_ON = _("This stage has moved on. Look at it again.")
 
 
 class Kind(models.TextChoices):
@@ -230,7 +234,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         def release():
             self.job.lapse()
             is_open = self.is_open or (break_glass and self.needs_break_glass)
-            self._require(is_open, _("This stage is not open now."))
+            self._require(is_open, NOT_OPEN)
             self._refuse_if_frozen(by)
             held = set(self._held_machines().values_list("pk", flat=True))
             waiting = held & {machine.pk for machine in when_free}
@@ -262,7 +266,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
 
         def roll_back():
             changed = {machine_run.machine_id: machine_run for machine_run in self.rollback_candidates()}
-            self._require(not self.is_running, _("A run of this stage is still going on."))
+            self._require(not self.is_running, STILL_GOING_ON)
             self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
             self._hold_to(machines, changed)
             overtaking = [later for machine in machines for later in changed[machine.pk].overtaken_by]
@@ -284,9 +288,11 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         """Skips it as a page showed it (`as_seen`), if one did."""
         with transaction.atomic():
             self._lock()
-            self._require(seen in ("", self.as_seen), _("This stage has moved on."))
+            self._require(seen in ("", self.as_seen), MOVED_ON)
             self.job.lapse()
-            self._require(self.can_be_skipped, _("This stage cannot be skipped now."))
+            self._require(
+                self.can_be_skipped, _("This stage cannot be skipped now. The job's page says what comes next.")
+            )
             was = self._move(self.Status.SKIPPED, done_at=Now())
             # What it was skipped for is this revision: from here on there is no other.
             self.job.begin()
@@ -311,7 +317,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         self.job = self.job.lock()
         for read_before in ("previous", "opens_at"):
             self.__dict__.pop(read_before, None)
-        self._require(self.job.revision == seen, _("This job was edited meanwhile."))
+        self._require(self.job.revision == seen, _("This job was edited meanwhile. Look at it again."))
 
     def _refuse_if_frozen(self, by):
         if holding := Freeze.objects.holding(self.job, by):
@@ -325,7 +331,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         self._require(machines, _("No machine was chosen."))
         if refused := [machine for machine in machines if machine.pk not in allowed]:
             raise MachinesHeld(refused)
-        names = ", ".join(self._names_of_one_host(machines)[:20])
+        names = enumerated(self._names_of_one_host(machines)[:20])
         words = _("These names are of the same host now: %(names)s. Choose one of them.")
         self._require(not names, words % {"names": names})
 
@@ -333,7 +339,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
         """Takes this version of the stage to `status`; returns from which."""
         was = self.status
         row = ReleaseStage.objects.filter(pk=self.pk, version=self.version).exclude(status=self.Status.RUNNING)
-        self._require(row.update(status=status, version=F("version") + 1, **chosen), _("This stage has moved on."))
+        self._require(row.update(status=status, version=F("version") + 1, **chosen), MOVED_ON)
         self.refresh_from_db(fields=["status", "version"])
         return was
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deploy_portal.templatetags.portal import status_word
-from deploy_portal.words import in_readers_language
+from deploy_portal.words import enumerated, in_readers_language
 from jobs.columns import Columns
 from jobs.models import Event, Machine
 from jobs.models.freeze import in_words
@@ -89,7 +89,7 @@ def event_words(event):
         running=event.detail.get("running", 0),
         given=event.detail.get("given", 1),
         needed=event.detail.get("needed", 1),
-        approvers=", ".join(event.detail.get("approvers", [])),
+        approvers=enumerated(event.detail.get("approvers", [])),
         counts=_counts(event),
     )
 
@@ -141,7 +141,7 @@ def event_notes(event):
     """What was chosen against the plan, the config service or the list, a sentence each."""
     detail = event.detail
     beyond, left_out = (_names(detail, name) for name in ("beyond_plan", "left_out"))
-    undone = ", ".join(f"#{job}" for job in detail.get("undone_jobs", []))
+    undone = enumerated(f"#{job}" for job in detail.get("undone_jobs", []))
     moved = [f"{one['hostname']} ({one['was']} → {one['now']})" for one in detail.get("moved", [])]
     accepted = _("Chosen where it is now: %s") if event.verb == Verb.EDITED else _("Released where it is now: %s")
     notes = [
@@ -149,7 +149,7 @@ def event_notes(event):
         (_names(detail, "added"), _("New in it: %s")),
         (beyond, _("Beyond the plan: %s")),
         (left_out, _("Planned, but left out: %s")),
-        (", ".join(moved), accepted),
+        (enumerated(moved), accepted),
         (undone, _("Undone with it, for they ran later: %s")),
         (event.verb in (Verb.ASKED, Verb.EDITED) and event.became == "approved", _("It needs no approval.")),
         ("freeze" in detail and in_words(detail["freeze"]), "%s"),
@@ -162,7 +162,7 @@ def _names(detail, what):
     """The host names that an event keeps under `what`, which are the first of so many."""
     names = detail.get(what, [])
     more = detail.get(f"{what}_in_all", len(names)) - len(names)
-    return ", ".join(names) + (_(" and %(n)s more") % {"n": more} if more > 0 else "")
+    return enumerated(names) + (_(" and %(n)s more") % {"n": more} if more > 0 else "")
 
 
 def _why_old(why):
@@ -209,4 +209,4 @@ def _started(event, number):
 
 def _counts(event):
     counts = counted(event.detail.get("counts", {}), event.detail.get("action"))
-    return _(", ").join(f"{number} {str(status_word(status)).lower()}" for status, number in counts.items())
+    return enumerated(f"{number} {str(status_word(status)).lower()}" for status, number in counts.items())

@@ -12,6 +12,7 @@ from releases import tokens
 from releases.candidates import Rollback
 from releases.forms import RollbackForm, steps_in
 from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
+from releases.models.stage import STILL_GOING_ON
 from releases.pictures import JobPicture
 
 
@@ -58,7 +59,7 @@ def _submit(request, rollback, form):
     if version != rollback.version:
         raise StageMoved(_("This job has moved on since the page was loaded. Nothing was started."))
     if what != "job" and rollback.stages[0].is_running:
-        raise StageMoved(_("A run of this stage is still going on."))
+        raise StageMoved(STILL_GOING_ON)
     if not is_valid:
         return _show(request, rollback, form, status=409 if form.has_error("machines", "not_offered") else 200)
     chosen = {machine.pk for machine in form.cleaned_data["machines"]}

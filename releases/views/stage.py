@@ -25,6 +25,7 @@ from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, SkipForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
+from releases.models.stage import NOT_OPEN
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.pictures import JobPicture, RunPicture
 
@@ -88,7 +89,7 @@ def _submit(request, stage, form):
 
 def _require_open(stage, form):
     if not (stage.is_open or form.breaks_glass):
-        raise StageMoved(_("This stage is not open now."))
+        raise StageMoved(NOT_OPEN)
 
 
 def _show(request, stage, form, conflict="", status=200):

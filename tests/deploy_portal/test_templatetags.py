@@ -195,6 +195,13 @@ class TestPickerRows:
         assert "<b>" not in row
 
 
+def test_names_are_listed_as_the_language_does():
+    assert portal.enumerated(["chen.jie", 7]) == "chen.jie, 7"
+    with translation.override("zh-hans"):
+        assert portal.enumerated(name for name in ("chen.jie", "li.wei")) == "chen.jie、li.wei"
+    assert portal.enumerated([]) == ""
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

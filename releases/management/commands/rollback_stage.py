@@ -57,5 +57,5 @@ def _refuse(stages):
     """Tells why none of their machines can be rolled back."""
     kept = [stage.pk for stage in stages]
     if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
-        raise StageMoved("A run is still going on there.")
+        raise StageMoved("A run is still going on there. Wait for its end, or cancel it.")
     raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)

@@ -53,7 +53,8 @@ class Command(RunCommand):
             _require_break_glass(user, stage, options["break_glass"], options["remark"])
             options["remark"] = options["break_glass"]
         elif not (stage.is_open or stage.needs_break_glass):
-            raise StageMoved(f"This stage is not open now{': a run of it goes on' if stage.is_running else ''}.")
+            why = "a run of it goes on" if stage.is_running else "job_status says what comes first"
+            raise StageMoved(f"This stage is not open now: {why}.")
         data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
         data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
         for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
