@@ -23,6 +23,7 @@ from releases.models.task import Action
 
 NOT_OPEN = _("This stage is not open now. The job's page says what comes first.")
 STILL_GOING_ON = _("A run of this stage is still going on. Wait for its end, or cancel it.")
+NOT_TO_SKIP = _("This stage cannot be skipped now. The job's page says what comes next.")
 MOVED_ON = _("This stage has moved on. Look at it again.")
 
 
@@ -290,9 +291,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             self._lock()
             self._require(seen in ("", self.as_seen), MOVED_ON)
             self.job.lapse()
-            self._require(
-                self.can_be_skipped, _("This stage cannot be skipped now. The job's page says what comes next.")
-            )
+            self._require(self.can_be_skipped, NOT_TO_SKIP)
             was = self._move(self.Status.SKIPPED, done_at=Now())
             # What it was skipped for is this revision: from here on there is no other.
             self.job.begin()

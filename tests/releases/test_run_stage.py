@@ -173,10 +173,8 @@ def test_a_stage_that_runs_is_a_conflict(job, machines, start):
     for what in ("--all", "pay-1", "pay-2"):
         said = fail(*RUN, job.pk, "pre-release", what, code=CONFLICT)
         assert said == "This stage is not open now: a run of it goes on."
-    assert (
-        fail(*RUN, job.pk, "release", "--all", code=CONFLICT)
-        == "This stage is not open now: job_status says what comes first."
-    )
+    said = fail(*RUN, job.pk, "release", "--all", code=CONFLICT)
+    assert said == "This stage is not open now: job_status says what comes first."
     assert Run.objects.count() == 1
 
 
