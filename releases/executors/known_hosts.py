@@ -46,17 +46,35 @@ class KnownHosts:
     """What such a file says. Each machine is looked up once: hashed names are tried line by line."""
 
     def __init__(self, text):
-        lines = {True: [], False: []}
-        for line in text.splitlines():
-            lines[line.lstrip().startswith("@revoked")].append(line)
-        self._revoked, self._known = (asyncssh.import_known_hosts("\n".join(some)) for some in lines.values())
+        revoked, known = [], []
+        self._limited = []
+        for line in map(str.strip, text.splitlines()):
+            if not line or line.startswith("#"):
+                continue
+            marker, names, key = line.split(None, 2) if line.startswith("@") else ("", *line.split(None, 1))
+            if not names.startswith("|"):  # hashed
+                names = names.lower()
+            # An empty name would be any machine's for asyncssh.
+            names = [name for name in names.split(",") if name]
+            if not names:
+                continue
+            cleaned = f"{marker} {','.join(names)} {key}"
+            left_out = ",".join(name[1:] for name in names if name.startswith("!"))
+            if marker == "@revoked":
+                revoked.append(cleaned)
+            elif left_out:
+                self._limited.append((_imported(cleaned), _imported(f"{left_out} {key}")))
+            else:
+                known.append(cleaned)
+        self._revoked, self._known = (_imported(*some) for some in (revoked, known))
         self._looked_up = {}
 
     def keys_of(self, order, ip=""):
         """(host keys, authorities, revoked keys) of the order's machine, whose address leads to `ip`.
 
         Known are those for its hostname or else, when there are none, for its address; what is known at a port binds
-        more than what is for all. Revoked are those of either.
+        more than what is for all. A line that leaves out one of its names says nothing of it. Revoked are those of
+        either.
         """
         place = (order.hostname, order.address, ip or order.address, order.port)
         if place not in self._looked_up:
@@ -74,11 +92,17 @@ class KnownHosts:
             at_port = [f"[{host}]:{port}" for host in hosts]
             # SSH's own port is mostly left out in the file.
             levels += [at_port + hosts] if port == SSH_PORT else [at_port, hosts]
-        known = (_keys_at(self._known, hosts) for hosts in levels)
+        names = sum(levels, [])
+        lines = [self._known, *(line for line, left_out in self._limited if not any(_keys_at([left_out], names)))]
+        known = (_keys_at(lines, hosts) for hosts in levels)
         keys, authorities, _none = next(filter(any, known), ([], [], []))
-        return keys, authorities, _keys_at(self._revoked, sum(levels, []))[2]
+        return keys, authorities, _keys_at([self._revoked], names)[2]
+
+
+def _imported(*lines):
+    return asyncssh.import_known_hosts("\n".join(lines))
 
 
 def _keys_at(known_hosts, hosts):
-    found = [known_hosts.match(host, "", None)[:3] for host in hosts]
+    found = [some.match(host, "", None)[:3] for some in known_hosts for host in hosts]
     return [sum(keys, []) for keys in zip(*found, strict=True)]

@@ -42,7 +42,7 @@ def test_a_hashed_name_is_as_good(place):
     assert keys(line(hashed("other"), OTHER), line(hashed(place), OWN), of=order(2222)) == ({OWN}, set(), set())
 
 
-@pytest.mark.parametrize("place", ["pay-2", "[pay-1]:22", "[10.0.0.1]:22", "10.0.0.2"])
+@pytest.mark.parametrize("place", ["pay-2", "[pay-1]:22", "[10.0.0.1]:22", "10.0.0.2", "pay-2,", ",", "!"])
 def test_others_are_not_known(place):
     assert keys(line(place, OWN), of=order(2222)) == (set(), set(), set())
 
@@ -52,6 +52,23 @@ def test_what_binds_more(more):
     first, second = more
     of = order(2222, address="pay.example")
     assert keys(line(first, OWN), line(second, OTHER), of=of, ip="10.0.0.7") == ({OWN}, set(), set())
+
+
+@pytest.mark.parametrize("marker", ["", "@cert-authority ", "\t@cert-authority\t"])
+@pytest.mark.parametrize("port", [22, 2222])
+@pytest.mark.parametrize("place", ["*,!pay-1", "!PAY-?,*", "*,!10.0.0.1", "10.0.0.*,!pay-*", "[*]:*,!pay-1"])
+def test_a_machine_that_a_line_leaves_out_is_not_known_by_it(place, port, marker):
+    assert keys(line(place, OWN, marker), of=order(port)) == (set(), set(), set())
+
+
+def test_others_are_known_by_a_line_that_leaves_some_out():
+    assert keys(line("*,!pay-2,![pay-1]:22", OWN), of=order(2222)) == ({OWN}, set(), set())
+
+
+@pytest.mark.parametrize("place", ["PAY-1", "[Pay-1]:22", "P*", "2001:DB8::1"])
+def test_upper_and_lower_case_are_one(place):
+    of = order(address="2001:db8::1")
+    assert keys(line(place, OWN), line(place, OTHER, "@revoked "), of=of) == ({OWN}, set(), {OTHER})
 
 
 @pytest.mark.parametrize("marker", ["", "@revoked "])
