@@ -140,8 +140,10 @@ def test_an_open_home_page_goes_along_with_what_is_released(publisher_at, worker
     wait_until(lambda: browser.ask("document.querySelector('#running').swapped === undefined"))
     assert browser.ask("document.activeElement.matches(arguments[0])", link)
     assert "Stopped" not in browser.text
+    browser.ask("document.querySelector('#all-jobs').focus()")
     run.cancel(run.started_by)
     browser.wait_for("Stopped", "#home")
+    wait_until(lambda: browser.ask("document.activeElement.matches('#all-jobs')"))
     assert browser.words("#running").strip() == ""
     assert browser.words("#home tbody tr").split("\t")[:3] == ["Cancelled", str(job), "Pre-release"]
 

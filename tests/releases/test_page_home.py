@@ -1,5 +1,6 @@
 """Home: what waits for me, what runs, what ended, and whether it is out yet."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -308,6 +309,20 @@ def test_an_open_page_asks_on_and_for_all_of_itself_only_when_other_runs_go_on(
     ended = running(client, run)
     assert "runs-changed" in ended["HX-Trigger"]
     assert "Running now" not in words(ended)
+
+
+def test_what_can_have_the_focus_has_an_id_by_which_a_swap_gives_it_back(
+    as_user, requester, payment, make_job, start, finish, machines
+):
+    payment.membership_set.create(user=requester, role="publisher")
+    start(make_job("2.0"), machines[:2], failure_budget="")
+    finish("unknown", on=["pay-1"])
+    start(make_job("3.0"), machines[2:3])
+    make_job("4.0")
+    home = source(as_user(requester).get(URL)).split('id="home"')[1].split("</main>")[0]
+    found = [re.search(r' id="[a-z0-9_-]+"|$', link)[0] for link in re.findall(r"<a [^>]*>", home)]
+    assert len(found) == len(set(found)) == 10
+    assert "" not in found
 
 
 def test_an_open_page_of_an_outsider_is_told_nothing(as_user, outsider, job, start, machines):
