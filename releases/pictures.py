@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from operator import attrgetter
 from statistics import median
 
@@ -269,7 +270,9 @@ class RunPicture:
         left = self.total - self.ended
         if self.run.status != Run.Status.RUNNING or waits or not left or self.ended * TELLING < self.total:
             return None
-        return (database_now() - self.run.started_at) * left / self.ended
+        so_far = database_now() - self.run.started_at
+        # Since the database's clock was set back it has run for no time that anybody knows.
+        return so_far * left / self.ended if so_far > timedelta() else None
 
     @cached_property
     def frozen_by(self):

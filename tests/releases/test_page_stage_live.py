@@ -136,6 +136,11 @@ def test_nor_when_a_person_holds_it(as_user, publisher, one_of_four, what):
     assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
 
 
+def test_nor_since_the_databases_clock_was_set_back(as_user, publisher, one_of_four):
+    Run.objects.filter(pk=one_of_four.pk).update(started_at=Now() + timedelta(hours=1))
+    assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
+
+
 def test_nor_while_it_is_frozen(as_user, publisher, ops, one_of_four):
     freeze_now(ops)
     assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
