@@ -15,7 +15,7 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors.base import ExecutorError
 from releases.executors.keys import Keyring
-from releases.executors.known_hosts import KnownHostsFile
+from releases.executors.known_hosts import KnownHostsFile, error_for
 from releases.executors.pool import Client, ConnectionPool, Peer
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Connections:
                     host_key_alias=peer.address,  # which a host certificate must be for, and not what it leads to
                 )
         except asyncssh.HostKeyNotVerifiable as error:
-            raise known_hosts.error_for(order) from error
+            raise error_for(*client.trusted) from error
         except (asyncssh.Error, OSError, ValueError) as error:
             logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
             raise _connect_error(error) from error

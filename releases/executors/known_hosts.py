@@ -69,22 +69,17 @@ class KnownHosts:
         self._revoked, self._known = (_imported(*some) for some in (revoked, known))
         self._looked_up = {}
 
-    def keys_of(self, order, ip=""):
+    def keys_of(self, order, ip):
         """(host keys, authorities, revoked keys) of the order's machine, whose address leads to `ip`.
 
         Known are those for its hostname or else, when there are none, for its address; what is known at a port binds
         more than what is for all. A line that leaves out one of its names says nothing of it. Revoked are those of
         either.
         """
-        place = (order.hostname, order.address, ip or order.address, order.port)
+        place = (order.hostname, order.address, ip, order.port)
         if place not in self._looked_up:
             self._looked_up[place] = self._look_up(*place)
         return self._looked_up[place]
-
-    def error_for(self, order):
-        """What a publisher is told of a host key that was refused."""
-        keys, authorities, _revoked = self.keys_of(order)
-        return ExecutorError(_KEY_CHANGED if keys or authorities else _KEY_NOT_KNOWN, permanent=True)
 
     def _look_up(self, hostname, address, ip, port):
         levels = []
@@ -97,6 +92,11 @@ class KnownHosts:
         known = (_keys_at(lines, hosts) for hosts in levels)
         keys, authorities, _none = next(filter(any, known), ([], [], []))
         return keys, authorities, _keys_at([self._revoked], names)[2]
+
+
+def error_for(keys, authorities, _revoked):
+    """What a publisher is told of a host key that was refused where these are the known ones."""
+    return ExecutorError(_KEY_CHANGED if keys or authorities else _KEY_NOT_KNOWN, permanent=True)
 
 
 def _imported(*lines):

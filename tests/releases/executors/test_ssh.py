@@ -669,6 +669,18 @@ def test_a_host_key_counts_as_soon_as_it_is_in_the_file(run, settings, fleet, tm
     assert run("echo").outcome.ending == Ending.SUCCEEDED
 
 
+def test_another_key_than_is_known_where_a_name_leads_to_is_not_told_to_be_a_new_one(
+    ssh, ordered, settings, fleet, tmp_path
+):
+    settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+    key = fleet.host_key("web-02").export_public_key().decode()
+    (tmp_path / "known_hosts").write_text(f"[{ADDRESS}]:{fleet.ports['web-01']} {key}")
+    execution = ordered("echo")
+    execution.order = replace(execution.order, address="localhost")
+    with pytest.raises(ExecutorError, match="not the known one"):
+        asyncio.run(execution.by(ssh))
+
+
 def test_a_key_known_for_the_hostname_binds_more_than_one_for_the_address(run, settings, fleet, tmp_path):
     settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
     names = f"web-01,[web-02]:{fleet.ports['web-02']}"
