@@ -356,12 +356,15 @@ def test_the_batch_of_a_run_in_batches_is_told(as_user, approver, job, start, fi
 
 def test_what_runs_and_what_ended_is_told(as_user, approver, job, start, finish, machines):
     start(job, machines[:2])
+    stays = "Without scripts this page does not renew itself"
     said = words(as_user(approver).get(URL))
     assert "Running now 1" in said
     assert "2 waiting" in said
+    assert stays in said
     finish()
     said = words(as_user(approver).get(URL))
     assert "Running now" not in said
+    assert stays not in said
     assert "Succeeded" in said.split("Ended lately")[1]
 
 
