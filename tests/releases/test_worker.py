@@ -372,6 +372,27 @@ def test_a_command_whose_claim_was_lost_while_connecting_is_not_sent(at_work, st
     assert counts(run) == {"queued": 1}
 
 
+def test_what_a_pause_overtook_while_connecting_is_sent_once_after_the_resume(at_work, start, job, machines, publisher):
+    connecting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def connect_slowly(started, output):
+        connecting.set()
+        await go_on.wait()
+        return SUCCEEDED if await started() else Outcome(Ending.UNKNOWN)
+
+    run = start(job, machines[:1])
+    working = at_work(ScriptedExecutor(pay_1=connect_slowly))
+    wait_until(connecting.is_set)
+    run.pause(publisher)
+    working.call(go_on.set)
+    wait_until(lambda: not working.worker.tasks)
+    assert working.executor.sent == []
+    assert counts(run) == {"queued": 1}
+    run.resume(publisher)
+    assert ended(run).status == Run.Status.SUCCEEDED
+    assert working.executor.sent == ["pay-1"]
+
+
 def test_a_worker_recovers_what_a_dead_one_held(at_work, start, job, machines):
     dead = Worker.objects.enlist([])
     run = start(job, machines[:2], failure_budget="2")
