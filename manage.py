@@ -22,7 +22,8 @@ if __name__ == "__main__":
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     given = sys.stdout, sys.stderr  # kept, since each closes its descriptor when it is not
     # Nothing hangs on whether help was read; of what else is printed, each command tells itself what could not be.
-    for name in ["stdout", "stderr"] if {"-h", "--help"} & set(sys.argv) else ["stderr"]:
+    is_help = {"-h", "--help"} & set(sys.argv) or sys.argv[1:2] in ([], ["help"])
+    for name in ["stdout", "stderr"] if is_help else ["stderr"]:
         was = getattr(sys, name)
         out = io.BufferedWriter(LastWords(was.fileno(), "w", closefd=False))
         setattr(sys, name, io.TextIOWrapper(out, was.encoding, "backslashreplace", line_buffering=True))
