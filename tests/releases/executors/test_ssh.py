@@ -186,7 +186,7 @@ def test_a_daemon_that_writes_faster_than_it_is_taken_holds_nobody_up(ssh, order
 
     async def take_slowly(data, stream):
         execution.blocks.append((data, stream))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
 
     execution._take = take_slowly
     outcome = asyncio.run(execution.by(ssh)).outcome
