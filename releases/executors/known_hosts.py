@@ -34,7 +34,7 @@ class KnownHostsFile:
             found = os.stat(settings.SSH_KNOWN_HOSTS)
             version = (found.st_ctime_ns, found.st_ino, found.st_size)
             if version != self._version:
-                self._known_hosts = KnownHosts(Path(settings.SSH_KNOWN_HOSTS).read_text("utf-8"))
+                self._known_hosts = KnownHosts(Path(settings.SSH_KNOWN_HOSTS).read_bytes().decode())
                 self._version = version
         except (OSError, ValueError) as error:
             logger.warning("SSH_KNOWN_HOSTS: %s", error)
@@ -48,7 +48,7 @@ class KnownHosts:
     def __init__(self, text):
         revoked, known = [], []
         self._limited = []
-        for line in map(str.strip, text.splitlines()):
+        for line in map(str.strip, text.split("\n")):
             if not line or line.startswith("#"):
                 continue
             marker, names, key = line.split(None, 2) if line.startswith("@") else ("", *line.split(None, 1))
@@ -58,6 +58,8 @@ class KnownHosts:
             names = [name for name in names.split(",") if name]
             if not names:
                 continue
+            # Without the comment: asyncssh takes more characters for the end of a line, and would read on behind them.
+            key = " ".join(key.split()[:2])
             cleaned = f"{marker} {','.join(names)} {key}"
             left_out = ",".join(name[1:] for name in names if name.startswith("!"))
             if marker == "@revoked":

@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from releases.executors.base import Order
-from releases.executors.known_hosts import KnownHosts
+from releases.executors.known_hosts import KnownHosts, KnownHostsFile
 
 PRIVATE = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
 OWN, OTHER = (key.convert_to_public() for key in PRIVATE)
@@ -45,6 +45,13 @@ def test_a_hashed_name_is_as_good(place):
 @pytest.mark.parametrize("place", ["pay-2", "[pay-1]:22", "[10.0.0.1]:22", "10.0.0.2", "pay-2,", ",", "!"])
 def test_others_are_not_known(place):
     assert keys(line(place, OWN), of=order(2222)) == (set(), set(), set())
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_comment_goes_on_behind_what_only_python_takes_for_the_end_of_a_line(end, settings, tmp_path):
+    settings.SSH_KNOWN_HOSTS = tmp_path / "known_hosts"
+    settings.SSH_KNOWN_HOSTS.write_bytes(f"{line('pay-2', OTHER).strip()} {end}{line('*', OWN)}".encode())
+    assert not any(KnownHostsFile().read().keys_of(order(), "10.0.0.1"))
 
 
 @pytest.mark.parametrize("more", [("[pay-1]:2222", "pay-1"), ("pay-1", "[10.0.0.1]:2222"), ("10.0.0.7", "pay-2")])
