@@ -51,7 +51,10 @@ class KnownHosts:
         for line in map(str.strip, text.split("\n")):
             if not line or line.startswith("#"):
                 continue
-            marker, names, key = line.split(None, 2) if line.startswith("@") else ("", *line.split(None, 1))
+            words = line.split(None, 2) if line.startswith("@") else ["", *line.split(None, 1)]
+            if len(words) < 3:
+                raise ValueError(f"No names and key: {line}")
+            marker, names, key = words
             if not names.startswith("|"):  # hashed
                 names = names.lower()
             # An empty name would be any machine's for asyncssh.
