@@ -46,32 +46,17 @@ class KnownHosts:
     """What such a file says. Each machine is looked up once: hashed names are tried line by line."""
 
     def __init__(self, text):
-        revoked, known = [], []
-        self._limited = []
-        for line in map(str.strip, text.split("\n")):
-            if not line or line.startswith("#"):
-                continue
-            words = line.split(None, 2) if line.startswith("@") else ["", *line.split(None, 1)]
-            if len(words) < 3:
-                raise ValueError(f"No names and key: {line}")
-            marker, names, key = words
-            if not names.startswith("|"):  # hashed
-                names = names.lower()
-            # An empty name would be any machine's for asyncssh.
-            names = [name for name in names.split(",") if name]
-            if not names:
-                continue
-            # Without the comment: asyncssh takes more characters for the end of a line, and would read on behind them.
-            key = " ".join(key.split()[:2])
-            cleaned = f"{marker} {','.join(names)} {key}"
-            left_out = ",".join(name[1:] for name in names if name.startswith("!"))
+        revoked, known, self._limited = [], [], []
+        for marker, names, key in _lines(text):
+            line = f"{marker} {','.join(names)} {key}"
+            left_out = [name[1:] for name in names if name.startswith("!")]
             if marker == "@revoked":
-                revoked.append(cleaned)
+                revoked.append(line)
             elif left_out:
-                self._limited.append((_imported(cleaned), _imported(f"{left_out} {key}")))
+                self._limited.append((_imported(line), _imported(f"{','.join(left_out)} {key}")))
             else:
-                known.append(cleaned)
-        self._revoked, self._known = (_imported(*some) for some in (revoked, known))
+                known.append(line)
+        self._revoked, self._known = _imported(*revoked), _imported(*known)
         self._looked_up = {}
 
     def keys_of(self, order, ip):
@@ -97,6 +82,22 @@ class KnownHosts:
         known = (_keys_at(lines, hosts) for hosts in levels)
         keys, authorities, _none = next(filter(any, known), ([], [], []))
         return keys, authorities, _keys_at([self._revoked], names)[2]
+
+
+def _lines(text):
+    """(marker, names, key) of each line; ValueError for one that nobody can read."""
+    for line in map(str.strip, text.split("\n")):
+        if not line or line.startswith("#"):
+            continue
+        words = line.split(None, 2) if line.startswith("@") else ["", *line.split(None, 1)]
+        if len(words) < 3:
+            raise ValueError(f"No names and key: {line}")
+        marker, names, key = words
+        names = names if names.startswith("|") else names.lower()  # hashed ones stay as they are
+        # An empty name would be any machine's for asyncssh. It would read on behind what more characters than these it
+        # takes for the end of a line, which a comment may hold: comments are left out.
+        if names := [name for name in names.split(",") if name]:
+            yield marker, names, " ".join(key.split()[:2])
 
 
 def error_for(keys, authorities, _revoked):
