@@ -171,7 +171,8 @@ def _say_that_it_ended(request, response):
 
 def database_unusable(request, error):
     """The page that says why the database cannot be used; None when that is not what the error means."""
-    if is_of_another_version(error):
+    is_of_another = is_of_another_version(error)
+    if is_of_another:
         reason = _(
             "The database is of another version than the portal. Nothing was changed. "
             "Ops: run manage.py migrate, or start the newer portal."
@@ -180,7 +181,8 @@ def database_unusable(request, error):
         reason = _("The database is busy or being restarted. Nothing was changed.")
     else:
         return None
-    log.warning("Database not available for %s: %s", request.path, error)
+    # With its traceback, should it be a fault of the code's own.
+    log.warning("Database not usable for %s: %s", request.path, error, exc_info=error if is_of_another else None)
     return _unavailable(request, reason)
 
 

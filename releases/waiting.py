@@ -123,9 +123,9 @@ def _with_people(jobs):
 
 
 def asked_for(user):
-    """What `user` asked for and others have to do something about, the newest first."""
+    """What `user` asked for and others have to do something about, the newest first; one more than is SHOWN."""
     jobs = Job.objects.seen_by(user).filter(requester=user, status__in=[Job.Status.WAITING, *Job.UNDER_WAY])
-    return jobs.select_related("business")[:SHOWN]
+    return jobs.select_related("business")[: SHOWN + 1]
 
 
 def running_now(user):

@@ -13,14 +13,15 @@ from releases.waiting import SHOWN, asked_for, ended_lately, out_yet, running_no
 @require_safe
 def home(request):
     tidy_if_alone()
-    waiting = waiting_for(request.user)
+    waiting, asked = waiting_for(request.user), asked_for(request.user)
     context = {
         "may_ask": Business.objects.where(request.user, Right.CREATE).exists(),
         "freezes": Freeze.objects.windows().seen_by(request.user).select_related("business").ahead(),
         "notices": Notice.objects.open_for(request.user).select_related("job__business", "by"),
         "waiting": waiting[:SHOWN],
         "more_waits": len(waiting) > SHOWN,
-        "asked_for": asked_for(request.user),
+        "asked_for": asked[:SHOWN],
+        "more_asked_for": len(asked) > SHOWN,
         "running": running_now(request.user),
         "ended": ended_lately(request.user),
         "out_yet": out_yet(request.user),

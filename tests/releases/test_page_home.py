@@ -180,12 +180,15 @@ def test_a_job_that_is_done_without_all_its_machines_waits_for_nobody(
     assert "Nothing waits for you" in words(as_user(publisher).get("/"))
 
 
-def test_what_is_not_shown_is_not_hidden(as_user, approver, make_job, machines):
+def test_what_is_not_shown_is_not_hidden(as_user, approver, requester, make_job, machines):
     for number in range(21):
         make_job(f"2.{number}", approved=False)
     said = waiting(as_user(approver).get(URL))
     assert said.startswith(" 20+ ")
     assert said.count("To approve") == 20
+    said = words(as_user(requester).get(URL, {"page": 7}))
+    assert "You asked for 20+ " in said
+    assert said.count("Waiting for approval") == 20
 
 
 def test_a_failed_stage_is_not_hidden_by_newer_jobs(as_user, publisher, make_job, start, finish, machines):
