@@ -157,19 +157,9 @@ def candidates(stage, reader=None):
     """
     job = stage.job
     machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
-    gone = dict(
-        Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False).values_list(
-            "machine", "gone_at"
-        )
-    )
-    # Many machine runs are of few runs: those are fetched once.
-    whole = Run.objects.select_related("stage__job__business", "started_by")
-    runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
-    held = holders_of(job, runs)
-    released = {}
-    if not job.is_before_first_stage:
-        held |= {run.machine_id: run for run in runs.in_job(job).pending()}
-        released = {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
+    gone = Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False)
+    gone = dict(gone.values_list("machine", "gone_at"))
+    held, released = _held_and_released(job)
     hidden = _hidden_from(reader, held.values(), job)
     excused, moved = {}, {}
     for job_machine in job.job_machines.excused_or_moved():
@@ -195,6 +185,18 @@ def candidates(stage, reader=None):
     not_free = {row[0]: see(Lean(*row)) for row in machines.rows(*Lean._fields) if row[0] in known} if known else {}
     _look_for_new_names(job, not_free.values())
     return Candidates(machines, not_free)
+
+
+def _held_and_released(job):
+    """{machine id: machine run} of the job's machines that a run holds or is about to, and of those it has released."""
+    # Many machine runs are of few runs: those are fetched once.
+    whole = Run.objects.select_related("stage__job__business", "started_by")
+    runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
+    held = holders_of(job, runs)
+    if job.is_before_first_stage:
+        return held, {}
+    held |= {run.machine_id: run for run in runs.in_job(job).pending()}
+    return held, {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
 
 
 def holders_of(job, runs):

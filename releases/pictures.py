@@ -166,6 +166,11 @@ class JobPicture:
         """On how many machines the job's version was put, whatever else is told of them."""
         return sum(machine_run.shown_status == Status.SUCCEEDED for machine_run in self.touched.values())
 
+    def count_changed(self):
+        """How many machines can be rolled back now."""
+        ended = [stage for stage in self.stages if stage.pk in self.runs and not stage.is_running]
+        return sum(stage.count_rollback_candidates() for stage in ended)
+
     def pipeline(self, current=None):
         return [
             StageBox(

@@ -23,27 +23,16 @@ def job_page(request, job_id):
     job.business.refresh_machines()
     picture = JobPicture(job)
     seen = candidates(picture.stages[0])
-    sites = picture.tiles()
     running = next((picture.runs[stage.pk] for stage in picture.stages if stage.is_running), None)
-    counts = Counter(tile.status for site in sites for tile in site.tiles)
     context = {
         "job": job,
         "rights": job.rights,
         "next_stage": ReleaseStage.objects.next_of(job, picture.stages),
         "running": running,
         "pipeline": picture.pipeline(),
-        "sites": sites,
-        "tile_size": tile_size(counts.total()),
-        "counts": ordered(counts),
-        "total": counts.total(),
         "out": picture.out,
-        "bar": bar(counts),
         "events": job.events.select_related("actor"),
-        "changed": sum(
-            stage.count_rollback_candidates()
-            for stage in picture.stages
-            if stage.pk in picture.runs and not stage.is_running
-        ),
+        "changed": picture.count_changed(),
         "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "left": bool(left_to_do(job, seen)),
@@ -51,7 +40,20 @@ def job_page(request, job_id):
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
     }
-    return render(request, "releases/job.html", context | _freezes(job, context["rights"], request.user))
+    context |= _machines(picture) | _freezes(job, context["rights"], request.user)
+    return render(request, "releases/job.html", context)
+
+
+def _machines(picture):
+    sites = picture.tiles()
+    counts = Counter(tile.status for site in sites for tile in site.tiles)
+    return {
+        "sites": sites,
+        "tile_size": tile_size(counts.total()),
+        "counts": ordered(counts),
+        "total": counts.total(),
+        "bar": bar(counts),
+    }
 
 
 def _freezes(job, rights, user):
