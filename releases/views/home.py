@@ -22,11 +22,10 @@ def home(request):
         "more_waits": len(waiting) > SHOWN,
         "asked_for": asked[:SHOWN],
         "more_asked_for": len(asked) > SHOWN,
-        "running": running_now(request.user),
         "ended": ended_lately(request.user),
         "out_yet": out_yet(request.user),
     }
-    return render(request, "releases/home.html", context)
+    return render(request, "releases/home.html", context | _running(request.user))
 
 
 @login_required
@@ -34,8 +33,14 @@ def home(request):
 def running(request):
     """What an open home page asks for again and again; once other runs go on, it asks for the rest of itself, too."""
     tidy_if_alone()
-    runs = running_now(request.user)
-    response = render(request, "releases/_running.html", {"running": runs})
-    if request.GET.get("seen") != "-".join(str(run.pk) for run in runs):
+    context = _running(request.user)
+    response = render(request, "releases/_running.html", context)
+    if request.GET.get("seen") != context["seen"]:
         trigger_client_event(response, "runs-changed")
     return response
+
+
+def _running(user):
+    """The runs that go on, and which they are as the page says when it asks again."""
+    runs = running_now(user)
+    return {"running": runs, "seen": "-".join(str(run.pk) for run in runs)}

@@ -353,38 +353,38 @@ def test_a_worker_that_was_given_up_ends_itself_and_changes_nothing_more(at_work
     assert "saw: cancelled, exit status 143" in lost.note
 
 
-def test_a_command_whose_claim_was_lost_while_connecting_is_not_sent(at_work, start, job, machines):
-    connecting, go_on = asyncio.Event(), asyncio.Event()
+class SlowLogin:
+    """A machine to which connecting takes until `go_on`; the command is sent if it is still wanted then."""
 
-    async def connect_slowly(started, output):
-        connecting.set()
-        await go_on.wait()
+    def __init__(self):
+        self.has_begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, started, output):
+        self.has_begun.set()
+        await self.go_on.wait()
         return SUCCEEDED if await started() else Outcome(Ending.UNKNOWN)
 
+
+def test_a_command_whose_claim_was_lost_while_connecting_is_not_sent(at_work, start, job, machines):
+    login = SlowLogin()
     run = start(job, machines[:1])
-    working = at_work(ScriptedExecutor(pay_1=connect_slowly))
-    wait_until(connecting.is_set)
+    working = at_work(ScriptedExecutor(pay_1=login))
+    wait_until(login.has_begun.is_set)
     Run.objects.filter(pk=run.pk).update(status="failed")
     MachineRun.objects.filter(run=run).update(status="queued", worker=None, claimed_at=None)
-    working.call(go_on.set)
+    working.call(login.go_on.set)
     wait_until(lambda: not working.worker.tasks)
     assert working.executor.sent == []
     assert counts(run) == {"queued": 1}
 
 
 def test_what_a_pause_overtook_while_connecting_is_sent_once_after_the_resume(at_work, start, job, machines, publisher):
-    connecting, go_on = asyncio.Event(), asyncio.Event()
-
-    async def connect_slowly(started, output):
-        connecting.set()
-        await go_on.wait()
-        return SUCCEEDED if await started() else Outcome(Ending.UNKNOWN)
-
+    login = SlowLogin()
     run = start(job, machines[:1])
-    working = at_work(ScriptedExecutor(pay_1=connect_slowly))
-    wait_until(connecting.is_set)
+    working = at_work(ScriptedExecutor(pay_1=login))
+    wait_until(login.has_begun.is_set)
     run.pause(publisher)
-    working.call(go_on.set)
+    working.call(login.go_on.set)
     wait_until(lambda: not working.worker.tasks)
     assert working.executor.sent == []
     assert counts(run) == {"queued": 1}
