@@ -266,7 +266,8 @@ class Rollback:
         for stage in self.stages:
             candidates = stage.rollback_candidates()
             if stage.is_running:
-                words = _("A run of %(stage)s is still going on.") % {"stage": stage.get_kind_display().lower()}
+                words = _("A run of %(stage)s is still going on. Wait for its end, or cancel it.")
+                words %= {"stage": stage.get_kind_display().lower()}
                 self.out_of_reach |= {machine_run.machine_id: words for machine_run in candidates}
             else:
                 self.changed += candidates

@@ -137,7 +137,7 @@ class TestLooking:
         assert "Roll back 3 machines…" in words(client.get(page("job", released)))
         response = client.get(page("roll_back_job", released))
         assert offered(response) == checked(response) == set(ids(machines[:3]))
-        assert f"{said} A run of gray release is still going on." in words(response)
+        assert f"{said} A run of gray release is still going on. Wait for its end, or cancel it." in words(response)
         refused = roll_back(released, machines[:4], "roll_back_job")
         assert refused.status_code == 409
         assert not rollbacks(released)
