@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.templatetags.portal import inert
 from jobs.columns import Columns
+from jobs.validators import printable_text
 
 # An id, or a range of ids; a value is some of them with commas between, and may be given more than once.
 IDS = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
@@ -125,6 +126,13 @@ class LinesField(CharField):
 
     def to_python(self, value):
         return super().to_python(value).replace("\r\n", "\n")
+
+
+class ReasonField(LinesField):
+    """Why a person does something, in their words."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"label": _("Why"), "max_length": 2000, "validators": [printable_text]} | kwargs)
 
 
 def _words(value):

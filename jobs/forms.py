@@ -2,10 +2,9 @@ from django import forms
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from jobs.fields import LinesField, MachinesField, Placed
+from jobs.fields import LinesField, MachinesField, Placed, ReasonField
 from jobs.models import Business, Event, Job, Machine
 from jobs.rights import Right
-from jobs.validators import printable_text
 
 NOT_COMPLETE = _("The form was not complete; please try again.")
 
@@ -85,9 +84,7 @@ class StepForm(forms.Form):
 class ReasonForm(StepForm):
     """A step that must be given a reason; `missing` is said instead of the usual words when it has none."""
 
-    reason = LinesField(
-        label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 3})
-    )
+    reason = ReasonField(widget=forms.Textarea(attrs={"rows": 3}))
 
     def __init__(self, *args, missing="", **kwargs):
         super().__init__(*args, **kwargs)
@@ -110,4 +107,4 @@ class SendBackForm(RevisionForm, ReasonForm):
 
 
 class ApprovalForm(RevisionForm):
-    reason = LinesField(label=_("Remark"), required=False, max_length=2000, validators=[printable_text])
+    reason = ReasonField(label=_("Remark"), required=False)

@@ -7,11 +7,10 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.words import enumerated
-from jobs.fields import LinesField, MachinesField, in_short
+from jobs.fields import LinesField, MachinesField, ReasonField, in_short
 from jobs.forms import ReasonForm, StepForm
 from jobs.models import Machine
 from jobs.rights import Right
-from jobs.validators import printable_text
 from releases.candidates import why_not
 from releases.models import Action, Kind, MachineRun, ReleaseStage, Task
 
@@ -24,7 +23,7 @@ MACHINES = ["machines", "when_free", "moved"]
 class RemarkForm(StepForm):
     """A step that may be given a reason."""
 
-    reason = LinesField(label=_("Why"), required=False, max_length=2000, validators=[printable_text])
+    reason = ReasonField(required=False)
 
 
 class SkipForm(ReasonForm):
@@ -205,14 +204,22 @@ class ChosenForm(ReasonForm):
 class ExcuseForm(ChosenForm):
     """Which of a job's machines it is done without, and why."""
 
-    def __init__(self, *args, left, **kwargs):
+    def __init__(self, *args, job, left, **kwargs):
         listed = [candidate.machine for candidate in left]
+        self.job = job
         super().__init__(
             *args,
+            job=job,
             listed=listed,
             why_not=lambda ids: [_("Some of these cannot be excused now. Look again which can.")],
             **kwargs,
         )
+
+    def asks_for_what_is(self, user):
+        """Whether `user` has excused all of these already, for the same reason: the button was pressed twice."""
+        excused = self.job.job_machines.filter(excused_by=user, excuse=self.cleaned_data.get("reason"))
+        chosen = self["machines"].value()
+        return bool(chosen) and chosen <= set(excused.values_list("machine", flat=True))
 
 
 class RollbackForm(ChosenForm):
@@ -248,6 +255,4 @@ class ResolveForm(forms.Form):
     status = forms.ChoiceField(
         label=_("It ended"), choices=[("succeeded", _("Succeeded")), ("failed", _("Failed"))], widget=forms.RadioSelect
     )
-    reason = LinesField(
-        label=_("Why"), max_length=2000, validators=[printable_text], widget=forms.Textarea(attrs={"rows": 2})
-    )
+    reason = ReasonField(widget=forms.Textarea(attrs={"rows": 2}))

@@ -25,18 +25,27 @@ def excuse_machines(request, job_id):
     job = get_job(request.user, job_id, Right.PUBLISH)
     left = left_to_do(job)
     form = ExcuseForm(request.POST if request.method == "POST" else None, job=job, left=left)
-    if "list" not in request.POST and form.is_valid():
-        reason = form.cleaned_data["reason"]
-        try:
-            ReleaseStage.objects.excuse(job, form.cleaned_data["machines"], request.user, reason)
-        except (JobMoved, MachinesHeld) as conflict:
-            return too_late(request, conflict, reason, reverse("excuse_machines", args=[job.pk]), job)
-        messages.success(request, _("Excused: the job is done without them."))
-        return redirect("job", job.pk)
     if "list" in request.POST:  # from a page without scripts: another page of its list
         form.errors.clear()
+    elif form.is_bound and (answer := _excuse(request, job, form)):
+        return answer
     context = {"job": job, "form": form, "list": _listed(form, left, request.POST.get("list"))}
     return render(request, "releases/excuse.html", context)
+
+
+def _excuse(request, job, form):
+    """Excuses what was chosen and says so, the second time as well; None when the form has to be shown again."""
+    try:
+        if form.is_valid():
+            ReleaseStage.objects.excuse(job, form.cleaned_data["machines"], request.user, form.cleaned_data["reason"])
+        elif not form.asks_for_what_is(request.user):
+            return None
+    except (JobMoved, MachinesHeld) as conflict:
+        if not form.asks_for_what_is(request.user):
+            page = reverse("excuse_machines", args=[job.pk])
+            return too_late(request, conflict, form.cleaned_data["reason"], page, job)
+    messages.success(request, _("Excused: the job is done without them."))
+    return redirect("job", job.pk)
 
 
 def _listed(form, left, page):

@@ -152,6 +152,21 @@ class TestExcusing:
         assert offered(response) == set(ids(machines[2:]))
         assert "Excused by publisher: in repair" in words(response)
 
+    def test_the_same_form_twice_is_told_once(self, excuse, failed, machines):
+        for _press in range(2):
+            response = excuse(failed, machines[1:3])
+            assert response.url == page("job", failed)
+        assert told(failed).count() == 1
+
+    def test_the_same_by_another_person_is_told(self, excuse, ops, failed, machines):
+        excuse(failed, machines[1:3])
+        assert "Some of these cannot be excused now." in words(excuse(failed, machines[1:3], by=ops))
+
+    def test_more_than_was_excused_is_told(self, excuse, failed, machines):
+        excuse(failed, machines[1:3])
+        assert "Some of these cannot be excused now." in words(excuse(failed, machines[1:4]))
+        assert excused(failed) == {"pay-2", "pay-3"}
+
     def test_a_second_time_is_told_and_changes_nothing(self, excuse, failed, machines):
         excuse(failed, machines[1:3])
         response = excuse(failed, machines[1:3], reason="again")

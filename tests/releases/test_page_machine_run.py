@@ -313,7 +313,7 @@ class TestFacts:
     ):
         waiting = start_when_free(make_job("3.0"), machines[:1]).machine_runs.get()
         client = as_user(publisher)
-        told = f"Waits for: {machine_run.run.stage.job} · Pre-release , publisher, waiting"
+        told = f"Waits for: {machine_run.run.stage.job} · Pre-release · publisher · waiting"
         for name in ("machine_run", "machine_run_log"):
             response = client.get(address(name, waiting))
             assert told in words(response)
