@@ -16,7 +16,7 @@ from jobs.shares import share, share_of
 from jobs.validators import printable_text
 from releases.batches import batches
 from releases.models.machine_run import MachineRun, with_version_before
-from releases.models.run import MachinesHeld
+from releases.models.run import MachinesHeld, Run
 from releases.models.stage_machines import StageMachines
 from releases.models.stage_outcome import StageOutcome
 from releases.models.task import Action
@@ -73,12 +73,18 @@ class ReleaseStageQuerySet(models.QuerySet):
 
     def roll_back(self, stages, machine_ids, by, reason, submit_key, undo_later=False):
         """Rolls the machines back in every one of `stages` that changed some of them: all or none. Returns the runs."""
-        runs = []
+        job, left = stages[0].job, set(machine_ids)
         with transaction.atomic():
+            job.lock()
+            if runs := list(Run.objects.filter(stage__job=job, submit_key__startswith=f"{submit_key}:")):
+                return runs
             for stage in stages:
-                changed = [run.machine for run in stage.rollback_candidates() if run.machine_id in machine_ids]
+                changed = [run.machine for run in stage.rollback_candidates() if run.machine_id in left]
                 if changed:
                     runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}", undo_later))
+                    left -= {machine.pk for machine in changed}
+            if left:  # another run took them since they were looked at
+                raise MachinesHeld(Machine.objects.filter(pk__in=sorted(left)[:20]))
         return runs
 
     def excuse(self, job, machines, by, reason):

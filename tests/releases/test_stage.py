@@ -527,8 +527,8 @@ def test_a_rollback_of_the_job_rolls_back_every_stage_or_none(job, machines, sta
         start(job, chosen, kind)
         finish()
     stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
-    everything = {machine.pk for machine in machines}
-    runs = ReleaseStage.objects.roll_back(stages, everything, publisher, "it hurts", "back")
+    changed = {machine.pk for machine in machines[:3]}
+    runs = ReleaseStage.objects.roll_back(stages, changed, publisher, "it hurts", "back")
     assert [run.machine_runs.count() for run in runs] == [1, 2]
     finish()
     assert job_status(job) == Job.Status.ROLLED_BACK
@@ -544,6 +544,33 @@ def test_a_rollback_of_the_job_starts_nothing_when_one_stage_refuses(job, machin
     with pytest.raises(StageMoved):
         ReleaseStage.objects.roll_back(stages, {machine.pk for machine in machines}, publisher, "it hurts", "back")
     assert not Run.objects.filter(action="rollback").exists()
+
+
+def test_a_rollback_leaves_out_no_machine_that_another_run_took_meanwhile(
+    make_job, job, machines, start, finish, publisher
+):
+    start(job, machines[:2])
+    finish()
+    stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
+    start(make_job("3.0"), machines[1:2])
+    for chosen in (machines[:2], machines[1:2]):
+        with pytest.raises(MachinesHeld) as refused:
+            ReleaseStage.objects.roll_back(stages, {one.pk for one in chosen}, publisher, "it hurts", "back")
+        assert refused.value.machines == machines[1:2]
+        assert not Run.objects.filter(action="rollback").exists()
+
+
+def test_a_rollback_of_the_job_that_is_sent_twice_gives_the_runs_that_it_started(
+    job, machines, start, finish, publisher
+):
+    start(job, machines[:2])
+    finish()
+    stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
+    first, again = (
+        ReleaseStage.objects.roll_back(stages, {one.pk for one in machines[:2]}, publisher, "it hurts", "back")
+        for _ in range(2)
+    )
+    assert again == first
 
 
 def test_only_the_stage_that_changed_a_machine_last_rolls_it_back(job, machines, start, finish, publisher):

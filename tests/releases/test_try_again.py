@@ -270,7 +270,7 @@ def test_a_rollback_of_the_whole_job_takes_the_unknown_of_every_stage(lost, job,
     start(job, machines[2:3], "gray-release")
     finish("unknown")
     stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
-    runs = ReleaseStage.objects.roll_back(stages, {one.pk for one in machines}, publisher, "I looked", "all back")
+    runs = ReleaseStage.objects.roll_back(stages, {one.pk for one in machines[:3]}, publisher, "I looked", "all back")
     assert [run.machine_runs.count() for run in runs] == [2, 1]
     finish()
     assert Job.objects.get().status == "rolled_back"

@@ -48,8 +48,6 @@ class Command(RunCommand):
         if machines:
             chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
-        if not runs:
-            raise StageMoved("What could be rolled back there was taken by another run meanwhile.")
         self.finish(runs, options["wait"], options["wait_limit"], options["json"])
 
 
