@@ -235,7 +235,7 @@ class Job(models.Model):
     def edit(self, by, machines):
         """Saves the changed fields and machines; the approvals given before were for something else and are void."""
         with transaction.atomic():
-            was = self._reopen()
+            was = self._reopen(self.BEFORE_FIRST_STAGE)
             self.save(update_fields=WRITTEN)
             facts = self._written(machines) | self._changes(machines)
             JobMachine.objects.choose(self, machines, self.plan(machines))
@@ -276,7 +276,7 @@ class Job(models.Model):
         allowed = set(self.approvers().values_list("pk", flat=True))
         if gone := [str(approval.by) for approval in self.approvals_now if approval.by_id not in allowed]:
             with contextlib.suppress(JobMoved), transaction.atomic():
-                was = self._reopen()
+                was = self._reopen(self.BEFORE_APPROVERS)
                 self._approve_if_enough()
                 self.record(Event.Verb.LAPSED, None, "", was, self.status, approvers=gone)
 
@@ -339,10 +339,10 @@ class Job(models.Model):
         told = {"dropped": [before[pk] for pk in before.keys() - now], "added": [now[pk] for pk in now.keys() - before]}
         return first_names(told) | told_of_moves(self.job_machines.moved_of(machines))
 
-    def _reopen(self):
-        """Takes this revision to a new one, which needs approvals of its own; returns from which state."""
+    def _reopen(self, old):
+        """Takes this revision from a state of `old` to a new one, which needs its own approvals; returns from which."""
         changed = {"approved_at": None, "approvers_needed": self.business.approvers_needed}
-        return self._move(self.BEFORE_FIRST_STAGE, self.Status.WAITING, revision=F("revision") + 1, **changed)
+        return self._move(old, self.Status.WAITING, revision=F("revision") + 1, **changed)
 
     def _keep_approval(self, by, remark):
         if any(approval.by_id == by.pk for approval in self.approvals_now):

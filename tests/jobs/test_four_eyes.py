@@ -131,6 +131,16 @@ def test_an_approval_is_void_once_its_giver_may_no_longer_approve(job, approver,
     assert (event.verb, event.actor, event.was, event.detail) == ("lapsed", None, "approved", {"approvers": ["second"]})
 
 
+def test_what_was_sent_back_meanwhile_stays_so_where_an_approval_is_void(job, approver, second):
+    job.approve(approver)
+    seen = stored(job)
+    Membership.objects.filter(user=approver).delete()
+    stored(job).send_back(second, "not this week")
+    seen.lapse()
+    assert (stored(job).status, stored(job).revision) == (Job.Status.SENT_BACK, 1)
+    assert not job.events.filter(verb="lapsed").exists()
+
+
 def test_a_start_that_comes_before_anybody_looked_is_refused(make_job, start, machines, approver):
     job = make_job()
     Membership.objects.filter(user=approver).delete()
