@@ -317,7 +317,8 @@ class Job(models.Model):
 
         `facts` are some of what the event's detail says.
         """
-        last = self.events.exclude(actor=None).latest("number")
+        # How runs end goes on beside; that approvals lapsed undoes what was done.
+        last = self.events.exclude(verb__in=[Event.Verb.ENDED, Event.Verb.LOST]).latest("number")
         is_this = (last.verb, last.actor_id, last.reason, last.stage) == (verb, by.pk, reason, stage)
         return is_this and facts.items() <= last.detail.items()
 

@@ -7,6 +7,7 @@ import pytest
 from deploy_portal.clock import database_now
 from jobs.models import Event, Job, Membership
 from jobs.rights import Role
+from tests.conftest import make_member
 from tests.pages import asks_again_for, is_sent_to_login, page, words
 
 
@@ -93,6 +94,16 @@ def test_an_approval_that_an_edit_made_void_is_not_told_again(as_user, approver,
     approve(client, job)
     monkeypatch.setattr("jobs.models.event.database_now", lambda: database_now() - timedelta(hours=1))
     job.edit(requester, machines)
+    assert "This job was changed meanwhile" in words(approve(client, job, revision=read))
+
+
+def test_an_approval_that_lapsed_with_another_one_is_not_told_again(as_user, approver, job, payment):
+    second, read = make_member("second", payment, Role.APPROVER), job.revision
+    Job.objects.update(approvers_needed=2)
+    Job.objects.get().approve(second)
+    client = as_user(approver)
+    assert "Approved." in words(approve(client, job))
+    Membership.objects.filter(user=second).delete()
     assert "This job was changed meanwhile" in words(approve(client, job, revision=read))
 
 
