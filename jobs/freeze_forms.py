@@ -102,6 +102,8 @@ class LeaveForm(ReasonForm):
     """
 
     occurrence = forms.ChoiceField(label=_("Which freeze"))
+    # Of the job that was read; the page sends it, a command does not.
+    revision = forms.IntegerField(required=False, widget=forms.HiddenInput)
     field_order = ["occurrence", "reason"]
 
     def __init__(self, *args, job, giver=None, **kwargs):
@@ -111,6 +113,7 @@ class LeaveForm(ReasonForm):
         self.occurrences = {one.key: one for one in ahead if (one.freeze.pk, one.ends) not in given}
         self.fields["occurrence"].choices = [(key, one.in_words) for key, one in self.occurrences.items()]
         self.fields["reason"].widget.attrs["rows"] = 2
+        self.fields["revision"].initial = job.revision
 
     def clean_occurrence(self):
         return self.occurrences[self.cleaned_data["occurrence"]]

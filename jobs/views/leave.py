@@ -20,6 +20,7 @@ def give_leave(request, job_id):
     if not form.is_valid():
         return render(request, "jobs/leave.html", {"job": job, "form": form})
     reason = form.cleaned_data["reason"]
+    job.revision = form.cleaned_data["revision"] or job.revision
     try:
         Leave.objects.give(job, request.user, form.cleaned_data["occurrence"], reason)
     except JobMoved as conflict:

@@ -6,6 +6,7 @@ from django.utils import translation
 from jobs.models import Event, Freeze, Leave, Membership
 from jobs.rights import Role
 from releases.templatetags.releases import event_notes
+from tests.forms import Page
 from tests.freezes import freeze_now, occurrence_of
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
@@ -114,6 +115,18 @@ def test_a_withdrawn_job_gets_none(as_user, approver, requester, job, leave):
     job.withdraw(requester, "never mind")
     said = words(as_user(approver).post(page("give_leave", job), leave, follow=True))
     assert "edited or withdrawn meanwhile" in said
+    assert not Leave.objects.exists()
+
+
+def test_a_job_that_was_edited_since_its_page_was_read_gets_none(as_user, approver, requester, job, leave, machines):
+    client = as_user(approver)
+    forms = Page(page("job", job), source(client.get(page("job", job)))).forms
+    [sent] = [form.filled(leave) for form in forms if form.url_name == "give_leave"]
+    job.title = "Something else"
+    job.edit(requester, machines)
+    response = client.post(page("give_leave", job), dict(sent))
+    assert "edited or withdrawn meanwhile" in words(response)
+    assert came_too_late(response, leave["reason"])
     assert not Leave.objects.exists()
 
 
