@@ -200,7 +200,8 @@ class Run(models.Model):
             facts = {"run": self.pk, "action": self.action, "machines": called_off}
             facts["running"] = self.machine_runs.pending().count()
             self.stage.record(Event.Verb.CANCELLED, by, reason, self.status, Status.CANCELLED, **facts)
-            self.advance()
+        # After the commit: who ends the last machine just then, and this, must see each other.
+        self.advance()
 
     def advance(self):
         """Once the open batch has ended, opens the next one or ends the run. Safe at any time, from anyone."""

@@ -78,6 +78,27 @@ def test_a_cancel_and_a_reaper_at_once_do_not_wait_for_each_other(start, make_jo
         run.machine_runs.filter(status="unknown").update(status="failed")
 
 
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+def test_the_last_end_while_a_cancel_is_not_yet_committed_leaves_no_run_behind(
+    start, job, machines, worker, publisher, monkeypatch
+):
+    """Neither saw the other then: the stage ran on until somebody tidied up."""
+    run = start(job, machines[:2])
+    ids = begin(worker, 1)
+    real, ended = Run.advance, []
+
+    def advance(self):
+        real(self)
+        if not ended:
+            ended.append(pool.submit(at_once, partial(end, worker, ids)))
+            assert ended[0].result(PATIENCE) == [None]
+
+    monkeypatch.setattr(Run, "advance", advance)
+    with ThreadPoolExecutor(1) as pool:
+        step("cancel", run, publisher)()
+    assert state(run) == ("cancelled", 1, {"succeeded": 1, "cancelled": 1})
+
+
 def test_a_pause_and_the_end_of_the_last_batch_at_once_leave_no_run_behind(
     start, make_job, machines, worker, publisher
 ):
