@@ -78,6 +78,9 @@ class ReleaseStageQuerySet(models.QuerySet):
             job.lock()
             if runs := list(Run.objects.filter(stage__job=job, submit_key__startswith=f"{submit_key}:")):
                 return runs
+            now = dict(self.filter(job=job).values_list("pk", "version"))
+            if any(stage.version != now[stage.pk] for stage in stages):
+                raise StageMoved(MOVED_ON)
             for stage in stages:
                 changed = [run.machine for run in stage.rollback_candidates() if run.machine_id in left]
                 if changed:

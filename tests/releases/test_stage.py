@@ -551,13 +551,23 @@ def test_a_rollback_leaves_out_no_machine_that_another_run_took_meanwhile(
 ):
     start(job, machines[:2])
     finish()
-    stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
     start(make_job("3.0"), machines[1:2])
     for chosen in (machines[:2], machines[1:2]):
+        stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
         with pytest.raises(MachinesHeld) as refused:
             ReleaseStage.objects.roll_back(stages, {one.pk for one in chosen}, publisher, "it hurts", "back")
         assert refused.value.machines == machines[1:2]
         assert not Run.objects.filter(action="rollback").exists()
+
+
+def test_a_rollback_of_the_job_goes_by_the_stages_as_they_were_seen(job, machines, start, finish, publisher):
+    start(job, machines[:2])
+    finish()
+    stages = ReleaseStage.objects.of(Job.objects.get(pk=job.pk))
+    start(job, machines[2:3], "gray-release")
+    with pytest.raises(StageMoved):
+        ReleaseStage.objects.roll_back(stages, {one.pk for one in machines[:2]}, publisher, "it hurts", "back")
+    assert not Run.objects.filter(action="rollback").exists()
 
 
 def test_a_rollback_of_the_job_that_is_sent_twice_gives_the_runs_that_it_started(
