@@ -265,7 +265,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             pace = self._pace_of(len(versions)) | {"retry_of": self._tried_before(), "remark": self.remark}
             return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, waiting, **pace)
 
-        return self._once(submit_key, release)
+        return self._once(submit_key, machines, release)
 
     def roll_back(self, by, machines, reason, submit_key, undo_later=False):
         """Starts the rollback task on `machines`, each to the version it had before this job; as `start` otherwise.
@@ -292,7 +292,7 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             facts = {"undone_jobs": undone} if undone else {}
             return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, facts, remark=reason)
 
-        return self._once(submit_key, roll_back)
+        return self._once(submit_key, machines, roll_back)
 
     def skip(self, by, reason, seen=""):
         """Skips it as a page showed it (`as_seen`), if one did."""
@@ -310,14 +310,18 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
     def record(self, verb, by, reason="", was="", became="", **detail):
         return self.job.record(verb, by, reason, was, became, stage=self.kind, **detail)
 
-    def _once(self, submit_key, begin):
-        """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started a run already."""
+    def _once(self, submit_key, machines, begin):
+        """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started a run already.
+
+        The database refuses it where another run took some of `machines` meanwhile.
+        """
         try:
             with transaction.atomic():
                 self._lock()
                 return self.runs.filter(submit_key=submit_key).first() or begin()
         except IntegrityError as error:
-            raise MachinesHeld(self._held_machines()) from error
+            held = set(self._held_machines().values_list("pk", flat=True))
+            raise MachinesHeld(machine for machine in machines if machine.pk in held) from error
 
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""

@@ -1,5 +1,5 @@
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from jobs.models import Business, Event, Job, JobMoved, Listing, Membership
 from jobs.rights import Role
@@ -348,6 +348,27 @@ def test_two_jobs_that_want_one_machine_at_once_do_not_both_get_it(make_job, mac
     results = at_once(*[lambda job=job: start(Job.objects.get(pk=job.pk), machines[:3]) for job in jobs])
     assert sorted(type(result).__name__ for result in results) == ["MachinesHeld", "Run"]
     assert MachineRun.objects.counts() == {"queued": 3}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+@pytest.mark.django_db(transaction=True)
+def test_who_loses_a_machine_while_it_is_queued_is_told_of_those_that_were_chosen(
+    make_job, machines, start, monkeypatch
+):
+    job, other = make_job("2.0"), make_job("3.0")
+    real, found = Run.queue, []
+
+    def queue(self, *args):
+        if not found:
+            found.append(None)
+            found[:] = at_once(lambda: start(other, machines[1:5]))
+        real(self, *args)
+
+    monkeypatch.setattr(Run, "queue", queue)
+    with pytest.raises(MachinesHeld) as refused:
+        start(job, machines[:2])
+    assert [type(one) for one in found] == [Run]
+    assert refused.value.machines == machines[1:2]
 
 
 @pytest.mark.django_db(transaction=True)
