@@ -10,6 +10,8 @@ from django.db.models import Value
 
 # PostgreSQL's word for one that takes no writes for now: a failover, or a full disk.
 READ_ONLY = "25006"
+# And for two that wait for each other, one of which it ends.
+DEADLOCK = "40P01"
 # Its words for a column and a table that are not there, and SQLite's, for which those are errors like any other.
 NOT_THERE = ("42703", "42P01")
 NOT_THERE_IN_SQLITE = re.compile(r"no such (column|table): |table \S+ has no column named ")
@@ -19,6 +21,10 @@ def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
     is_read_only = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") == READ_ONLY
     return is_read_only or (isinstance(error, InterfaceError | OperationalError) and not is_of_another_version(error))
+
+
+def is_deadlock(error):
+    return getattr(error.__cause__, "sqlstate", "") == DEADLOCK
 
 
 def is_of_another_version(error):

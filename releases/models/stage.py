@@ -1,13 +1,14 @@
 from datetime import timedelta
 
 from django.core.validators import MaxValueValidator
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, OperationalError, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
+from deploy_portal.database import is_deadlock
 from deploy_portal.words import enumerated, in_sentences
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
@@ -319,7 +320,10 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
             with transaction.atomic():
                 self._lock()
                 return self.runs.filter(submit_key=submit_key).first() or begin()
-        except IntegrityError as error:
+        except (IntegrityError, OperationalError) as error:
+            # Two may each have taken some of the other's: the database ends one of them.
+            if not (isinstance(error, IntegrityError) or is_deadlock(error)):
+                raise
             held = set(self._held_machines().values_list("pk", flat=True))
             raise MachinesHeld(machine for machine in machines if machine.pk in held) from error
 

@@ -7,9 +7,9 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from jobs.models import Event
+from jobs.models import Event, Job
 from releases.ledger import Ledger, move_on
-from releases.models import MachineRun, Run, RunMoved, Worker
+from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, RunMoved, Worker
 from tests.parallel import at_once
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import begin, claim, end, state
@@ -140,6 +140,33 @@ def test_a_reaper_that_waits_for_a_job_holds_none_of_its_runs(start, job, machin
             run.machine_runs.filter(pk=begun[0]).update(status="failed")
         assert reaping.result(PATIENCE) == [begun[1:]]
     assert run.machine_runs.counts() == {"cancelled": 4, "failed": 1, "unknown": 1}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+def test_a_rollback_of_two_stages_and_a_start_that_each_took_some_machines_have_one_winner(
+    start, finish, make_job, machines, publisher, monkeypatch
+):
+    """The database ends one of the two, which wait for each other: that one is told, like who comes too late."""
+    job, other = make_job("2.0"), make_job("3.0")
+    for kind, chosen in (("pre-release", machines[1:2]), ("gray-release", machines[:1])):
+        start(job, chosen, kind)
+        finish()
+    real, starting = Run.queue, []
+
+    def queue(self, *args):
+        real(self, *args)
+        if not starting:
+            starting.append(None)
+            starting[0] = pool.submit(at_once, lambda: start(other, machines[:2]))
+            wait_until(waits_for_a_lock)
+
+    monkeypatch.setattr(Run, "queue", queue)
+    stages, both = ReleaseStage.objects.of(Job.objects.get(pk=job.pk)), {one.pk for one in machines[:2]}
+    with ThreadPoolExecutor(1) as pool:
+        found = at_once(lambda: ReleaseStage.objects.roll_back(stages, both, publisher, "it hurts", "back"))
+        found += starting[0].result(PATIENCE)
+    assert [isinstance(one, MachinesHeld) for one in found].count(True) == 1, found
+    assert MachineRun.objects.holding().count() == 2
 
 
 def test_several_reapers_of_several_jobs_are_no_deadlock(start, make_job, machines):
