@@ -11,6 +11,7 @@ from jobs.models.job import first_names
 from jobs.models.machine import HOST, PLACE
 from releases.models.machine_run import MachineRun
 from releases.models.queue import FAILURES, is_listed
+from releases.models.run import Run
 from releases.models.task import Action
 
 CANCELLED = Q(status=MachineRun.Status.CANCELLED)
@@ -140,13 +141,16 @@ class StageMachines:
 
     def _by_others_since(self, time):
         """{machine id: the newest touched machine run of each other job of the business since then, in order}."""
-        in_business = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__jobs=self.job)
+        here = MachineRun.objects.filter(run__stage=self).values("machine")
+        in_business = MachineRun.objects.filter(run__stage__job__business=self.job.business_id, machine__in=here)
         others = in_business.filter(started_at__gt=time).exclude(run__stage__job=self.job)
         newest = others.order_by().values("machine", "run__stage__job").annotate(newest=Max("pk")).values("newest")
         since = defaultdict(list)
-        # Many machine runs are of few runs: those are fetched once.
-        runs = others.filter(pk__in=newest).prefetch_related("run__stage__job__business")
-        for machine_run in runs.order_by("started_at"):
+        machine_runs = list(others.filter(pk__in=newest).order_by("started_at"))
+        # Of an old job these are of thousands of runs: SQLite takes no more than a thousand at once of a prefetch.
+        runs = Run.objects.select_related("stage__job__business").in_bulk({one.run_id for one in machine_runs})
+        for machine_run in machine_runs:
+            machine_run.run = runs[machine_run.run_id]
             since[machine_run.machine_id].append(machine_run)
         return since
 

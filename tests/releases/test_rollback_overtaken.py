@@ -2,12 +2,14 @@
 
 import pytest
 
+from jobs.models import Job
 from releases.models import Action, MachineRun, ReleaseStage, Run, StageMoved
 from tests.commands import MISTAKE, fail, say
 from tests.pages import checked, ids, offered, page, source, words
 from tests.releases.test_page_rollback import BOTH, machines_of, rollback_fields, rollbacks
 
 ROLL_BACK = ("rollback_stage", "--as", "publisher", "--reason", "it hurts")
+MORE = 1000
 
 
 @pytest.fixture
@@ -32,6 +34,15 @@ def later(earlier, make_job, start, finish, machines):
 
 def versions(run):
     return set(run.machine_runs.values_list("machine__hostname", "version_before", "version_after"))
+
+
+def more(rows, **changed):
+    """Copies of one row: in each, `changed` gives a field its own value."""
+    row = rows.get()
+    same = {field.name: getattr(row, field.name) for field in row._meta.fields if not field.primary_key}
+    each = zip(*changed.values(), strict=True) if changed else [()] * MORE
+    model = type(row)
+    return model.objects.bulk_create(model(**same | dict(zip(changed, values, strict=True))) for values in each)
 
 
 @BOTH
@@ -129,3 +140,17 @@ def test_the_command_names_one_that_was_asked_for(earlier, later):
 def test_the_command_undoes_later_jobs_when_it_is_told_to(earlier, later):
     say(*ROLL_BACK, earlier.pk, "all", "--undo-later")
     assert ("pay-1", "3.0", "1.0") in versions(rollbacks(earlier).get())
+
+
+@pytest.mark.one_database
+@BOTH
+def test_however_many_ran_there_since(as_user, publisher, earlier, later, machines, name):
+    """SQLite takes no more than a thousand conditions in a query."""
+    jobs = more(Job.objects.filter(pk=later.pk))
+    stages = more(ReleaseStage.objects.filter(job=later, kind="pre-release"), job=jobs)
+    runs = more(Run.objects.filter(stage__job=later), stage=stages, submit_key=[f"again-{n}" for n in range(MORE)])
+    more(MachineRun.objects.filter(run__stage__job=later), run=runs)
+    fields = rollback_fields(earlier, publisher, machines[:2], name, undo_later="on")
+    assert offered(as_user(publisher).get(page(name, earlier))) == set(ids(machines[:3]))
+    assert as_user(publisher).post(page(name, earlier), fields).status_code == 302
+    assert len(earlier.events.get(verb="rolled_back").detail["undone_jobs"]) == MORE + 1
