@@ -1,11 +1,12 @@
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from jobs.models import Machine
+from jobs.models import Job, Machine
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
 from releases.models.machine_run import with_versions
 from releases.models.queue import HOLDING
 from tests.parallel import at_once
+from tests.releases.test_rollback_overtaken import MORE, more
 from tests.workers import fall_silent
 
 
@@ -330,3 +331,18 @@ def test_sqlite_goes_through_the_history_of_no_machine(job):
     assert "INDEX one_active_run_per_machine" in offered and "INDEX one_active_run_per_host" in offered
     newest = with_versions(Machine.objects.order_by(), job.business).explain()
     assert "INDEX machine_run_by_machine" in newest and "ORDER BY" not in newest
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="by what PostgreSQL has counted of its rows")
+def test_postgresql_reads_the_newest_of_a_machine_alone(job, orders, start, finish, machines):
+    """However long its history is, and of however many other businesses."""
+    run = start(job, machines[:1])
+    finish()
+    jobs = more(Job.objects.filter(pk=job.pk), business=[orders] * MORE)
+    stages = more(ReleaseStage.objects.filter(pk=run.stage_id), job=jobs)
+    runs = more(Run.objects.filter(pk=run.pk), stage=stages, submit_key=[f"again-{n}" for n in range(MORE)])
+    more(MachineRun.objects.filter(run=run), run=runs)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    newest = with_versions(Machine.objects.order_by(), job.business).explain()
+    assert "machine_run_by_machine" in newest and "Sort" not in newest
