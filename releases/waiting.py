@@ -1,11 +1,12 @@
 """What the home page answers: what waits for me, what runs, is it out yet."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db.models import (
     Case,
+    Count,
     DateTimeField,
     DurationField,
     Exists,
@@ -21,10 +22,10 @@ from django.db.models import (
 from django.db.models.functions import Cast, Now
 from django.db.models.lookups import GreaterThan
 
-from jobs.models import Business, Job, JobMachine, Machine
+from jobs.models import Business, Job, JobMachine, Listing
 from jobs.rights import Right
 from releases.models import MachineRun, ReleaseStage, Run
-from releases.models.machine_run import with_versions
+from releases.models.machine_run import newest_version
 from releases.models.run import ACTIVE
 from releases.models.stage import DONE, Kind, first_left
 from releases.pictures import bar, counts_of, ordered
@@ -48,8 +49,11 @@ def waiting_for(user):
 
 
 def _unknown(user):
+    # Said twice: so SQLite begins with the machines that are held, and does not read all that has ever run.
     machine_runs = MachineRun.objects.filter(
-        status=MachineRun.Status.UNKNOWN, run__stage__job__business__in=Business.objects.where(user, Right.RESOLVE)
+        status=MachineRun.Status.UNKNOWN,
+        machine__in=MachineRun.objects.holding().values("machine"),
+        run__stage__job__business__in=Business.objects.where(user, Right.RESOLVE),
     ).select_related("machine", "run__stage__job__business")
     by_stage = {}
     for machine_run in machine_runs.order_by("ended_at"):
@@ -129,7 +133,7 @@ def asked_for(user):
 
 
 def running_now(user):
-    runs = _runs_seen_by(user).active()[:SHOWN]
+    runs = _whole(_runs_seen_by(user).active())[:SHOWN]
     for run in runs:
         counts = counts_of(run)
         run.bar, run.ordered_counts, run.total = bar(counts), ordered(counts), counts.total()
@@ -137,24 +141,31 @@ def running_now(user):
 
 
 def ended_lately(user):
-    return _runs_seen_by(user).exclude(status__in=ACTIVE).order_by("-ended_at")[:10]
+    # Which they are is asked first: all that ever ran would be sorted with all that is shown of it.
+    newest = _runs_seen_by(user).exclude(status__in=ACTIVE).order_by("-ended_at").values("pk")[:10]
+    return _whole(Run.objects.filter(pk__in=newest)).order_by("-ended_at")
 
 
 def _runs_seen_by(user):
-    jobs = Job.objects.seen_by(user)
-    return Run.objects.filter(stage__job__in=jobs).select_related("stage__job__business", "started_by")
+    return Run.objects.filter(stage__job__in=Job.objects.seen_by(user))
+
+
+def _whole(runs):
+    return runs.select_related("stage__job__business", "started_by")
 
 
 def out_yet(user):
     """Per business: which version is on how many of its machines, the newest job's first."""
-    rows = []
-    for business in Business.objects.where(user, Right.VIEW):
-        machines = with_versions(Machine.objects.live_in(business), business)
-        versions = Counter(name or "" for name in machines.values_list("now_on", flat=True))
-        newest = Job.objects.filter(business=business, status__in=Job.RELEASABLE).order_by("-pk").first()
-        if versions and newest:
-            rows.append(_row(business, newest.version, versions))
-    return rows
+    seen = Business.objects.where(user, Right.VIEW)
+    # By one query for all of them, and numbers instead of machines: ops see every business.
+    now_on = newest_version("machine", business=OuterRef("business"))
+    there = Listing.objects.live().filter(business__in=seen).annotate(now_on=now_on).values_list("business", "now_on")
+    versions = defaultdict(Counter)
+    for business_id, name, number in there.annotate(Count("pk")).order_by("now_on"):
+        versions[business_id][name or ""] += number
+    jobs = Job.objects.filter(business=OuterRef("pk"), status__in=Job.RELEASABLE).order_by("-pk")
+    newest = seen.annotate(newest=Subquery(jobs.values("version")[:1])).exclude(newest=None)
+    return [_row(business, business.newest, versions[business.pk]) for business in newest if versions[business.pk]]
 
 
 def _row(business, version, versions):

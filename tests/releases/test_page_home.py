@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from releases.models import ReleaseStage
+from tests.conftest import list_machines, make_business
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent, grow_old
 
@@ -418,3 +419,31 @@ def test_what_went_back_to_nothing_and_what_never_ran_are_one_number(
 def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     make_job(title="<script>alert(1)</script>", approved=False)
     assert "<script>alert" not in as_user(approver).get(URL).content.decode()
+
+
+@pytest.mark.one_database
+def test_more_businesses_need_no_more_queries(as_user, ops, job, orders, start, finish, machines):
+    def queries():
+        with CaptureQueriesContext(connection) as asked:
+            assert "Payment 2.0 1 of 6" in words(as_user(ops).get(URL))
+        return len(asked)
+
+    start(job, machines[:1])
+    finish()
+    few = queries()
+    for number in range(5):
+        list_machines(make_business(f"other-{number}"), f"other-{number}")
+    assert queries() == few
+
+
+@pytest.mark.one_database
+def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher):
+    """And does not go through all that ever ran in the businesses of a publisher."""
+    with CaptureQueriesContext(connection) as asked:
+        as_user(publisher).get(URL)
+    [sql] = [query["sql"] for query in asked if "= 'unknown'" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        plan = "\n".join(step for *_, step in cursor.fetchall())
+    assert "INDEX one_active_run_per_machine" in plan
+    assert "(run_id=?)" not in plan
