@@ -87,3 +87,10 @@ def read_only():
     error = InternalError("cannot execute UPDATE in a read-only transaction")
     error.__cause__ = ReadOnlySqlTransaction()
     return error
+
+
+def sqlite_plans(queries):
+    """How SQLite goes about each of these that were captured, a step a line."""
+    with connection.cursor() as cursor:
+        asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+        return ["\n".join(step for *_, step in cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()) for sql in asked]

@@ -112,7 +112,9 @@ class Queue:
     def follow_moves(self):
         """Sends the rollbacks that are queued to where their machines have moved; none to a host that is held."""
         held = gettext_noop("It moved, to a host that another run holds. Roll it back again once that has ended.")
-        moved = self.filter(status=Status.QUEUED, run__action=Action.ROLLBACK).exclude(SAME_PLACE)
+        # Of the runs that go on: so it is not looked for among all that ever ran.
+        queued = self.filter(status=Status.QUEUED, run__action=Action.ROLLBACK, run__status__in=["running", "paused"])
+        moved = queued.exclude(SAME_PLACE)
         moving = {machine_run.pk: machine_run.machine for machine_run in moved.select_related("machine")}
         if not moving:
             return

@@ -1,10 +1,15 @@
+import re
+
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from jobs.models import Job, Machine
+from releases.ledger import tidy
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
 from releases.models.machine_run import with_versions
 from releases.models.queue import HOLDING
+from tests.databases import sqlite_plans
 from tests.parallel import at_once
 from tests.releases.test_rollback_overtaken import MORE, more
 from tests.workers import fall_silent
@@ -331,6 +336,15 @@ def test_sqlite_goes_through_the_history_of_no_machine(job):
     assert "INDEX one_active_run_per_machine" in offered and "INDEX one_active_run_per_host" in offered
     newest = with_versions(Machine.objects.order_by(), job.business).explain()
     assert "INDEX machine_run_by_machine" in newest and "ORDER BY" not in newest
+
+
+@pytest.mark.one_database
+def test_sqlite_goes_through_no_history_for_what_workers_ask_all_the_time(start, job, machines, other):
+    start(job, machines[:2])
+    with CaptureQueriesContext(connection) as asked:
+        MachineRun.objects.claim(other, 1)
+        tidy()
+    assert not [plan for plan in sqlite_plans(asked) if re.search("SCAN releases_(machine)?run", plan)]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="by what PostgreSQL has counted of its rows")

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from releases.models import ReleaseStage
 from tests.conftest import list_machines, make_business
+from tests.databases import sqlite_plans
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent, grow_old
 
@@ -441,9 +442,6 @@ def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher)
     """And does not go through all that ever ran in the businesses of a publisher."""
     with CaptureQueriesContext(connection) as asked:
         as_user(publisher).get(URL)
-    [sql] = [query["sql"] for query in asked if "= 'unknown'" in query["sql"]]
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
-        plan = "\n".join(step for *_, step in cursor.fetchall())
+    [plan] = sqlite_plans(query for query in asked if "= 'unknown'" in query["sql"])
     assert "INDEX one_active_run_per_machine" in plan
     assert "(run_id=?)" not in plan
