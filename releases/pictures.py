@@ -32,6 +32,7 @@ BAR = {
 }
 DONE = [Status.SUCCEEDED, "excused"]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
+LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
 TOLD = [*FAILURES, "rolled_back"]
 WAITS = [Status.QUEUED, Status.CLAIMED]
 # The order in which counts and bars name the states: good news first, what waits last.
@@ -241,12 +242,10 @@ class RunPicture:
 
     def _estimate(self):
         """Fills running tiles by elapsed time against the median of this task, in tenths; never more than nine."""
-        like_this = MachineRun.objects.filter(
-            run__task_version__task=self.run.task_version.task, status=Status.SUCCEEDED
-        )
-        took = [
-            ended - started for started, ended in like_this.order_by("-pk").values_list("started_at", "ended_at")[:200]
-        ]
+        # Of the last runs: in the years before there are too many to go through each time that a page asks.
+        runs = Run.objects.filter(task_version__task=self.run.task_version.task).order_by("-pk")[:LIKE_THIS]
+        ended = MachineRun.objects.filter(run__in=runs.values("pk"), status=Status.SUCCEEDED).order_by("-pk")
+        took = [end - start for start, end in ended.values_list("started_at", "ended_at")[:200]]
         usual = median(took) if took else None
         now = database_now()
         for tile in self.tiles:

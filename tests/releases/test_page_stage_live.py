@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.db.models.functions import Now
 
 from releases.models import LogBlock, MachineRun, Run
@@ -226,3 +227,17 @@ def test_what_began_later_than_now_is_shown_as_not_far_yet(as_user, publisher, j
     shown = source(as_user(publisher).get(page("stage_live", job)))
     assert "pay-1: Running" in shown
     assert "fill-" not in shown
+
+
+def test_how_long_it_takes_is_told_by_the_last_runs_of_its_task(
+    as_user, publisher, job, make_job, machines, start, finish, monkeypatch
+):
+    """This one and the one before: not by all of years."""
+    monkeypatch.setattr("releases.pictures.LIKE_THIS", 2)
+    for version, minutes, machine in (("1.0", 600, machines[1]), ("1.1", 10, machines[2])):
+        run = start(make_job(version), [machine])
+        finish()
+        run.machine_runs.update(started_at=F("ended_at") - timedelta(minutes=minutes))
+    run = start(job, machines[:1])
+    run.machine_runs.update(status="running", started_at=Now() - timedelta(minutes=5, seconds=30))
+    assert "fill-5" in source(live(as_user(publisher), job))
