@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -130,6 +131,17 @@ def test_it_goes_batch_by_batch_each_in_a_short_transaction(logs, monkeypatch):
     assert sum(query["sql"].startswith("SAVEPOINT") for query in captured) >= 3
 
 
+@pytest.mark.one_database
+def test_each_batch_begins_behind_the_one_before_among_the_blocks_too(logs, monkeypatch):
+    """Else PostgreSQL went through the blocks of all that was pruned already, for each batch anew."""
+    monkeypatch.setattr(prune_logs, "BATCH", 2)
+    with CaptureQueriesContext(connection) as captured:
+        say("prune_logs", "--older-than", 30)
+    behind = [re.findall(r'U0."machine_run_id" > (\d+)', query["sql"]) for query in captured]
+    ids = sorted(machine_run.pk for machine_run in logs)
+    assert [int(pk) for some in behind for pk in some] == [0, *ids[1::2]]
+
+
 def test_what_is_deleted_is_in_the_history_though_the_command_is_killed_midway(logs, monkeypatch):
     monkeypatch.setattr(prune_logs, "BATCH", 2)
 
@@ -157,7 +169,7 @@ def test_many_logs_are_pruned_with_few_parameters(payment, make_job, start, fini
 
 def test_two_calls_at_the_same_time_leave_one_mark(logs):
     """The other one prunes what this one has just chosen."""
-    old, others = prune_logs._old_logs(database_now(), False), []
+    old, others = partial(prune_logs._old_logs, database_now(), False), []
 
     def after_the_other(execute, sql, params, many, context):
         if sql.startswith("DELETE") and not others:

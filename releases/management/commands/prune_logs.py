@@ -1,5 +1,6 @@
 import argparse
 from datetime import UTC, timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef
@@ -32,10 +33,10 @@ class Command(InertCommand):
 
     def handle(self, *args, older_than, keep_failed, dry_run, **options):
         now = database_now()
-        logs = _old_logs(now - timedelta(days=older_than), keep_failed)
+        logs = partial(_old_logs, now - timedelta(days=older_than), keep_failed)
         why = {"older_than": older_than, "keep_failed": keep_failed}
         with origin.process("command"):
-            counts = _count(logs) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)), why)
+            counts = _count(logs()) if dry_run else _prune(logs, PRUNED.format(now.astimezone(UTC)), why)
         words = f"{'Would prune' if dry_run else 'Pruned'} {counts[0]} logs, {counts[1]} blocks."
         self.show(words, options["json"], {"logs": counts[0], "blocks": counts[1], "dry_run": dry_run})
 
@@ -46,10 +47,14 @@ def _days(text):
     return int(text)
 
 
-def _old_logs(before, keep_failed):
-    """The machine runs that ended before then and whose log holds more than marks: the others are pruned already."""
-    said = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
-    ended = MachineRun.objects.filter(Exists(said), ended_at__lt=before).exclude(status__in=HOLDING)
+def _old_logs(before, keep_failed, after=0):
+    """The machine runs that ended before then and whose log holds more than marks: the others are pruned already.
+
+    Those after this id, which is said twice: PostgreSQL would begin with the first block of all.
+    """
+    blocks = LogBlock.objects.filter(machine_run=OuterRef("pk"), machine_run__gt=after)
+    said = Exists(blocks.exclude(stream=LogBlock.Stream.MARK))
+    ended = MachineRun.objects.filter(said, pk__gt=after, ended_at__lt=before).exclude(status__in=HOLDING)
     return ended.filter(status=MachineRun.Status.SUCCEEDED) if keep_failed else ended
 
 
@@ -61,7 +66,7 @@ def _count(logs):
 def _prune(logs, mark, why):
     """Prunes batch by batch, each in one transaction with its event; returns how many logs and blocks that were."""
     pruned = deleted = last = 0
-    while ids := list(logs.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
+    while ids := list(logs(after=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic():
             blocks = LogBlock.objects.filter(machine_run__in=ids).delete()[0]
             marks = [LogBlock(machine_run_id=pk, number=1, stream=LogBlock.Stream.MARK, text=mark) for pk in ids]
