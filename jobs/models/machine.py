@@ -11,6 +11,8 @@ PLACE = ("address", "port", "user", "site")
 HOST = ("address", "port", "site")
 # What a config service says of a machine besides its name.
 FACTS = [*PLACE, "labels"]
+# As many as any SQLite takes in one query.
+NAMES_AT_ONCE = 900
 
 
 class MachineQuerySet(models.QuerySet):
@@ -18,9 +20,19 @@ class MachineQuerySet(models.QuerySet):
         """The machines that the config service gives for `business` now."""
         return self.filter(listings__business=business, listings__gone_at=None)
 
-    def put(self, rows):
-        """Writes those of `rows` that are new or not as they were; returns {hostname: id} of all machines."""
-        known = {name: (pk, facts) for pk, name, *facts in self.values_list("pk", "hostname", *FACTS)}
+    def of_list(self, business, rows):
+        """All machines with the names of `rows`, and some more: with the years, most of the portal's are none of them.
+
+        Nearly all of a list were in the list of `business` before.
+        """
+        here = Machine.objects.filter(listings__business=business).order_by()
+        new = {row.hostname for row in rows}.difference(here.values_list("hostname", flat=True))
+        return self.filter(Q(pk__in=here.values("pk")) | Q(hostname__in=new)) if len(new) <= NAMES_AT_ONCE else self
+
+    def put(self, business, rows):
+        """Writes those of `rows` that are new or not as they were; returns {hostname: id}, of others too."""
+        seen = self.of_list(business, rows).order_by()
+        known = {name: (pk, facts) for pk, name, *facts in seen.values_list("pk", "hostname", *FACTS)}
         changed = [row for row in rows if known.get(row.hostname, (0, None))[1] != _facts(row)]
         if not changed:
             return {name: pk for name, (pk, _) in known.items()}
@@ -31,7 +43,7 @@ class MachineQuerySet(models.QuerySet):
             unique_fields=["hostname"],
             update_fields=FACTS,
         )
-        return dict(self.values_list("hostname", "pk"))
+        return dict(self.order_by().values_list("hostname", "pk"))
 
 
 def _facts(row):
@@ -88,7 +100,7 @@ class ListingQuerySet(models.QuerySet):
         # One moment for all, since SQLite's Now() is too coarse to compare; one order, so that no two syncs deadlock.
         seen_at = database_now()
         rows = sorted(rows, key=lambda row: row.hostname)
-        ids = Machine.objects.put(rows)
+        ids = Machine.objects.put(business, rows)
         listed = [ids[row.hostname] for row in rows]
         live = set(self.live().filter(business=business).values_list("machine", flat=True))
         self._leave(business, sorted(live.difference(listed)))

@@ -19,7 +19,7 @@ def settle(business, machines, refused):
     A row that would move a machine which another business lists is refused, and the machine stays listed where it is,
     until the last answer of each of the others gave it at the same new place.
     """
-    there = _places_elsewhere(business)
+    there = _places_elsewhere(business, machines)
     given = ((row.hostname, [getattr(row, name) for name in PLACE]) for row in machines)
     moves = {hostname: place for hostname, place in given if there.get(hostname, place) != place}
     against = _against(business, moves) if moves else {}
@@ -38,9 +38,10 @@ def settle(business, machines, refused):
     )
 
 
-def _places_elsewhere(business):
-    """{hostname: place} of the machines that other businesses list."""
-    others = Machine.objects.filter(listings__in=Listing.objects.live().exclude(business=business))
+def _places_elsewhere(business, machines):
+    """{hostname: place} of these machines, and more, that other businesses list."""
+    listed = Listing.objects.live().exclude(business=business)
+    others = Machine.objects.of_list(business, machines).filter(listings__in=listed).order_by()
     return {hostname: place for hostname, *place in others.values_list("hostname", *PLACE)}
 
 

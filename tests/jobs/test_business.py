@@ -394,6 +394,14 @@ def test_only_what_changed_is_written(payment, changed):
     assert getattr(Machine.objects.get(hostname="pay-2"), name) == value
 
 
+def test_what_only_others_list_is_not_read_for_it(payment, orders):
+    """With the years, most machines of a portal are none of a list that is asked for every minute."""
+    list_machines(orders, "web-1", "web-2", "web-3")
+    list_machines(payment, "pay-4", "pay-5")
+    list_machines(payment, "pay-4")
+    assert Machine.objects.put(payment, rows("pay-4", "web-2")).keys() == {"pay-4", "pay-5", "web-2"}
+
+
 def test_more_machines_may_go_than_a_query_has_parameters(payment):
     listed = rows(*(f"pay-{n}" for n in range(1, 1201)))
     Listing.objects.take(payment, listed)
