@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from itertools import compress
 
 from django.db.models import Exists, OuterRef, Prefetch
-from django.utils.formats import date_format
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 
-from deploy_portal.templatetags.portal import status_word
+from deploy_portal.templatetags.portal import clock, status_word
 from deploy_portal.words import enumerated
 from jobs.columns import Columns
 from jobs.machine_list import COLUMNS, Lean, Note, lean
@@ -84,7 +82,7 @@ class Candidate:
     @property
     def _told(self):
         if self.state == "held":
-            told = {"since": _at(self.by.queued_at, "H:i"), "status": self.by.get_status_display().lower()}
+            told = {"since": clock(self.by.queued_at), "status": self.by.get_status_display().lower()}
             if self.is_hidden:
                 return _("by a job of another business, since %(since)s, %(status)s") % told
             told |= {"job": self.by.run.stage.job, "who": self.by.run.started_by}
@@ -98,7 +96,7 @@ class Candidate:
         if self.state == "excused":
             return _("by %(who)s: %(why)s") % {"who": self.excuse.excused_by, "why": self.excuse.excuse}
         if self.state == "gone":
-            return _("from the config service, since %(since)s") % {"since": _at(self.gone_at, "m-d H:i")}
+            return _("from the config service, since %(since)s") % {"since": clock(self.gone_at)}
         return _("in %(stage)s") % {"stage": self.by.run.stage.get_kind_display().lower()}
 
 
@@ -220,10 +218,6 @@ def _hidden_from(reader, machine_runs, job):
     if others and reader:
         others -= set(Business.objects.where(reader, Right.VIEW).values_list("pk", flat=True))
     return others
-
-
-def _at(time, form):
-    return date_format(localtime(time), form)
 
 
 def _look_for_new_names(job, seen):

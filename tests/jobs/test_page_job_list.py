@@ -132,3 +132,9 @@ def test_without_a_job_it_says_so(as_user, approver):
 def test_another_business_keeps_the_search(as_user, requester, job):
     response = as_user(requester).get("/jobs/", {"q": "2.0", "status": "approved", "page": "1"})
     assert 'href="?q=2.0&status=approved&business=payment"' in source(response)
+
+
+@pytest.mark.one_database
+def test_a_job_of_another_year_says_which(as_user, approver, job):
+    Job.objects.update(created_at="2024-03-05T14:02:00Z")
+    assert "2024-03-05" in words(as_user(approver).get(URL))

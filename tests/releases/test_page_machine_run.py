@@ -447,3 +447,12 @@ class TestResolve:
     def test_a_reason_is_text_and_no_markup(self, as_user, publisher, unknown):
         response = self.resolve(as_user(publisher), unknown, reason=EVIL)
         assert "<script>alert" not in response.content.decode()
+
+
+@pytest.mark.one_database
+def test_what_happened_on_another_day_says_on_which(as_user, publisher, machine_run, unknown):
+    """It may be looked at years later, and somebody may say days later how it ended."""
+    names = ("queued_at", "claimed_at", "started_at", "ended_at")
+    MachineRun.objects.update(**{name: f"2024-03-0{day}T14:02:00Z" for day, name in enumerate(names, 1)})
+    said = words(as_user(publisher).get(address("machine_run", machine_run)))
+    assert all(f"2024-03-0{day} 14:02" in said for day in range(1, 5))

@@ -3,7 +3,7 @@
 import pytest
 from django.core import signing
 
-from jobs.models import Job, Membership
+from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
 from releases import tokens
 from releases.models import Action, MachineRun, ReleaseStage, Run, Worker
@@ -125,6 +125,17 @@ class TestLooking:
         response = as_user(publisher).get(page("stage", make_job("2.0")))
         assert offered(response) == set(ids(machines[1:]))
         assert f"by #{holder.pk} payment 1.0, publisher, since" in words(response)
+
+    @pytest.mark.one_database
+    def test_one_that_is_held_or_gone_for_long_says_since_which_day(
+        self, as_user, publisher, make_job, start, machines, payment
+    ):
+        start(make_job("1.0"), machines[:1]).machine_runs.update(queued_at="2024-03-05T14:02:00Z")
+        job = make_job("2.0")
+        Listing.objects.filter(machine=machines[1]).update(gone_at="2024-03-06T14:02:00Z")
+        said = words(as_user(publisher).get(page("stage", job)))
+        assert "payment 1.0, publisher, since 2024-03-05 14:02" in said
+        assert "from the config service, since 2024-03-06 14:02" in said
 
     @pytest.mark.one_database
     def test_when_every_machine_is_held_it_says_by_whom(self, as_user, publisher, make_job, start, machines):

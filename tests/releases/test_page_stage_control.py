@@ -4,7 +4,9 @@ import html
 import re
 
 import pytest
+from django.utils import timezone
 
+from jobs.models import Business, Job
 from releases.models import MachineRun, ReleaseStage, Run, Worker
 from tests.conftest import list_machines
 from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
@@ -346,6 +348,14 @@ class TestSoaking:
         assert "Pre-release has succeeded and is watched for a while; it opens at" in words(response)
         assert "after the soak time" in words(response)
         assert not offered(response)
+
+    @pytest.mark.one_database
+    @pytest.mark.parametrize(("name", "kind"), [("stage", "gray-release"), ("job", None)])
+    def test_should_that_be_on_another_day_it_says_on_which(self, as_user, publisher, payment, soaking, name, kind):
+        Business.objects.update(soak_minutes=2 * 24 * 60)
+        stage = ReleaseStage.objects.of_kind(Job.objects.get(pk=soaking.pk), "gray-release")
+        said = words(as_user(publisher).get(page(name, soaking, **({"kind": kind} if kind else {}))))
+        assert said.count(f"opens at {timezone.localtime(stage.opens_at):%Y-%m-%d %H:%M}") == 2
 
     def test_and_starts_nothing(self, publish, soaking, machines):
         response = publish(soaking, machines[1:2], "gray-release")
