@@ -91,6 +91,10 @@ class MembershipInline(WithAutocomplete, admin.TabularInline):
     autocomplete_fields = ["user"]
     extra = 1
 
+    def get_queryset(self, request):
+        # Each row is named by both.
+        return super().get_queryset(request).select_related("user", "business")
+
     def get_fields(self, request, obj=None):
         # To staff who may only look, a field that is hidden would be a column of its own.
         return ["user", "role", *(["based_on"] if self.has_change_permission(request, obj) else [])]

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from jobs.models import Business, Event, Job, Machine, Membership
 from jobs.rights import Role
-from tests.conftest import list_machines, make_business, make_user
+from tests.conftest import list_machines, make_business, make_member, make_user
 from tests.forms import based_on
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
@@ -333,3 +335,18 @@ def test_there_is_no_action_on_what_is_only_shown(rf, ops):
     request.user = ops
     for model in [Machine, Job]:
         assert admin.site._registry[model].get_actions(request) == {}
+
+
+@pytest.mark.one_database
+def test_a_member_more_needs_one_query_more(page, payment, requester):
+    """For the choice of the person; their name and the business's are read with the others."""
+
+    def queries():
+        with CaptureQueriesContext(connection) as asked:
+            assert page.get(change(payment)).status_code == 200
+        return len(asked)
+
+    few = queries()
+    for number in range(5):
+        make_member(f"member-{number}", payment, Role.REQUESTER)
+    assert queries() == few + 5
