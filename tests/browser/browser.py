@@ -24,7 +24,7 @@ FLAGS = [
     # The dot of a page that is live breathes: without a graphics card that is a tenth of a core for each that is open.
     "--force-prefers-reduced-motion",
 ]
-WIDE, NARROW = 1280, 400
+WIDE, NARROW = 1280, 320  # the narrowest that a page is to be read on: a small phone, or 1280 enlarged four times
 
 
 def missing():
