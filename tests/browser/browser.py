@@ -84,8 +84,8 @@ class Browser:
         self.open("/login/")
         self.driver.add_cookie({"name": "session", "value": client.cookies["session"].value})
 
-    def width(self, pixels):
-        size = {"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": pixels < 600}
+    def width(self, pixels, height=900):
+        size = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": pixels < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def scheme(self, name):

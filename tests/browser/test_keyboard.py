@@ -3,6 +3,7 @@
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from tests.browser.browser import NARROW
 from tests.conftest import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -29,3 +30,20 @@ def test_from_login_to_a_running_machines_log(browser, worker, job, publisher, t
     browser.wait_for("pay-3", "#log-pane h2")
     browser.wait_for("hello", ".lines")
     assert browser.ask("document.activeElement.title").startswith("pay-3")  # polling does not take the focus
+
+
+def test_what_has_the_focus_does_not_lie_under_the_buttons_at_the_edge(publisher_at, job, release_task, rollback_task):
+    """Who enlarges a page four times has as little room as this."""
+    browser = publisher_at
+    browser.width(NARROW, height=225)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_shown("[data-picker-search]")
+    tops = "[document.activeElement, document.querySelector('.dock')].map((it) => it.getBoundingClientRect().top)"
+    under = []
+    browser.tab_to("[data-picker-search]")
+    while not browser.ask("document.activeElement.matches('#id_remark')"):
+        browser.keys(Keys.TAB)
+        focused, dock = browser.ask(tops)
+        if focused >= dock:
+            under.append(browser.ask("document.activeElement.outerHTML"))
+    assert under == []
