@@ -140,3 +140,20 @@ def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment,
     browser.wait_shown(".field-user .select2-container")
     inline = "document.querySelector('.inline-group fieldset.module')"
     assert browser.ask(f"{inline}.scrollWidth - {inline}.clientWidth") == 0
+
+
+def test_a_state_is_seen_in_the_colours_of_the_reader_and_in_print(publisher_at, job, machines, start, finish):
+    """A page's own backgrounds are left out there, and an icon or a tile of a long list is nothing else."""
+    start(job, machines)
+    finish("failed", on=["pay-1"])
+    browser = publisher_at
+    features = [{"name": "forced-colors", "value": "active"}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    style = "getComputedStyle(document.querySelector(arguments[0]), arguments[1])"
+    backgrounds = {browser.ask(f"{style}.backgroundColor", css, "") for css in ("body", "a.failed", "a.succeeded")}
+    assert len(backgrounds) == 3
+    icon = browser.ask(f"{style}.backgroundColor", ".counts .failed", "::before")
+    assert icon == browser.ask(f"{style}.color", "body", "")
+    for css, part in (("a.failed", ""), ("a.failed", "::before"), (".counts .failed", "::before")):
+        assert browser.ask(f"{style}.getPropertyValue('-webkit-print-color-adjust')", css, part) == "exact"
