@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
@@ -52,6 +53,21 @@ def test_search_and_select_what_was_found(picker):
     assert picker.words("[data-picker-main]") == "Check machines →"
     picker.type("[data-picker-search]", "nothing like that")
     assert "No machine is found." in picker.words(".sum")
+
+
+def test_what_a_search_and_a_step_come_to_is_told_to_who_cannot_see_it(picker):
+    picker.type("[data-picker-search]", "nothing like that")
+    assert "No machine is found." in picker.texts(".sum [aria-live]")
+    picker.type("[data-picker-search]", "web-0")
+    assert "No machine is found." not in picker.texts(".sum [aria-live]")
+    picker.press("Select the 8 found")
+    observer = "new MutationObserver(() => said++).observe(document.querySelector(arguments[0]), {childList: true})"
+    picker.ask(f"(window.said = 0) || {observer}", "[data-picker-selected]")
+    picker.type("[data-picker-search]", "web")
+    assert picker.ask("said") == 0  # as many are selected as before
+    picker.tab_to("[data-picker-clear]")
+    picker.keys(Keys.ENTER)
+    assert picker.ask("document.activeElement.id") == "picked"  # the button is gone
 
 
 def group_box(browser, name):

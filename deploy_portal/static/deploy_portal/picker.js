@@ -12,7 +12,8 @@
   function say(element, ...numbers) {
     const { zero, one, other } = element.dataset;
     const words = numbers[0] === 0 && zero !== undefined ? zero : numbers[0] === 1 ? one ?? other : other;
-    element.textContent = numbers.reduce((text, number) => text.replace("%d", number), words ?? "");
+    const text = numbers.reduce((some, number) => some.replace("%d", number), words ?? "");
+    if (element.textContent !== text) element.textContent = text; // or it would be read out at every key of a search
   }
 
   function start(picker) {
@@ -153,7 +154,7 @@
       const sites = new Map();
       for (const { site } of all) sites.set(site, (sites.get(site) ?? 0) + 1);
       part("sites").textContent = [...sites].map(([site, n]) => `${site} ${n}`).join(" · ");
-      part("none").hidden = found.length > 0;
+      say(part("none"), found.length);
       part("all").disabled = found.every((machine) => machine.blocked);
       part("clear").hidden = all.length === 0;
       const hidden = all.filter((machine) => !machine.found).length;
@@ -227,6 +228,7 @@
         choose(machines.filter((machine) => machine.found), true);
       } else if (event.target.closest("[data-picker-clear]")) {
         choose(machines, false);
+        document.getElementById("picked").focus(); // the button is gone
       } else if (event.target.closest("[data-picker-paste]")) {
         const button = part("paste");
         const open = button.getAttribute("aria-expanded") !== "true";
