@@ -624,7 +624,8 @@ class TestCounting:
         response = publish(job, fleet[:20], typed_count=typed)
         assert response.status_code == 200
         assert "Type the number of machines, 20, to start" in words(response)
-        assert 'class="errorlist"' in response.content.decode()
+        assert 'aria-invalid="true" aria-describedby="id_typed_count_error"' in response.content.decode()
+        assert 'class="errorlist" id="id_typed_count_error"' in response.content.decode()
         assert 'value="as planned"' in source(response)
         assert not started(job)
 
