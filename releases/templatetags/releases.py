@@ -51,9 +51,11 @@ def add_versions(machine_list, business):
 
 
 @register.simple_tag
-def tile_attributes(tile, job_address):
+def tile_attributes(tile, job_address, shows_version=False):
     """What the tag of a tile says. A page may have ten thousand: a template would take a second for them."""
     title = f"{tile.machine.hostname}{_(': ')}{status_word(tile.status)}"
+    if shows_version:  # which is read out by its label alone
+        title = " · ".join(filter(None, [title, tile.version, tile.stage and tile.stage.get_kind_display().lower()]))
     fill = f" fill-{tile.fill}" if tile.fill else ""
     log = format_html(' href="{}machine-runs/{}/"', job_address, tile.machine_run.pk) if tile.machine_run else ""
     return format_html(

@@ -173,6 +173,14 @@ def test_what_waits_is_one_number_whether_its_run_has_begun_or_not(as_user, publ
     assert ["Machines 6 6 waiting" in said for said in shown] == [True] * 3
 
 
+def test_a_tile_is_read_out_with_all_that_it_shows(as_user, publisher, job, start, finish, machines):
+    start(job, machines[:1])
+    finish()
+    response = as_user(publisher).get(page("job", job))
+    assert "pay-1 2.0 · pre-release" in words(response)
+    assert 'aria-label="pay-1: Succeeded · 2.0 · pre-release"' in source(response)
+
+
 def test_a_tile_leads_to_what_ran_last_on_its_machine(as_user, publisher, job, start, machines):
     last = start(job, machines[:1]).machine_runs.get()
     shown = as_user(publisher).get(page("job", job)).content.decode()
