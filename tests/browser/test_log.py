@@ -54,6 +54,7 @@ def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machin
     tile = f"#tile-{machines[1].pk}"
     browser.click(tile)
     browser.wait_for("pay-2", "#log-pane h2")
+    assert browser.ask("document.querySelector('body > [role=status]').textContent").startswith("pay-2: ")
     wait_until(lambda: lines(browser) == ["hello"])
     browser.wait_for("2 running", "#live .counts")
     shown = "[...document.querySelectorAll('.tile[aria-current]')].map((it) => '#' + it.id)"

@@ -245,8 +245,12 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     if (!marking) queueMicrotask(markShown);
     marking = true;
-    // The log that a tile opened may lie below the edge of a phone.
-    if (event.detail.requestConfig.elt.matches("[data-tiles] > *")) event.detail.target.scrollIntoView({ block: "nearest" });
+    const { target, requestConfig } = event.detail;
+    if (!requestConfig.elt.matches("[data-tiles] > *")) return;
+    // The log that a tile opened may lie below the edge of a phone, and the focus stays on the tile.
+    target.scrollIntoView({ block: "nearest" });
+    const words = [...target.querySelectorAll("h2, #log-status")].map((part) => part.textContent.trim());
+    spoken.textContent = words.join(": ");
   });
 
   // ---- #run-title: takes the focus from a button that went with the end of the run ----
