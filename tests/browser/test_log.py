@@ -61,6 +61,16 @@ def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machin
     wait_until(lambda: browser.ask(shown) == [tile])
 
 
+def test_what_only_a_script_does_is_not_offered_without(publisher_at, job, machines, start, finish):
+    browser = publisher_at
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    finish()
+    browser.scripts(on=False)
+    browser.open(f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
+    browser.wait_shown("[data-log-wrap]")
+    browser.wait_hidden(".log .tools input[type=search], .log .tools button")
+
+
 def test_it_goes_on_after_the_connection_was_lost(publisher_at, job, machines, start):
     browser = publisher_at
     machine_run = start(job, machines[:1]).machine_runs.get()
