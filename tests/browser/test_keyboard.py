@@ -47,3 +47,16 @@ def test_what_has_the_focus_does_not_lie_under_the_buttons_at_the_edge(publisher
         if focused >= dock:
             under.append(browser.ask("document.activeElement.outerHTML"))
     assert under == []
+
+
+def test_the_menu_does_not_stay_over_what_has_the_focus(browser, client, requester):
+    browser.log_in(client, requester)
+    browser.width(NARROW)
+    browser.open("/jobs/")
+    browser.tab_to(".menu summary")
+    browser.keys(Keys.ENTER)
+    browser.tab_to(".menu form[action='/logout/'] button")
+    browser.keys(Keys.TAB)
+    assert browser.ask("document.activeElement.innerText") == "New job"
+    top_most = "(({x, y}) => document.elementFromPoint(x + 5, y + 5))(document.activeElement.getBoundingClientRect())"
+    assert browser.ask(f"document.activeElement === {top_most}")

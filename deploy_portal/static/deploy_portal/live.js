@@ -1,4 +1,4 @@
-// For pages that poll with htmx: how fresh they are, arrow keys among tiles, and the log pane. docs/pages.md shows the mark-up.
+// For pages that poll with htmx: how fresh they are, arrow keys among tiles, the log pane, and the menu. docs/pages.md shows the mark-up.
 "use strict";
 
 (() => {
@@ -296,6 +296,12 @@
       else lost(requestConfig.elt);
     });
   }
+
+  // ---- .menu: closed when the focus leaves it, for it covers what comes next ----
+  document.addEventListener("focusin", (event) => {
+    const menu = document.querySelector(".menu[open]");
+    if (menu && !menu.contains(event.target)) menu.open = false;
+  });
 
   document.addEventListener("DOMContentLoaded", () => {
     document.body.append(spoken);
