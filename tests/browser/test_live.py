@@ -161,6 +161,23 @@ def test_a_poll_leaves_the_focus_on_a_link(publisher_at, worker, job, machines, 
     assert browser.ask("document.activeElement.matches(arguments[0])", link)
 
 
+def test_what_is_selected_on_a_live_page_can_be_copied(publisher_at, worker, job, machines, start, task_that):
+    """What is shown gets older meanwhile, and says so, though the log beside it goes on."""
+    browser = publisher_at
+    task_that("sleep 500")
+    start(job, machines[:2])
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("2 running", "#live .counts")
+    browser.wait_shown("#log-pane .lines")
+    browser.ask("getSelection().selectAllChildren(document.querySelector('#live .counts')) || 1")
+    browser.ask("document.querySelector('#live').swapped = false")
+    browser.wait_for("Live, 3 s ago", "[data-live]")
+    assert browser.ask("getSelection().toString()") == "2 running"
+    browser.ask("getSelection().removeAllRanges() || 1")
+    wait_until(lambda: browser.ask("document.querySelector('#live').swapped === undefined"))
+    browser.wait_for("Live, 0 s ago", "[data-live]")
+
+
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):
     browser = publisher_at
     task_that("sleep 500")

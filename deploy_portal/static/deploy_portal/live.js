@@ -8,7 +8,7 @@
   const SILENCE = 30_000; // ms without an answer that count as lost, should the polling itself have stopped
   let answeredAt = Date.now();
   let lostAt = null;
-  const silent = new Set(); // what asks again and again and had no answer last time, whatever else is answered
+  const silent = new Set(); // what asks again and again, and last had or shows no answer, whatever else is answered
   const spoken = document.createElement("p"); // says a change once; the indicator itself changes every second
   spoken.className = "unseen";
   spoken.setAttribute("role", "status");
@@ -36,10 +36,10 @@
   }
 
   function answered(asker) {
-    answeredAt = Date.now();
     silent.delete(asker);
     for (const other of silent) if (!other.isConnected) silent.delete(other);
     if (silent.size) return;
+    answeredAt = Date.now();
     if (lostAt !== null) spoken.textContent = "";
     lostAt = null;
     showLive();
@@ -262,6 +262,17 @@
     if (isLost && !document.querySelector("[data-live]")) document.getElementById("run-title")?.focus();
   }
 
+  // ---- What is selected stays for a while, so that it can be copied; until then the page says how old it is ----
+  const TO_COPY = 10_000; // ms
+  let selectedAt = 0;
+  document.addEventListener("selectionchange", () => { selectedAt = Date.now(); });
+
+  function isBeingCopied({ target, requestConfig }) {
+    const { isCollapsed, anchorNode } = getSelection();
+    const isFresh = !isCollapsed && Date.now() - selectedAt < TO_COPY;
+    return isFresh && requestConfig.elt.matches("[hx-trigger*=every]") && target.contains(anchorNode);
+  }
+
   let due = false; // one answer may settle many parts: prepare once
   function prepare() {
     if (due) return;
@@ -285,9 +296,13 @@
       event.preventDefault();
       location.reload();
     }
+    if (isBeingCopied(event.detail)) event.detail.shouldSwap = false;
   });
   document.addEventListener("htmx:afterOnLoad", (event) => {
-    if (event.detail.xhr.status < 400) answered(event.detail.requestConfig.elt); // htmx says this of errors too
+    const { xhr, requestConfig } = event.detail;
+    if (xhr.status >= 400) return; // htmx says this of errors too
+    if (isBeingCopied(event.detail)) silent.add(requestConfig.elt);
+    else answered(requestConfig.elt);
   });
   document.addEventListener("htmx:afterSettle", prepare);
   for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
