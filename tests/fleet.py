@@ -8,6 +8,7 @@ import asyncssh
 
 from releases.demo.fleet import ADDRESS, Fleet, listening_socket
 from releases.demo.relay import Relay, set_event
+from releases.executors.remote_shell import READY
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,9 @@ class _Alternates(asyncssh.SSHServerSession):
 
     def exec_requested(self, command):
         return True
+
+    def session_started(self):
+        self._chan.write(READY)
 
     def data_received(self, data, datatype):
         self._talking = asyncio.ensure_future(self._talk())

@@ -13,6 +13,10 @@ from releases.executors.base import ExecutorError
 
 KILL_AFTER = 5  # seconds between the TERM and the KILL that end a script
 
+# What the wrapper says first: the script is sent only once it has. A forced command, a login shell that lets nobody in
+# and a profile that ends or reads the input never get it: what they call success would be none of the script's.
+READY = b"READY-FOR-SCRIPT-8c41f0\n"
+
 # What ends the bytes of the script: a connection cut while they are sent must not run the half that arrived
 _MARK = "#END-OF-SCRIPT-8c41f0"
 
@@ -21,7 +25,7 @@ _MARK = "#END-OF-SCRIPT-8c41f0"
 # stdin is the lifeline: when it ends, so does the group. The loop reads it with the shell's own `read`, which leaves
 # no process behind. Statuses 124, 137 and 143 are those of a group that was told to end: its stragglers are killed.
 _WRAPPER = (
-    r"exec sh -c 'exec 3<&0 </dev/null; "
+    r"exec sh -c 'exec 3<&0 </dev/null; echo {ready}; "
     r"s=$(head -c {size} <&3); "
     r'case $s in *"{mark}") ;; *) exit 255;; esac; '
     r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {interpreter} -c '
@@ -52,7 +56,12 @@ def prepare(script, env, timeout):
     # All on the script's first line, so that the line numbers in its errors are those that its author sees
     payload = _encode(f"{flags}{exports}{script}\n{_MARK}")
     command = _WRAPPER.format(
-        size=len(payload), mark=_MARK, kill_after=KILL_AFTER, timeout=max(1, int(timeout)), interpreter=shell
+        ready=READY.decode().strip(),
+        size=len(payload),
+        mark=_MARK,
+        kill_after=KILL_AFTER,
+        timeout=max(1, int(timeout)),
+        interpreter=shell,
     )
     return command, payload
 

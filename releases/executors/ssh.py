@@ -127,6 +127,8 @@ class _Command(asyncssh.SSHClientSession):
         self._ended_at = None
         self._exit_status = None
         self._signal = ""
+        self._ready = False
+        self._held_back = b""  # what may be the beginning of READY
         self._sent = False
         self._closed = False
         self._lost = False
@@ -136,10 +138,15 @@ class _Command(asyncssh.SSHClientSession):
         self._news = asyncio.Event()
 
     async def open(self, seconds):
-        """Asks for a session with the command, which waits for its script; ExecutorError says why there is none."""
+        """Asks for a session with the command, until that waits for its script; ExecutorError says why it does not."""
         try:
             async with asyncio.timeout(seconds):
                 await self.connection.create_session(lambda: self, self._command, encoding=None, window=BUFFERED_BYTES)
+                while not self._ready:
+                    if self.has_gone():
+                        raise ExecutorError(self._why_not())
+                    self._news.clear()
+                    await self._news.wait()
         except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
             raise ExecutorError(SILENT if isinstance(error, TimeoutError) else self._why_not()) from error
@@ -261,11 +268,24 @@ class _Command(asyncssh.SSHClientSession):
     def data_received(self, data, datatype):
         if self._closed:
             return
-        self._blocks.append((data, "err" if datatype == asyncssh.EXTENDED_DATA_STDERR else "out"))
-        self._size += len(data) + PACKET_BYTES
+        stream = "err" if datatype == asyncssh.EXTENDED_DATA_STDERR else "out"
+        if stream == "out" and not self._ready:
+            data = self._look_for_ready(data)
+        if data:
+            self._blocks.append((data, stream))
+            self._size += len(data) + PACKET_BYTES
         if self._size > BUFFERED_BYTES and not self._lost:
             self._channel.pause_reading()
         self._tell()
+
+    def _look_for_ready(self, data):
+        """Takes READY out of the output, which may come in pieces, and after what a profile says."""
+        before, mark, after = (self._held_back + data).partition(remote_shell.READY)
+        self._ready = bool(mark)
+        if not mark:
+            at = max(0, len(before) - len(remote_shell.READY))
+            before, self._held_back = before[:at], before[at:]
+        return before + after
 
     def eof_received(self):
         return True  # keeps our side open, which is the lifeline

@@ -34,7 +34,8 @@ def test_it_hands_on_status_and_output(begin):
     with begin(command) as process:
         process.stdin.write(payload)
         process.stdin.flush()
-        assert (process.stdout.read(), process.stderr.read()) == (b"out '$x'\n", b"err\n")
+        told = remote_shell.READY + b"out '$x'\n", b"err\n"
+        assert (process.stdout.read(), process.stderr.read()) == told
     assert process.returncode == 7
 
 
@@ -43,7 +44,7 @@ def test_the_end_of_its_input_ends_the_script(begin):
     with begin(command) as process:
         process.stdin.write(payload)
         process.stdin.flush()
-        assert process.stdout.readline() == b"begun\n"
+        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
         process.stdin.close()
         assert process.wait(timeout=PATIENCE) == 128 + 15
         assert process.stdout.read() == b""

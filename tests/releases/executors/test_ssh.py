@@ -13,6 +13,7 @@ import asyncssh
 import pytest
 
 from releases.demo.fleet import ADDRESS, _Door
+from releases.demo.shell import Session
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
@@ -416,29 +417,58 @@ def test_a_user_who_may_not_log_in(run):
 
 def test_a_machine_where_no_shell_begins(run, fleet):
     fleet.home("homeless-01").rmdir()
-    outcome = run("echo", "homeless-01").outcome
-    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 255)
+    with pytest.raises(ExecutorError, match="nothing was run"):
+        run("echo", "homeless-01")
 
 
-def test_a_machine_that_ends_its_sessions_at_once_has_run_nothing(ssh, ordered, fleet, monkeypatch):
-    """As a forced command does that reads no script: what it calls success is none of the script's."""
-    execution, asked, ends = ordered("echo"), [], []
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ("exit 0;", "nothing was run"),
+        ("echo Welcome; sleep 0.5; exit 0;", "nothing was run"),
+        ("cat > taken; exit 0;", "did not answer in time"),
+        ("read -r line;", "did not answer in time"),
+        ("exec sh;", "did not answer in time"),
+    ],
+)
+def test_what_runs_something_else_first_is_sent_no_script(ssh, ordered, fleet, settings, monkeypatch, first, words):
+    """As a forced command does, or a profile that ends or reads: what it calls success is none of the script's."""
+    settings.SSH_CONNECT_TIMEOUT = 2
+    exec_requested = Session.exec_requested
+    monkeypatch.setattr(Session, "exec_requested", lambda self, command: exec_requested(self, first + command))
+    execution = ordered("true\ntouch ran")
+    with pytest.raises(ExecutorError, match=words):
+        asyncio.run(execution.by(ssh))
+    assert not execution.started
+    assert not (fleet.home("web-01") / "ran").exists()
+
+
+def test_what_a_profile_says_is_output_too(run, monkeypatch):
+    exec_requested, first = Session.exec_requested, "printf READY; echo odd >&2;"
+    monkeypatch.setattr(Session, "exec_requested", lambda self, command: exec_requested(self, first + command))
+    execution = run("echo; echo done")
+    assert (execution.out, execution.err) == (b"READY\ndone\n", b"odd\n")
+
+
+def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh, ordered, fleet, monkeypatch):
+    """What the machine calls success, while the start is recorded, is none of the script's."""
+    execution, sessions, ends = ordered("echo"), [], []
 
     async def asked_later():
-        asked.append(1)
-        await becomes(lambda: len(ends) == len(asked))
+        fleet.loop.call_soon_threadsafe(sessions[-1].end)
+        await becomes(lambda: len(ends) == len(sessions))
         return True
 
     tell_end = ssh_module._Command._tell_end
     monkeypatch.setattr(ssh_module._Command, "_tell_end", lambda self: tell_end(self) or ends.append(1))
-    monkeypatch.setattr(fleet, "session", lambda hostname: EndsAtOnce())
+    monkeypatch.setattr(fleet, "session", lambda hostname: sessions.append(EndsEarly()) or sessions[-1])
     execution._start = asked_later
     outcome = asyncio.run(execution.by(ssh)).outcome
     assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 0)
     assert "nothing was run" in outcome.reason
 
 
-class EndsAtOnce(asyncssh.SSHServerSession):
+class EndsEarly(asyncssh.SSHServerSession):
     def connection_made(self, chan):
         self._chan = chan
 
@@ -446,6 +476,9 @@ class EndsAtOnce(asyncssh.SSHServerSession):
         return True
 
     def session_started(self):
+        self._chan.write(remote_shell.READY)
+
+    def end(self):
         self._chan.exit(0)
 
 
