@@ -26,7 +26,7 @@ _NOT_OURS = _("The SSH key of this business must be a file inside SSH_KEYS_DIR t
 _BAD_NAMED_KEY = _("The SSH key of this business could not be read: look at its file in SSH_KEYS_DIR.")
 _NO_AGENT = _("The SSH agent does not answer: look at SSH_AUTH_SOCK.")
 _NOT_IN_AGENT = _("The SSH agent does not hold the key: add it there.")
-_UNREADABLE = (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)
+_UNREADABLE = ValueError  # of asyncssh, and of cryptography for numbers that make no key
 
 
 class FileKeys:

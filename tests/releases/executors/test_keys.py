@@ -185,6 +185,13 @@ def test_what_is_no_key(fleet, folder, content):
     assert "look at its file" in why(fleet, "payment")
 
 
+def test_a_key_with_a_slip_in_it_cannot_be_read(fleet, folder):
+    content = bytearray(asyncssh.generate_private_key("ssh-rsa").export_private_key("pkcs1-der"))
+    content[100] ^= 1
+    put(folder / "payment", bytes(content))
+    assert "look at its file" in why(fleet, "payment")
+
+
 def test_a_key_with_a_passphrase_cannot_be_read(fleet, folder):
     put(folder / "payment", KeyedFleet.keys["payment"].export_private_key("pkcs8-pem", passphrase="secret"))
     assert "look at its file" in why(fleet, "payment")
