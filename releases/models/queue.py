@@ -169,7 +169,7 @@ class Queue:
         """Records how these ended; a worker that was given up changes nothing, and leaves a note of what it saw."""
         old = Status.CLAIMED if status == Status.UNREACHABLE else Status.RUNNING
         mine = self.filter(pk__in=ids, worker=worker)
-        told = {"exit_status": exit_status, "reason": reason, "ended_at": _no_earlier_than(F("started_at"))}
+        told = {"exit_status": exit_status, "reason": reason, "ended_at": no_earlier_than(F("started_at"))}
         ended = mine.filter(status=old).update(status=status, **told)
         if ended < len(ids):
             note = gettext_noop("Its worker, given up by then, saw: %(status)s, exit status %(exit_status)s.")
@@ -204,7 +204,7 @@ class Queue:
             for machine_run in lost:
                 by_run[machine_run.run].append(machine_run.machine.hostname)
             ids = [machine_run.pk for machine_run in lost]
-            ended_at = _no_earlier_than(F("started_at"))
+            ended_at = no_earlier_than(F("started_at"))
             self.model.objects.filter(pk__in=ids).update(status=Status.UNKNOWN, reason=reason, ended_at=ended_at)
             for run, hostnames in by_run.items():
                 facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
@@ -212,7 +212,7 @@ class Queue:
         return ids
 
 
-def _no_earlier_than(moment):
+def no_earlier_than(moment):
     """The database's time or, should its clock have been set back since, `moment`; now, where that is empty."""
     return Greatest(Now(), Coalesce(moment, Now()))
 
@@ -220,7 +220,7 @@ def _no_earlier_than(moment):
 def _after_others_there(machine_runs):
     """The same, after the end of all that ran on the machine before: by these times it is told what is there now."""
     there = machine_runs.filter(machine=OuterRef("machine"), ended_at__isnull=False).order_by("-ended_at")
-    return _no_earlier_than(Subquery(there.annotate(next=F("ended_at") + A_MOMENT).values("next")[:1]))
+    return no_earlier_than(Subquery(there.annotate(next=F("ended_at") + A_MOMENT).values("next")[:1]))
 
 
 # Put together once: a worker asks for it all the time, and that takes longer than the answer.

@@ -13,7 +13,7 @@ from jobs.models import Event, Freeze, Leave, Machine
 from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import MachineRun
-from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status
+from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status, no_earlier_than
 from releases.models.task import Action, TaskVersion, named
 
 
@@ -244,7 +244,7 @@ class Run(models.Model):
     def _end(self):
         counts = self.machine_runs.counts()
         was, self.status = self.status, self._outcome(counts)
-        if self._still().update(status=self.status, ended_at=Now()):
+        if self._still().update(status=self.status, ended_at=no_earlier_than(F("started_at"))):
             self.stage.conclude()
             facts = {"run": self.pk, "action": self.action, "counts": counts}
             self.stage.record(Event.Verb.ENDED, None, was=was, became=self.status, **facts)

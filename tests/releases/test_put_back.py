@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 
 from jobs.models import Job, Machine
 from releases.ledger import move_on, tidy
-from releases.models import MachineRun, ReleaseStage, StageMoved
+from releases.models import MachineRun, ReleaseStage, Run, StageMoved
 from tests.pages import checked, page, source, words
 from tests.releases.test_rollback_overtaken import versions
 from tests.workers import begin, claim, end
@@ -143,6 +144,7 @@ def set_back():
                 if moment := getattr(machine_run, name):
                     setattr(machine_run, name, moment + timedelta(hours=1))
             machine_run.save()
+        Run.objects.update(started_at=F("started_at") + timedelta(hours=1))
 
     return set_back
 
@@ -171,14 +173,16 @@ def test_nor_does_it_when_its_worker_was_lost(put, set_back, start, worker, publ
     assert versions(start(make_job("4.0"), here)) == {("pay-1", "3.0", "4.0")}
 
 
-def test_of_a_machine_nothing_ends_before_it_began(put, set_back, start, worker, here, make_job):
+def test_nothing_ends_before_it_began(put, set_back, start, worker, here, make_job):
     put("2.0")
     start(make_job("3.0"), here)
     ids = begin(worker)
     set_back()
     end(worker, ids)
+    move_on()
     machine_run = MachineRun.objects.get(pk__in=ids)
     assert machine_run.ended_at == machine_run.started_at
+    assert machine_run.run.took == timedelta()
 
 
 def test_what_was_undone_before_is_not_named_again(as_user, publisher, put, take_back):
