@@ -17,6 +17,8 @@ from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import with_versions
 from releases.models.queue import FAILURES
 
+LATER_NAMED = 5
+
 
 @dataclass(slots=True)
 class Candidate:
@@ -313,9 +315,16 @@ def _note_of_change(machine_run):
     if machine_run.status == MachineRun.Status.UNKNOWN:
         told.append(_("only if nothing still runs there"))
     if machine_run.overtaken_by:
-        jobs = enumerated(later.run.stage.job for later in machine_run.overtaken_by)
-        told.append(_("%(job)s ran there since") % {"job": jobs})
+        told.append(_ran_since([later.run.stage.job for later in machine_run.overtaken_by]))
     return Note(machine_run.status, machine_run.get_status_display(), " · ".join(told))
+
+
+def _ran_since(jobs):
+    """Which jobs that were: the last of them by name, or the page of an old job would name hundreds of each machine."""
+    more, last = jobs[:-LATER_NAMED], enumerated(jobs[-LATER_NAMED:])
+    if more:
+        return _("%(job)s and %(n)s earlier ones ran there since") % {"job": last, "n": len(more)}
+    return _("%(job)s ran there since") % {"job": last}
 
 
 def why_not(stage, ids):

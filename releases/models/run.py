@@ -112,7 +112,10 @@ class Run(models.Model):
         verbose_name = _("run")
         verbose_name_plural = _("runs")
         ordering = ["pk"]
-        indexes = [models.Index(fields=["status"], name="run_by_status")]
+        indexes = [
+            models.Index(fields=["status"], name="run_by_status"),
+            models.Index(fields=["-ended_at"], name="run_by_end"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["stage"], condition=Q(status__in=["running", "paused"]), name="one_active_run_per_stage"

@@ -151,6 +151,9 @@ def test_however_many_ran_there_since(as_user, publisher, earlier, later, machin
     runs = more(Run.objects.filter(stage__job=later), stage=stages, submit_key=[f"again-{n}" for n in range(MORE)])
     more(MachineRun.objects.filter(run__stage__job=later), run=runs)
     fields = rollback_fields(earlier, publisher, machines[:2], name, undo_later="on")
-    assert offered(as_user(publisher).get(page(name, earlier))) == set(ids(machines[:3]))
+    response = as_user(publisher).get(page(name, earlier))
+    assert offered(response) == set(ids(machines[:3]))
+    assert f"#{jobs[-1].pk} payment 3.0 and 996 earlier ones ran there since" in words(response)
+    assert f"#{jobs[-6].pk} " not in words(response)
     assert as_user(publisher).post(page(name, earlier), fields).status_code == 302
     assert len(earlier.events.get(verb="rolled_back").detail["undone_jobs"]) == MORE + 1
