@@ -233,6 +233,7 @@ class TestUnknown:
         above_the_list, below = source(response).split("<tbody>", 1)
         assert refused in above_the_list
         assert refused in below
+        assert source(response).count('id="id_looked_error"') == 1
         assert checked(response) == set(ids(machines[:2]))
         assert not rollbacks(unknown)
         assert unknown.stages.get(kind="pre-release").runs.get().machine_runs.filter(status="unknown").count() == 1
