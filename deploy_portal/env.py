@@ -1,6 +1,8 @@
 """Strict readers of environment variables: a value that cannot be meant is a start-up error that names the variable."""
 
+import io
 import os
+import re
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -11,6 +13,9 @@ env = environ.Env()
 
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 DATABASES = ["sqlite", "postgres", "postgresql"]
+# The lines of a file that set something, and those that say nothing.
+SETTING = re.compile(r"(export )?[A-Za-z_0-9]+=")
+NO_SETTING = re.compile(r"\s*(#|$)")
 # A host of PostgreSQL that swallows packets is away after seconds; libpq's own patience is minutes, and two hours.
 NO_LONG_SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 5, "tcp_user_timeout": 10_000}
 
@@ -21,13 +26,20 @@ def read(path):
     Another user's is passed over, as a worker does by the web's; but not with the portal ending up on SQLite thereby.
     """
     try:
-        path.open().close()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"{path.name} cannot be read: {error}") from error
     except OSError as error:
         if not (text("DATABASE_URL") or text("DATABASE_URL_FILE")):
             raise ImproperlyConfigured(f"DATABASE_URL is not set, and {path.name} cannot be read: {error}") from error
-    env.read_env(path)
+        return
+    for number, line in enumerate(lines, 1):
+        # Django-environ would go on without, on SQLite perhaps, and repeat the line in the log: it may hold a secret.
+        if not SETTING.match(line) and not NO_SETTING.match(line):
+            raise ImproperlyConfigured(f"{path.name}, line {number}: write NAME=value, without a space before the =.")
+    env.read_env(io.StringIO("\n".join(filter(SETTING.match, lines))))
 
 
 def text(name, default=""):

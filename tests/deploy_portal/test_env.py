@@ -39,6 +39,29 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_run_on_sqlite(setting, monke
     env.read(tmp_path)
 
 
+@pytest.mark.parametrize("line", ["SETTING = secret", " SETTING=secret", "SETTING: secret", "SETTING secret", "secret"])
+def test_a_line_of_a_file_that_sets_nothing_is_refused_and_not_repeated(setting, tmp_path, caplog, line):
+    (tmp_path / ".env").write_text(f"# Needed\n\n{line}\n")
+    with pytest.raises(ImproperlyConfigured, match=r"\.env, line 3") as caught:
+        env.read(tmp_path / ".env")
+    assert "secret" not in str(caught.value) + caplog.text
+
+
+def test_a_file_may_have_blank_lines_and_a_mark_of_its_encoding(monkeypatch, tmp_path, caplog):
+    for name in ("ONE", "OTHER"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text("\ufeffONE=ö\n  \n  # no setting\nexport OTHER='a # b'\n", encoding="utf-8")
+    env.read(tmp_path / ".env")
+    assert (env.text("ONE"), env.text("OTHER"), caplog.text) == ("ö", "a # b", "")
+
+
+def test_a_file_that_is_no_utf_8_is_refused(tmp_path):
+    (tmp_path / ".env").write_bytes(b"SETTING=\xfc\n")
+    with pytest.raises(ImproperlyConfigured, match=r"\.env cannot be read"):
+        env.read(tmp_path / ".env")
+
+
 @pytest.mark.parametrize("value", ["1", "true", "YES", " on "])
 def test_a_flag_is_on(setting, value):
     setting(value)
