@@ -149,5 +149,5 @@ def database(name, default):
 
 def _no_address(name):
     # Not with the error that was found: it repeats a part of the password.
-    words = "is no address. In a password write / as %2F, ? as %3F, # as %23 and @ as %40."
+    words = "is no address. In a password write % as %25, / as %2F, ? as %3F, # as %23 and @ as %40."
     return ImproperlyConfigured(f"{name} {words}")

@@ -1,4 +1,7 @@
+import re
+
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from deploy_portal import env
@@ -202,10 +205,26 @@ def test_how_long_postgresql_may_be_silent_can_be_said_in_its_address(setting):
     assert options == {**env.NO_LONG_SILENCE, "connect_timeout": 30, "keepalives_idle": 60}
 
 
+def test_a_pooler_in_transaction_mode_can_be_told_of_in_the_address(setting):
+    setting("postgres://portal@pgbouncer.example/portal?DISABLE_SERVER_SIDE_CURSORS=1")
+    database = env.database("SETTING", "sqlite:///unused")
+    assert database["DISABLE_SERVER_SIDE_CURSORS"] == 1
+    assert database["OPTIONS"] == env.NO_LONG_SILENCE
+
+
 def test_the_address_of_a_database_may_come_from_a_file(setting, tmp_path):
     (tmp_path / "url").write_text("postgres://portal:secret@db.example/portal\n")
     setting(str(tmp_path / "url"), "SETTING_FILE")
     assert env.database("SETTING", "sqlite:///unused")["PASSWORD"] == "secret"
+
+
+def test_a_password_in_an_address_is_written_as_the_example_says(setting):
+    example = (settings.BASE_DIR / ".env.example").read_text()
+    written = dict(re.findall(r"(\S) as (%[0-9A-F]{2})", example))
+    setting(f"postgres://portal:{''.join(written.get(char, char) for char in '50%41/?#@:+ ö')}@db.example/portal")
+    assert env.database("SETTING", "sqlite:///unused")["PASSWORD"] == "50%41/?#@:+ ö"
+    setting("postgres://portal:x/y@db.example/portal")
+    assert all(f"{char} as {how}" in assert_refused(env.database, "sqlite:///unused") for char, how in written.items())
 
 
 @pytest.mark.parametrize(
