@@ -16,8 +16,15 @@ DATABASES = ["sqlite", "postgres", "postgresql"]
 # The lines of a file that set something, and those that say nothing.
 SETTING = re.compile(r"(export )?[A-Za-z_0-9]+=")
 NO_SETTING = re.compile(r"\s*(#|$)")
-# A host of PostgreSQL that swallows packets is away after seconds; libpq's own patience is minutes, and two hours.
-NO_LONG_SILENCE = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 5, "tcp_user_timeout": 10_000}
+FOR_POSTGRESQL = {
+    # A host that swallows packets is away after seconds; libpq's own patience is minutes, and two hours.
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "tcp_user_timeout": 10_000,
+    # READ COMMITTED, whatever the server's own default is: who has waited for a lock must see what its holder did.
+    "isolation_level": 2,
+}
 
 
 def read(path):
@@ -141,7 +148,7 @@ def database(name, default):
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
     else:
-        config["OPTIONS"] = NO_LONG_SILENCE | config.get("OPTIONS", {})
+        config["OPTIONS"] = FOR_POSTGRESQL | config.get("OPTIONS", {})
         config["CONN_MAX_AGE"] = 60
         config["CONN_HEALTH_CHECKS"] = True
     return config

@@ -196,20 +196,20 @@ def test_postgresql_is_asked_whether_it_still_answers(setting):
     database = env.database("SETTING", "sqlite:///unused")
     assert database["CONN_HEALTH_CHECKS"] is True
     assert (database["HOST"], database["NAME"]) == ("db.example", "portal")
-    assert database["OPTIONS"] == {**env.NO_LONG_SILENCE, "sslmode": "require"}
+    assert database["OPTIONS"] == {**env.FOR_POSTGRESQL, "sslmode": "require"}
 
 
 def test_how_long_postgresql_may_be_silent_can_be_said_in_its_address(setting):
     setting("postgres://portal@db.example/portal?connect_timeout=30&keepalives_idle=60")
     options = env.database("SETTING", "sqlite:///unused")["OPTIONS"]
-    assert options == {**env.NO_LONG_SILENCE, "connect_timeout": 30, "keepalives_idle": 60}
+    assert options == {**env.FOR_POSTGRESQL, "connect_timeout": 30, "keepalives_idle": 60}
 
 
 def test_a_pooler_in_transaction_mode_can_be_told_of_in_the_address(setting):
     setting("postgres://portal@pgbouncer.example/portal?DISABLE_SERVER_SIDE_CURSORS=1")
     database = env.database("SETTING", "sqlite:///unused")
     assert database["DISABLE_SERVER_SIDE_CURSORS"] == 1
-    assert database["OPTIONS"] == env.NO_LONG_SILENCE
+    assert database["OPTIONS"] == env.FOR_POSTGRESQL
 
 
 def test_the_address_of_a_database_may_come_from_a_file(setting, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from jobs.access import get_job
 from jobs.models import Event, Job, JobMoved, Membership
@@ -72,6 +72,19 @@ def test_two_who_approve_at_once_are_both_counted(needs, make_job, approver, sec
     assert stored(job).approvals.count() == needed
     assert [type(one) for one in came].count(JobMoved) == 2 - needed
     assert job.events.filter(became="approved").count() == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no default of its own")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("default", ["repeatable read", "serializable"])
+def test_so_they_are_where_the_server_keeps_transactions_further_apart(
+    needs, make_job, approver, second, monkeypatch, default
+):
+    needs(2)
+    job = make_job(approved=False)
+    monkeypatch.setenv("PGOPTIONS", "-c default_transaction_isolation=" + default.replace(" ", "\\ "))
+    came = at_once(*(lambda by=by: Job.objects.get(pk=job.pk).approve(by) for by in (approver, second)))
+    assert (stored(job).status, came) == (Job.Status.APPROVED, [None, None])
 
 
 @pytest.mark.django_db(transaction=True)
