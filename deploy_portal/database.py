@@ -8,8 +8,9 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Value
 
-# PostgreSQL's word for one that takes no writes for now: a failover, or a full disk.
-READ_ONLY = "25006"
+# PostgreSQL's words that it takes no writes for now (a failover, a full disk), and that it has ended a transaction in
+# which nothing was asked for too long, or that took too long: who asks was frozen, or a limit is short.
+FOR_NOW = ("25006", "25P03", "25P04")
 # And for two that wait for each other, one of which it ends.
 DEADLOCK = "40P01"
 # Its words for a column and a table that are not there, and SQLite's, for which those are errors like any other.
@@ -19,8 +20,8 @@ NOT_THERE_IN_SQLITE = re.compile(r"no such (column|table): |table \S+ has no col
 
 def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
-    is_read_only = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") == READ_ONLY
-    return is_read_only or (isinstance(error, InterfaceError | OperationalError) and not is_of_another_version(error))
+    is_for_now = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") in FOR_NOW
+    return is_for_now or (isinstance(error, InterfaceError | OperationalError) and not is_of_another_version(error))
 
 
 def is_deadlock(error):

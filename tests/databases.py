@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import InternalError, OperationalError, connection
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +86,13 @@ def read_only():
     """What Django makes of PostgreSQL's word that it takes no writes for now, as in a failover."""
     error = InternalError("cannot execute UPDATE in a read-only transaction")
     error.__cause__ = ReadOnlySqlTransaction()
+    return error
+
+
+def stood_still():
+    """What Django makes of PostgreSQL's word that it has ended a transaction in which too long nothing was asked."""
+    error = InternalError("terminating connection due to idle-in-transaction timeout")
+    error.__cause__ = IdleInTransactionSessionTimeout()
     return error
 
 

@@ -1,6 +1,7 @@
 import re
 import secrets
 import sqlite3
+import time
 from html import escape
 
 import pytest
@@ -13,7 +14,7 @@ from django.urls import include, path, reverse
 from deploy_portal.database import is_away
 from deploy_portal.urls import handler500  # noqa: F401, which Django looks for beside the addresses
 from jobs.models import Event
-from tests.databases import read_only
+from tests.databases import read_only, stood_still
 
 
 def fill_session(request):
@@ -26,6 +27,7 @@ LOST = {
     "operational": OperationalError("database is locked"),
     "interface": InterfaceError("connection is closed"),
     "read_only": read_only(),
+    "stood_still": stood_still(),
 }
 
 
@@ -122,6 +124,17 @@ def test_nobody_waits_for_such_a_database(db, what):
     with pytest.raises(Error) as told:
         ask_for_what_is_not_there(what=what)
     assert not is_away(told.value)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="a limit of PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_that_stood_still_too_long_is_a_database_that_is_away():
+    with pytest.raises(Error) as told, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 50")
+        time.sleep(0.5)
+        cursor.execute("SELECT 1")
+    connection.close()
+    assert is_away(told.value)
 
 
 @pytest.mark.parametrize(

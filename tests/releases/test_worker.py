@@ -10,7 +10,7 @@ from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.ledger import tidy
 from releases.models import LogBlock, MachineRun, Run, Worker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
-from tests.databases import read_only
+from tests.databases import read_only, stood_still
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 
@@ -420,8 +420,13 @@ def test_a_worker_moves_on_a_run_whose_last_recorder_died_before_it_could(at_wor
 @pytest.mark.parametrize("when", ["claim", "begin", "end"])
 @pytest.mark.parametrize(
     "error",
-    [OperationalError("terminating connection"), InterfaceError("the connection is closed"), read_only()],
-    ids=["away", "closed", "read_only"],
+    [
+        OperationalError("terminating connection"),
+        InterfaceError("the connection is closed"),
+        read_only(),
+        stood_still(),
+    ],
+    ids=["away", "closed", "read_only", "stood_still"],
 )
 def test_a_database_that_is_away_for_a_moment_costs_nothing(at_work, start, job, machines, monkeypatch, when, error):
     manager = type(MachineRun.objects.all())
