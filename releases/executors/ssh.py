@@ -76,7 +76,8 @@ class SshExecutor(Executor):
 
         What a machine takes to open a session is over, too, before `started` is asked: its answer is soon out of date.
         """
-        return await _opened(new_command(await self._connections.fresh(*where)), settings.SSH_CONNECT_TIMEOUT)
+        command = new_command(await self._connections.fresh(*where))
+        return await _opened(command, settings.SSH_CONNECT_TIMEOUT, says_why=True)
 
     async def _run_anew(self, where, new_command, started):
         """For a command whose connection went while it waited for its script: nothing was sent yet."""
@@ -101,10 +102,18 @@ class SshExecutor(Executor):
             command.connection.close()
 
 
-async def _opened(command, seconds):
-    """The command once its session is open, or else closes its connection and raises."""
+async def _opened(command, seconds, says_why=False):
+    """The command once its session is open, or else closes its connection and raises.
+
+    With `says_why` what the machine said instead is output: it may tell as whom to log in.
+    """
     try:
-        await command.open(seconds)
+        try:
+            await command.open(seconds)
+        except ExecutorError:
+            if says_why:
+                await command.say_why()
+            raise
     except BaseException:
         command.connection.close()
         raise
@@ -150,6 +159,13 @@ class _Command(asyncssh.SSHClientSession):
         except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
             raise ExecutorError(SILENT if isinstance(error, TimeoutError) else self._why_not()) from error
+
+    async def say_why(self):
+        """Hands on what came until now or, where its session has ended, until that is closed."""
+        if self._held_back:
+            self._blocks.append((self._held_back, "out"))
+        self._closed |= self._ended_at is None
+        await self._pump_for(QUIET_SECONDS)
 
     def has_gone(self):
         """Whether its session was opened and has ended without a script."""

@@ -421,31 +421,45 @@ def test_a_machine_where_no_shell_begins(run, fleet):
         run("echo", "homeless-01")
 
 
-@pytest.mark.parametrize(
-    ("first", "words"),
-    [
-        ("exit 0;", "nothing was run"),
-        ("echo Welcome; sleep 0.5; exit 0;", "nothing was run"),
-        ("cat > taken; exit 0;", "did not answer in time"),
-        ("read -r line;", "did not answer in time"),
-        ("exec sh;", "did not answer in time"),
-    ],
-)
-def test_what_runs_something_else_first_is_sent_no_script(ssh, ordered, fleet, settings, monkeypatch, first, words):
-    """As a forced command does, or a profile that ends or reads: what it calls success is none of the script's."""
-    settings.SSH_CONNECT_TIMEOUT = 2
+@pytest.fixture
+def runs_first(monkeypatch):
+    """Makes machines run something before the command, as a profile does, or instead of it, as a forced command."""
     exec_requested = Session.exec_requested
-    monkeypatch.setattr(Session, "exec_requested", lambda self, command: exec_requested(self, first + command))
-    execution = ordered("true\ntouch ran")
-    with pytest.raises(ExecutorError, match=words):
+
+    def runs_first(first):
+        monkeypatch.setattr(Session, "exec_requested", lambda self, command: exec_requested(self, first + command))
+
+    return runs_first
+
+
+@pytest.mark.parametrize("first", ["exit 0;", "echo Log in as ubuntu; sleep 0.5; exit 0;"])
+def test_what_ends_before_it_is_sent_no_script(ssh, ordered, fleet, runs_first, first):
+    """What a forced command calls success, or a profile that ends, is none of the script's."""
+    runs_first(first)
+    execution = ordered("touch ran")
+    with pytest.raises(ExecutorError, match="nothing was run"):
         asyncio.run(execution.by(ssh))
     assert not execution.started
+    assert execution.out == (b"Log in as ubuntu\n" if "echo" in first else b"")
     assert not (fleet.home("web-01") / "ran").exists()
 
 
-def test_what_a_profile_says_is_output_too(run, monkeypatch):
-    exec_requested, first = Session.exec_requested, "printf READY; echo odd >&2;"
-    monkeypatch.setattr(Session, "exec_requested", lambda self, command: exec_requested(self, first + command))
+@pytest.mark.parametrize(
+    "first", ["echo Hello; cat > taken; exit 0;", "echo Hello; read -r line;", "echo Hello; exec sh;"]
+)
+def test_what_reads_the_input_is_sent_no_script(ssh, ordered, fleet, settings, runs_first, first):
+    settings.SSH_CONNECT_TIMEOUT = 2
+    runs_first(first)
+    execution = ordered("true\ntouch ran")
+    with pytest.raises(ExecutorError, match="did not answer in time"):
+        asyncio.run(execution.by(ssh))
+    assert not execution.started
+    assert execution.out in (b"Hello\n", b"")  # where the login alone took that long
+    assert not (fleet.home("web-01") / "ran").exists()
+
+
+def test_what_a_profile_says_is_output_too(run, runs_first):
+    runs_first("printf READY; echo odd >&2;")
     execution = run("echo; echo done")
     assert (execution.out, execution.err) == (b"READY\ndone\n", b"odd\n")
 
