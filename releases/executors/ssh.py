@@ -287,10 +287,11 @@ class _Command(asyncssh.SSHClientSession):
         stream = "err" if datatype == asyncssh.EXTENDED_DATA_STDERR else "out"
         if stream == "out" and not self._ready:
             data = self._look_for_ready(data)
-        if data:
+        # Of what comes before the script, which nobody takes yet, the rest is left out: READY may come after it.
+        if data and (self._ready or self._size < BUFFERED_BYTES):
             self._blocks.append((data, stream))
             self._size += len(data) + PACKET_BYTES
-        if self._size > BUFFERED_BYTES and not self._lost:
+        if self._size > BUFFERED_BYTES and self._ready and not self._lost:
             self._channel.pause_reading()
         self._tell()
 

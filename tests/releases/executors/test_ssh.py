@@ -464,6 +464,14 @@ def test_what_a_profile_says_is_output_too(run, runs_first):
     assert (execution.out, execution.err) == (b"READY\ndone\n", b"odd\n")
 
 
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_profile_that_says_more_than_is_kept_holds_no_script_up(run, runs_first, stream):
+    runs_first(f"(head -c 5000000 /dev/zero | tr '\\0' x) >&{stream};")
+    execution = run("echo; echo done")
+    assert execution.out.endswith(b"\ndone\n")
+    assert len(execution.out + execution.err) < 2 * ssh_module.BUFFERED_BYTES
+
+
 def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh, ordered, fleet, monkeypatch):
     """What the machine calls success, while the start is recorded, is none of the script's."""
     execution, sessions, ends = ordered("echo"), [], []
