@@ -1,5 +1,7 @@
 """A page that can no longer be kept up to date says so, and recovers by itself."""
 
+import re
+
 import pytest
 
 from jobs.models import Freeze
@@ -171,11 +173,33 @@ def test_what_is_selected_on_a_live_page_can_be_copied(publisher_at, worker, job
     browser.wait_shown("#log-pane .lines")
     browser.ask("getSelection().selectAllChildren(document.querySelector('#live .counts')) || 1")
     browser.ask("document.querySelector('#live').swapped = false")
-    browser.wait_for("Live, 3 s ago", "[data-live]")
+    wait_until(lambda: age(browser) >= 3)
     assert browser.ask("getSelection().toString()") == "2 running"
     browser.ask("getSelection().removeAllRanges() || 1")
     wait_until(lambda: browser.ask("document.querySelector('#live').swapped === undefined"))
     browser.wait_for("Live, 0 s ago", "[data-live]")
+
+
+def test_who_selects_one_after_the_other_sees_what_is_new_in_between(
+    publisher_at, worker, job, machines, start, task_that
+):
+    """Before it is so old that the connection seems to be lost."""
+    browser = publisher_at
+    task_that("sleep 500")
+    start(job, machines[:2])
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("2 running", "#live .counts")
+    select = "getSelection().selectAllChildren(document.querySelectorAll('#live h2, #live .counts')[++turn % 2])"
+    browser.ask(f"(window.turn = 0) || setInterval(() => {select}, 100)")
+    browser.ask("document.querySelector('#live').swapped = false")
+    wait_until(lambda: age(browser) >= 3)
+    browser.ask("((now) => { Date.now = () => now() + 18_000; })(Date.now)")
+    wait_until(lambda: browser.ask("document.querySelector('#live').swapped === undefined"))
+
+
+def age(browser):
+    """How many seconds a page that is live says that it is old."""
+    return int(re.search(r"Live, (\d+) s ago", browser.words("[data-live]"))[1])
 
 
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):

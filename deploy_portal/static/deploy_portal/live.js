@@ -269,8 +269,9 @@
 
   function isBeingCopied({ target, requestConfig }) {
     const { isCollapsed, anchorNode } = getSelection();
-    const isFresh = !isCollapsed && Date.now() - selectedAt < TO_COPY;
-    return isFresh && requestConfig.elt.matches("[hx-trigger*=every]") && target.contains(anchorNode);
+    // Who selects one after the other is shown what is new in between, and no lost connection.
+    const isFresh = Date.now() - selectedAt < TO_COPY && Date.now() - answeredAt < 2 * TO_COPY;
+    return isFresh && !isCollapsed && requestConfig.elt.matches("[hx-trigger*=every]") && target.contains(anchorNode);
   }
 
   let due = false; // one answer may settle many parts: prepare once
