@@ -28,6 +28,14 @@ def is_deadlock(error):
     return getattr(error.__cause__, "sqlstate", "") == DEADLOCK
 
 
+def take_turns(number):
+    """Inside a transaction: who takes turns under this number waits for the end of who did before."""
+    # SQLite has one writer at a time anyway.
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [number])
+
+
 def is_of_another_version(error):
     """Whether the database lacks what the code asks for: one of them is older than the other."""
     is_told_so = isinstance(error, OperationalError) and NOT_THERE_IN_SQLITE.match(str(error))

@@ -21,3 +21,10 @@ def at_once(*functions):
 
     with ThreadPoolExecutor(len(functions)) as pool:
         return list(pool.map(call, functions))
+
+
+def waits_for_a_lock():
+    """Whether somebody waits for a lock of PostgreSQL now."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0]

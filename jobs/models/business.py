@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from deploy_portal import origin
 from deploy_portal.clock import database_now
+from deploy_portal.database import take_turns
 from deploy_portal.words import in_each_language, in_readers_language
 from jobs import config_service
 from jobs.models.machine import Listing, Machine
@@ -21,6 +22,8 @@ from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role, roles_with
 from jobs.validators import printable_line
 
+# Any number that nobody else takes turns under.
+ANSWERS = 7_236_456
 SOURCE_CHANGED = _("The source was changed while it was asked, and its answer does not count. Ask again.")
 
 
@@ -163,7 +166,8 @@ class Business(models.Model):
 
     @transaction.atomic
     def _take(self, asked_at, machines, refused, accept_loss, dry_run):
-        # One answer after the other: each compares what it says with what is there.
+        # One answer after the other, of whatever business: each compares what it says with what is there.
+        take_turns(ANSWERS)
         now = self._locked()
         if not self._has_the_source_of(now):
             raise config_service.SourceError(SOURCE_CHANGED)

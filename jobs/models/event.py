@@ -1,17 +1,18 @@
 import json
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal import origin
 from deploy_portal.clock import database_now
+from deploy_portal.database import take_turns
 from jobs.chain import seal
 from jobs.models.job_machine import STAGES
 
-# Any number that nobody else takes as an advisory lock of PostgreSQL.
+# Any number that nobody else takes turns under.
 PORTALS_OWN_CHAIN = 7_236_455
 
 
@@ -19,10 +20,7 @@ class EventQuerySet(models.QuerySet):
     def tell(self, by, verb, subject, reason="", **detail):
         """Writes what was done to `subject`, which is of no job, into the portal's own chain."""
         with transaction.atomic(savepoint=False):
-            # SQLite has one writer at a time anyway.
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PORTALS_OWN_CHAIN])
+            take_turns(PORTALS_OWN_CHAIN)
             return self.append(None, actor=by, verb=verb, subject=subject[:255], reason=reason, detail=detail)
 
     def append(self, job, *, actor, detail, **words):

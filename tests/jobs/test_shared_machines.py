@@ -1,13 +1,18 @@
 """A machine that several businesses list: where one of them alone would move it, and how all of them do."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from django.db import connection
 
 from jobs.config_service import SourceError
 from jobs.config_service.rows import Refused
 from jobs.models import Listing, Machine
+from jobs.models.machine import ListingQuerySet
 from tests.conftest import list_machines, make_business, rows
+from tests.parallel import at_once, waits_for_a_lock
+from tests.waiting import PATIENCE, wait_until
 
 NAMES = [f"m-{number}" for number in range(1, 6)]
 
@@ -49,6 +54,28 @@ def test_no_business_moves_a_machine_that_another_one_lists(answer, payment, ord
     assert sync.refused_in_words == [(1, "shared-1", why)]
     assert Machine.objects.values_list("address", "port", "site").get(pk=machine.pk) == ("10.0.0.1", 22, "sh-1")
     assert live(payment) == ["pay-2"]
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_give_a_new_machine_another_place_at_once_one_lists_it(payment, orders, monkeypatch):
+    """Neither saw the other's row: both listed it, at the place of who came last."""
+    given = {payment.pk: rows("new-1"), orders.pk: rows("new-1", port=2222)}
+    monkeypatch.setattr("jobs.config_service.read", lambda business, progress=None: (given[business.pk], []))
+    real, others = ListingQuerySet.take, []
+
+    def take(self, *args):
+        real(self, *args)
+        if not others:
+            others.append(pool.submit(at_once, orders.sync_machines))
+            wait_until(lambda: others[0].done() or waits_for_a_lock())
+
+    monkeypatch.setattr(ListingQuerySet, "take", take)
+    with ThreadPoolExecutor(1) as pool:
+        payment.sync_machines()
+        [sync] = others[0].result(PATIENCE)
+    assert (sync.refused_count, live(payment), live(orders)) == (1, ["new-1"], [])
+    assert Machine.objects.get(hostname="new-1").port == 22
 
 
 def test_a_machine_that_may_not_move_stays_listed_where_it_is(answer, payment, shared):

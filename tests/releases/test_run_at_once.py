@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from jobs.models import Event, Job
 from releases.ledger import Ledger, move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, RunMoved, Worker
-from tests.parallel import at_once
+from tests.parallel import at_once, waits_for_a_lock
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import begin, claim, end, state
 
@@ -116,12 +116,6 @@ def test_two_who_spend_the_budget_at_once_call_off_the_rest_once(start, job, mac
     at_once(*[partial(end, worker, [pk], "failed") for pk in (first, second)])
     assert state(run) == ("failed", 1, {"failed": 2, "not_run": 4})
     assert Event.objects.filter(verb="ended").count() == 1
-
-
-def waits_for_a_lock():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return cursor.fetchone()[0]
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
