@@ -93,7 +93,9 @@ class MembershipInline(WithAutocomplete, admin.TabularInline):
 
     def get_queryset(self, request):
         # Each row is named by both.
-        return super().get_queryset(request).select_related("user", "business")
+        rows = super().get_queryset(request).select_related("user", "business")
+        # As the row that they are shown with, they are read once nobody else changes them.
+        return rows.select_for_update(of=("self",), no_key=True) if request.method == "POST" else rows
 
     def get_fields(self, request, obj=None):
         # To staff who may only look, a field that is hidden would be a column of its own.

@@ -1,17 +1,23 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from jobs.admin import BusinessAdmin
 from jobs.models import Business, Event, Job, Machine, Membership
 from jobs.rights import Role
 from tests.conftest import list_machines, make_business, make_member, make_user
 from tests.forms import based_on
+from tests.parallel import at_once, waits_for_a_lock
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
@@ -193,6 +199,44 @@ def test_says_that_a_membership_of_the_page_is_gone_unless_it_was_to_go(page, pa
     assert page.post(change(payment), form | {"membership_set-0-DELETE": "on"}).status_code == 302
     payment.refresh_from_db()
     assert (payment.soak_minutes, payment.membership_set.count()) == (7, 1)
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["the same number", "its role here", "its role there", "takes it away too"])
+def test_of_two_at_the_same_moment_the_second_finds_what_the_first_has_done(ops, payment, requester, monkeypatch, way):
+    """The second had read what the first was about to change: one was lost, came back, or broke the page."""
+    first, second = Client(), Client()
+    for client in (first, second):
+        client.force_login(ops)
+    member = requester.membership_set.get()
+    here, there = change(payment), f"/admin/jobs/membership/{member.pk}/"
+    began, began_there = based_on(first, here), based_on(first, f"{there}change/")
+    rows = [(member.pk, requester, Role.REQUESTER)]
+    others_role = {"user": requester.pk, "business": payment.pk, "role": Role.APPROVER} | began_there
+    ways = {
+        "the same number": (here, fields(payment, *rows, approvers_needed=3) | began),
+        "its role here": (here, fields(payment, (member.pk, requester, Role.APPROVER)) | began),
+        "its role there": (f"{there}change/", others_role),
+        "takes it away too": (f"{there}delete/", {"post": "yes"}),
+    }
+    real, answers = BusinessAdmin.tell, []
+
+    def tell(admin, *args, **detail):
+        real(admin, *args, **detail)
+        if not answers:
+            answers.append(pool.submit(at_once, partial(second.post, *ways[way])))
+            wait_until(lambda: answers[0].done() or waits_for_a_lock())
+
+    monkeypatch.setattr(BusinessAdmin, "tell", tell)
+    done = {"approvers_needed": 2} if way == "the same number" else {"membership_set-0-DELETE": "on"}
+    with ThreadPoolExecutor(1) as pool:
+        assert first.post(here, fields(payment, *rows) | began | done).status_code == 302
+        [answer] = answers[0].result(PATIENCE)
+    assert answer.status_code < 500
+    payment.refresh_from_db()
+    left = (payment.approvers_needed, payment.membership_set.count(), Event.objects.count())
+    assert left == ((2, 1, 1) if way == "the same number" else (1, 0, 1))
 
 
 def test_what_the_config_service_answers_while_a_form_is_saved_stays(page, payment, monkeypatch):

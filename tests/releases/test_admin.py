@@ -1,13 +1,18 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from jobs.models import Machine
-from releases.admin import MACHINE_RUNS_SHOWN
+from releases.admin import MACHINE_RUNS_SHOWN, TaskAdmin
 from releases.models import MachineRun, Run, Task, Worker
 from tests.conftest import list_machines, make_task
+from tests.parallel import at_once, waits_for_a_lock
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
@@ -118,6 +123,30 @@ def test_does_not_overwrite_what_another_wrote_meanwhile(page, task, publisher):
     assert "publisher wrote v2 meanwhile" in errors(response, "script")[0]
     assert response.context["adminform"].form["script"].value() == "echo mine"
     assert numbers(task) == [2, 1]
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("changed", [{"timeout": "30"}, {"script": "echo three"}])
+def test_does_not_overwrite_what_another_writes_at_the_same_moment(page, task, monkeypatch, changed):
+    """Who had read the task just before put its old text, or their own, over the new one."""
+    other = Client()
+    other.cookies = page.cookies
+    real, answers = TaskAdmin.tell, []
+
+    def tell(admin, *args, **detail):
+        real(admin, *args, **detail)
+        if not answers:
+            answers.append(pool.submit(at_once, partial(other.post, change(task), fields(task, **changed))))
+            wait_until(lambda: answers[0].done() or waits_for_a_lock())
+
+    monkeypatch.setattr(TaskAdmin, "tell", tell)
+    with ThreadPoolExecutor(1) as pool:
+        page.post(change(task), fields(task, script="echo two"))
+        [answer] = answers[0].result(PATIENCE)
+    assert "ops wrote v2 meanwhile" in answer.text
+    task.refresh_from_db()
+    assert (task.latest.script, numbers(task)) == ("echo two", [2, 1])
 
 
 def test_refuses_a_name_that_is_taken_for_the_business_and_for_shared_tasks(page, task, payment):
