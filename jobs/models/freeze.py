@@ -325,8 +325,10 @@ class LeaveQuerySet(models.QuerySet):
             return
         with transaction.atomic():
             job.lock()
-            if self.filter(pk__in=[leave.pk for leave in gone], void_at=None).update(void_at=Now()):
-                names = sorted({str(leave.by) for leave in gone})
+            # Whoever looked at the job just before may have made some of it void.
+            still = self.filter(pk__in=[leave.pk for leave in gone], void_at=None)
+            if names := sorted({str(leave.by) for leave in still.select_related("by")}):
+                still.update(void_at=Now())
                 job.record(Event.Verb.LAPSED, None, leave=True, approvers=names)
 
 

@@ -1,11 +1,13 @@
 """Leave from a freeze: given on the job's page, by an approver, for one time."""
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import translation
 
-from jobs.models import Event, Freeze, Leave, Membership
+from jobs.models import Event, Freeze, Job, Leave, Membership
 from jobs.rights import Role
 from releases.templatetags.releases import event_notes
+from tests.conftest import make_member
 from tests.forms import Page
 from tests.freezes import freeze_now, occurrence_of
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
@@ -143,6 +145,22 @@ def test_it_is_void_once_its_giver_may_no_longer_approve(as_user, approver, publ
     assert "approver gave leave until" not in said
     assert Freeze.objects.holding(job, publisher)
     assert Leave.objects.get().void_at
+
+
+def test_what_another_made_void_just_before_is_not_told_once_more(approver, payment, job, freeze, monkeypatch):
+    second = make_member("second", payment, Role.APPROVER)
+    for by in (approver, second):
+        Leave.objects.give(job, by, occurrence_of(freeze), "a hole in the wall")
+    payment.membership_set.filter(user__in=[approver, second]).delete()
+    lock = Job.lock
+
+    def wait(job):
+        Leave.objects.filter(by=approver, void_at=None).update(void_at=Now())
+        return lock(job)
+
+    monkeypatch.setattr(Job, "lock", wait)
+    job.leaves.lapse(job)
+    assert job.events.get(verb="lapsed").detail == {"leave": True, "approvers": ["second"]}
 
 
 def test_who_may_approve_again_can_give_it_anew(approver, payment, job, freeze):
