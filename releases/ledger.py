@@ -15,7 +15,7 @@ from django.db import Error, close_old_connections, connection, connections, tra
 from deploy_portal import origin
 from deploy_portal.database import is_away
 from releases.log import BLOCKS_AT_ONCE
-from releases.models import LogBlock, MachineRun, Run, Worker
+from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.worker import time_to_beat
 
 log = logging.getLogger(__name__)
@@ -156,6 +156,7 @@ def tidy():
     """Recovers what dead workers held, and moves on the runs whose last recorder died before it could."""
     Worker.objects.bury_dead()
     Run.objects.shorten_pauses()
+    ReleaseStage.objects.shorten_soaks()
     move_on()
 
 

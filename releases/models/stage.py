@@ -91,6 +91,13 @@ class ReleaseStageQuerySet(models.QuerySet):
                 raise MachinesHeld(Machine.objects.filter(pk__in=sorted(left)[:20]))
         return runs
 
+    def shorten_soaks(self):
+        """None lasts longer than it is to last, also where the database's clock was set back since it began."""
+        soaking = self.filter(job__in=Job.objects.under_way().filter(business__soak_minutes__gt=0))
+        to_come = soaking.filter(status=ReleaseStage.Status.SUCCEEDED, done_at__gt=Now())
+        if to_come.exists():  # on SQLite an UPDATE waits for whoever writes, also where it changes nothing
+            to_come.update(done_at=Now())
+
     def excuse(self, job, machines, by, reason):
         """Lets the job be done without `machines`: none that it released or that a run of it is about to touch."""
         with transaction.atomic():

@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from jobs.models import Job
+from releases.ledger import tidy
 from releases.models import MachinesHeld, ReleaseStage, StageMoved
 from tests.workers import begin, end
 
@@ -174,6 +175,17 @@ def test_more_machines_in_the_stage_before_have_to_soak_as_well(soaking, job, ma
     start(job, machines[1:2])
     finish()
     assert stage_of(job, "gray-release").is_soaking
+
+
+def test_it_does_not_soak_for_as_long_as_the_databases_clock_was_set_back(soaking, job, machines, start, finish):
+    start(job, machines[:1])
+    finish()
+    shift(job, hours=6)
+    tidy()
+    opens_at = stage_of(job, "gray-release").opens_at
+    assert timedelta(minutes=29) < opens_at - database_now() <= timedelta(minutes=30)
+    tidy()
+    assert stage_of(job, "gray-release").opens_at == opens_at
 
 
 def test_a_rollback_is_never_kept_waiting_by_the_soak_time(soaking, job, machines, start, finish, publisher):
