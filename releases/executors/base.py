@@ -1,5 +1,6 @@
 """A way to reach machines: one class with one abstract method, registered by name in settings.EXECUTORS."""
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -7,6 +8,9 @@ from enum import StrEnum
 
 from django.conf import settings
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext_noop as _
+
+_NO_DESCRIPTORS = _("The worker has no file descriptors left: raise its limit (ulimit -n) or lower --at-once.")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ class ExecutorError(Exception):
     def __init__(self, reason, permanent=False):
         super().__init__(reason)
         self.permanent = permanent
+
+    @classmethod
+    def of(cls, error, reason, permanent=False):
+        """What `error` means: `reason`, unless it is the worker itself that lacks something."""
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            return cls(_NO_DESCRIPTORS)
+        return cls(reason, permanent)
 
 
 class Executor(ABC):

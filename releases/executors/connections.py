@@ -178,4 +178,4 @@ def _connect_error(error):
     if getattr(error, "errno", None) in {errno.EHOSTUNREACH, errno.ENETUNREACH}:
         return ExecutorError(_NO_ROUTE)
     reason = next((reason for kind, reason in _CONNECT_ERRORS if isinstance(error, kind)), _NOT_REACHED)
-    return ExecutorError(reason, permanent=reason in (_DENIED, _NO_ALGORITHM))
+    return ExecutorError.of(error, reason, permanent=reason in (_DENIED, _NO_ALGORITHM))

@@ -134,4 +134,4 @@ def _opened(filename):
 
 def _refusal(reason, name, detail):
     logger.warning("SSH key %r: %s", name, detail)
-    return ExecutorError(reason, permanent=True)
+    return ExecutorError.of(detail, reason, permanent=True)

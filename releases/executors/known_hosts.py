@@ -38,7 +38,7 @@ class KnownHostsFile:
                 self._version = version
         except (OSError, ValueError) as error:
             logger.warning("SSH_KNOWN_HOSTS: %s", error)
-            raise ExecutorError(_BAD_KNOWN_HOSTS, permanent=True) from error
+            raise ExecutorError.of(error, _BAD_KNOWN_HOSTS, permanent=True) from error
         return self._known_hosts
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import errno
 import functools
 import os
@@ -693,6 +694,36 @@ def test_a_key_that_cannot_be_read(run, settings, tmp_path, content):
     settings.SSH_KEY_FILES = [str(tmp_path / "key")]
     with pytest.raises(ExecutorError, match="look at SSH_KEY_FILES"):
         run("echo")
+
+
+@pytest.mark.parametrize("lacks", ["SSH_KEY_FILES", "SSH_KNOWN_HOSTS", "connection"])
+def test_a_worker_without_file_descriptors_says_that_it_has_none(ssh, ordered, lacks):
+    """Whatever it wanted one for: nothing is wrong with that."""
+    order, ours = ordered("echo").order, ssh._connections
+
+    async def without():
+        peer = None if lacks == "SSH_KEY_FILES" else ours.peer(order)
+        if lacks == "connection":
+            ours._known_hosts_file.read()
+        with no_file_descriptors():
+            await ours.fresh(order, peer or ours.peer(order))
+
+    with pytest.raises(ExecutorError, match="no file descriptors left") as error:
+        asyncio.run(without())
+    assert not error.value.permanent
+
+
+@contextlib.contextmanager
+def no_file_descriptors():
+    """As at the limit of `ulimit -n`."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as file:
+        next_one = file.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
 
 
 def test_without_known_hosts_every_machine_is_refused(run, settings, fleet):
