@@ -1,12 +1,14 @@
 """Second factors: set up, asked for at the login, used up, throttled, required, removed, reset."""
 
 import time
+from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -197,6 +199,12 @@ class TestLogIn:
         give(at_code_page, "000000")
         assert WRONG in words(give(at_code_page, app_code(person)))
         forget_throttle()
+        assert give(at_code_page, app_code(person)).url == "/"
+
+    def test_nobody_waits_for_the_time_by_which_the_webs_clock_was_set_back(self, at_code_page, person):
+        """While it is ahead, what every app shows is wrong."""
+        give(at_code_page, "000000")
+        TOTPDevice.objects.update(throttling_failure_timestamp=timezone.now() + timedelta(hours=8))
         assert give(at_code_page, app_code(person)).url == "/"
 
     def test_wrong_codes_count_as_wrong_passwords_do(self, at_code_page, person):
