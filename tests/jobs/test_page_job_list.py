@@ -136,5 +136,6 @@ def test_another_business_keeps_the_search(as_user, requester, job):
 
 @pytest.mark.one_database
 def test_a_job_of_another_year_says_which(as_user, approver, job):
+    """And when on that day, as ever: on the first of January that is yesterday."""
     Job.objects.update(created_at="2024-03-05T14:02:00Z")
-    assert "2024-03-05" in words(as_user(approver).get(URL))
+    assert "2024-03-05 14:02" in words(as_user(approver).get(URL))
