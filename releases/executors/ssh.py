@@ -162,10 +162,10 @@ class _Command(asyncssh.SSHClientSession):
 
     async def say_why(self):
         """Hands on what came until now or, where its session has ended, until that is closed."""
-        if self._held_back:
-            self._blocks.append((self._held_back, "out"))
         self._closed |= self._ended_at is None
         await self._pump_for(QUIET_SECONDS)
+        if self._held_back:
+            await self._output(self._held_back, "out")
 
     def has_gone(self):
         """Whether its session was opened and has ended without a script."""

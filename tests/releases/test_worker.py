@@ -72,6 +72,7 @@ def test_how_a_command_ended_is_recorded_as_it_was_seen(at_work, start, job, mac
 
 def test_a_machine_that_cannot_be_reached_had_no_command(at_work, start, job, machines):
     async def refuse(started, output):
+        await output(b"Log in as ubuntu", "out")
         raise ExecutorError("The machine refused the connection.")
 
     run = start(job, machines[:2], failure_budget="")
@@ -79,6 +80,7 @@ def test_a_machine_that_cannot_be_reached_had_no_command(at_work, start, job, ma
     assert ended(run).status == Run.Status.FAILED
     bad = row(run, "pay-1")
     assert (bad.status, bad.started_at, bad.reason) == ("unreachable", None, "The machine refused the connection.")
+    assert LogBlock.objects.get(machine_run=bad).text == "Log in as ubuntu"
     assert working.executor.sent == ["pay-2"]
 
 
