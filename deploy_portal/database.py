@@ -1,9 +1,10 @@
 """What the errors of the database mean, and what it must be told as it is."""
 
+import contextlib
 import re
 from functools import cache
 
-from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError, connection
+from django.db import Error, InterfaceError, InternalError, OperationalError, ProgrammingError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Value
@@ -22,6 +23,16 @@ def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
     is_for_now = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") in FOR_NOW
     return is_for_now or (isinstance(error, InterfaceError | OperationalError) and not is_of_another_version(error))
+
+
+@contextlib.contextmanager
+def unless_away():
+    """For writes that who only looks can do without: what is there is shown, also while none can be made."""
+    try:
+        yield
+    except Error as error:
+        if not is_away(error):
+            raise
 
 
 def is_deadlock(error):

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import Error, close_old_connections, connection, connections, transaction
 
 from deploy_portal import origin
-from deploy_portal.database import is_away
+from deploy_portal.database import is_away, unless_away
 from releases.log import BLOCKS_AT_ONCE
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.worker import time_to_beat
@@ -163,7 +163,8 @@ def tidy():
 def tidy_if_alone():
     """What pages that show runs do while no worker is alive to do it."""
     if _is_left_alone():
-        tidy()
+        with unless_away():
+            tidy()
 
 
 def _is_left_alone():

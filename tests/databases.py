@@ -96,6 +96,19 @@ def stood_still():
     return error
 
 
+@contextmanager
+def only_read():
+    """No write of this thread is taken, as by a server that others have made read-only."""
+
+    def refuse(execute, sql, *rest):
+        if sql.startswith(("INSERT", "UPDATE", "DELETE")) or "FOR UPDATE" in sql or "FOR NO KEY UPDATE" in sql:
+            raise read_only()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(refuse):
+        yield
+
+
 def sqlite_plans(queries):
     """How SQLite goes about each of these that were captured, a step a line."""
     with connection.cursor() as cursor:

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from deploy_portal import origin
 from deploy_portal.clock import database_now
-from deploy_portal.database import take_turns
+from deploy_portal.database import take_turns, unless_away
 from deploy_portal.words import in_each_language, in_readers_language
 from jobs import config_service
 from jobs.models.machine import Listing, Machine
@@ -114,20 +114,23 @@ class Business(models.Model):
 
     def refresh_machines(self, max_age=None):
         """Asks the config service if that was not tried for `max_age` seconds; the last good list stays on an error."""
-        age = timedelta(seconds=settings.CONFIG_SERVICE_MAX_AGE if max_age is None else max_age)
+        before_start = max_age is not None
+        age = timedelta(seconds=max_age if before_start else settings.CONFIG_SERVICE_MAX_AGE)
         # A time to come is from before the clock was set back, or of another who asks just now.
         lately = (Now() - age, Now() + age)
         too_old = ~Q(asked_at__range=lately)
-        if max_age is not None:  # before a start: what another request has only asked for is no answer yet
+        if before_start:  # what another request has only asked for is no answer yet
             too_old |= Q(sync_error="") & ~Q(synced_at__range=lately)
         stale = Business.objects.filter(too_old, pk=self.pk)
         # Read first: on SQLite an UPDATE waits for whoever writes, also where it changes nothing.
-        asking = stale.exists() and stale.update(asked_at=Now())
+        asking = False
+        with contextlib.nullcontext() if before_start else unless_away():
+            asking = stale.exists() and stale.update(asked_at=Now())
         if asking:
             # The reason is kept in sync_error and shown beside the age of the list.
             with contextlib.suppress(config_service.SourceError):
                 self.sync_machines()
-        if asking or max_age is not None:  # before a start, what another request was told meanwhile counts too
+        if asking or before_start:  # what another request was told meanwhile counts too
             self.refresh_from_db(fields=["asked_at", "synced_at", "sync_error", "sync_error_texts", "refused_rows"])
 
     @property

@@ -9,9 +9,10 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from jobs.models import Business
 from releases.models import ReleaseStage
 from tests.conftest import list_machines, make_business
-from tests.databases import sqlite_plans
+from tests.databases import only_read, sqlite_plans
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent, grow_old
 
@@ -445,3 +446,19 @@ def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher)
     [plan] = sqlite_plans(query for query in asked if "= 'unknown'" in query["sql"])
     assert "INDEX one_active_run_per_machine" in plan
     assert "(run_id=?)" not in plan
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["home", "running", "machines", "job", "stage", "stage_live"])
+def test_what_only_shows_is_shown_while_the_database_takes_no_writes(
+    as_user, publisher, job, start, worker, machines, name
+):
+    """Also what would tidy up after a worker that cannot beat, and ask for a list that has grown old."""
+    client = as_user(publisher)
+    start(job, machines[:2])
+    begin(worker)
+    fall_silent(worker)
+    Business.objects.update(asked_at=None)
+    address = page(name, job) if name in ("job", "stage", "stage_live") else reverse(name)
+    with only_read():
+        assert client.get(address).status_code == 200
