@@ -459,6 +459,26 @@ def test_what_reads_the_input_is_sent_no_script(ssh, ordered, fleet, settings, r
     assert not (fleet.home("web-01") / "ran").exists()
 
 
+def test_no_thread_is_waited_for_to_connect(run, monkeypatch):
+    prepare, threads = asyncssh.SSHClientConnectionOptions.prepare, []
+
+    def seen(*args, **options):
+        threads.append(threading.current_thread())
+        prepare(*args, **options)
+
+    monkeypatch.setattr(asyncssh.SSHClientConnectionOptions, "prepare", seen)
+    run("echo")
+    assert set(threads) == {threading.current_thread()}
+
+
+def test_what_else_is_done_in_a_thread_is_still(ssh, ordered):
+    async def connected():
+        await ordered("echo").by(ssh)
+        return await asyncio.to_thread(threading.current_thread)
+
+    assert asyncio.run(connected()) is not threading.current_thread()
+
+
 def test_what_a_profile_says_is_output_too(run, runs_first):
     runs_first("printf READY; echo odd >&2;")
     execution = run("echo; echo done")
