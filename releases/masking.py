@@ -4,6 +4,7 @@ Every pattern is linear: what repeats is bounded, possessive or at the end, and 
 of characters are possessive: of a group, the Python of Debian 12 (3.11.2) takes more than what matched.
 """
 
+import contextlib
 import os
 import re
 from urllib.parse import quote
@@ -16,6 +17,8 @@ from deploy_portal import env
 MASK = "••••••"
 # Masking "1" would ruin every log.
 LEAST = 6
+# What variables that are secret held when they could be read last.
+LAST_READ = {}
 # The longest private key that is waited for to end; a marker with no key behind it must not mask the rest of a log.
 KEY_LIMIT = 20_000
 # A marker of a key that may have been cut in two is no longer than that.
@@ -84,10 +87,10 @@ def _secret_variables():
 
 
 def _value_of(variable):
-    try:
-        return env.secret(variable)
-    except ImproperlyConfigured:
-        return ""
+    """Its value or, while that cannot be read, as where no file can be opened, the last one that could."""
+    with contextlib.suppress(ImproperlyConfigured):
+        LAST_READ[variable] = env.secret(variable)
+    return LAST_READ.get(variable, "")
 
 
 class Masker:

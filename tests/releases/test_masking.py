@@ -57,6 +57,12 @@ class TestKnown:
         variables(CONFIG_TOKEN_FLEET_FILE=path, CONFIG_TOKEN_CMDB="from-the-cmdb")
         assert masked("from-the-cmdb") == MASK
 
+    def test_a_file_that_can_be_read_no_more(self, variables, tmp_path):
+        variables(CONFIG_TOKEN_FLEET_FILE=["from-a-file"])
+        assert masked("from-a-file") == MASK
+        (tmp_path / "CONFIG_TOKEN_FLEET_FILE").unlink()
+        assert masked("from-a-file") == MASK
+
     def test_variables_that_are_named(self, variables, settings):
         variables(REGISTRY_LOGIN="registry-login", VAULT_FILE=["vault-word"], OTHER="other-word")
         settings.MASKED_VARIABLES = ["REGISTRY_LOGIN", "VAULT", "NOT_SET"]
