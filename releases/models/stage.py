@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 from deploy_portal.database import is_deadlock
-from deploy_portal.words import enumerated, in_sentences
+from deploy_portal.words import enumerated
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
 from jobs.rights import Right
@@ -19,31 +19,15 @@ from releases.batches import batches
 from releases.models.machine_run import MachineRun, with_version_before
 from releases.models.run import MachinesHeld, Run
 from releases.models.stage_machines import StageMachines
+from releases.models.stage_moved import MOVED_ON, NOT_OPEN, NOT_TO_SKIP, STILL_GOING_ON, Frozen, StageMoved
 from releases.models.stage_outcome import StageOutcome
 from releases.models.task import Action
-
-NOT_OPEN = _("This stage is not open now. The job's page says what comes first.")
-STILL_GOING_ON = _("A run of this stage is still going on. Wait for its end, or cancel it.")
-NOT_TO_SKIP = _("This stage cannot be skipped now. The job's page says what comes next.")
-MOVED_ON = _("This stage has moved on. Look at it again.")
 
 
 class Kind(models.TextChoices):
     PRE_RELEASE = "pre-release", _("Pre-release")
     GRAY_RELEASE = "gray-release", _("Gray release")
     RELEASE = "release", _("Release")
-
-
-class StageMoved(Exception):
-    """The stage is no longer as the person saw it, or is not open; nothing was changed."""
-
-
-class Frozen(StageMoved):
-    """No release may begin now; `in_short` leaves out why, for pages, which tell of freezes anyway."""
-
-    def __init__(self, holding, who_can_help):
-        super().__init__(in_sentences([*(one.in_words for one in holding), who_can_help]))
-        self.in_short = in_sentences([_("No release may begin now."), who_can_help])
 
 
 class ReleaseStageQuerySet(models.QuerySet):

@@ -12,7 +12,7 @@ from releases import tokens
 from releases.candidates import Rollback
 from releases.forms import RollbackForm, steps_in
 from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
-from releases.models.stage import STILL_GOING_ON
+from releases.models.stage_moved import STILL_GOING_ON
 from releases.pictures import JobPicture
 
 

@@ -25,8 +25,8 @@ from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, SkipForm, StartForm
 from releases.ledger import tidy_if_alone
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
-from releases.models.stage import NOT_OPEN
 from releases.models.stage_machines import TO_TRY_AGAIN
+from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
 
 # A freeze that begins within this time is named on the last page before a start.
