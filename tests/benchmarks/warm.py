@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import release
+from tests.waiting import wait_until
 
 ANSIBLE = Path(sys.executable).with_name("ansible")
 
@@ -51,10 +52,13 @@ def _measure(demo, machines, rounds):
 
 
 def _restart_worker(demo):
+    from releases.models import Worker
+
     process = demo.parts.processes["worker"]
     process.terminate()
     process.wait()
     demo.start_worker("worker", "--grace", 5)
+    wait_until(Worker.objects.alive().exists)
 
 
 def _ansible(demo, machines):

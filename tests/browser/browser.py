@@ -44,7 +44,9 @@ def start():
 
 def _chromium():
     """Where it is; best without the window around a page, which takes as much again as all pages."""
-    names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"]
+    # The one on PATH is a script of Debian's: its driver ends that, and the browser behind it went on for ever.
+    names = ["/usr/lib/chromium/chromium-headless-shell", "chromium-headless-shell"]
+    names += ["chromium", "chromium-browser", "google-chrome"]
     return next(filter(None, map(shutil.which, names)), None)
 
 
