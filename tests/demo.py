@@ -21,15 +21,17 @@ TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 def run_demo(folder, *arguments, **environment):
     """Runs a demo that ends by itself; the answer has its `returncode`, `stdout` and `stderr`."""
     command = [sys.executable, "manage.py", "demo", "--data", str(folder), "--machines", "6", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    options = {"cwd": ROOT, "env": ENVIRONMENT | environment, "capture_output": True, "text": True}
+    try:
+        return subprocess.run(command, **options, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"Not ended within {PATIENCE} s.\n{_last_words(folder)}") from late
+
+
+def _last_words(folder):
+    """What its parts said last."""
+    logs = sorted((folder / "logs").glob("*"))
+    return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
 
 class RunningDemo:
