@@ -111,6 +111,7 @@ class Connections:
             raise _connect_error(error) from error
 
     def _enter(self, loop):
+        """Once for each event loop: has it make the options of connections at once."""
         if loop is not self._loop:
             self._loop = loop
             loop.set_default_executor(_OptionsAtOnce())

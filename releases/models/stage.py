@@ -1,5 +1,3 @@
-from datetime import timedelta
-
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, OperationalError, models, transaction
 from django.db.models import F, Q
@@ -7,7 +5,6 @@ from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.clock import database_now
 from deploy_portal.database import is_deadlock
 from deploy_portal.words import enumerated
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
@@ -20,6 +17,7 @@ from releases.models.machine_run import MachineRun, with_version_before
 from releases.models.run import MachinesHeld, Run
 from releases.models.stage_machines import StageMachines
 from releases.models.stage_moved import MOVED_ON, NOT_OPEN, NOT_TO_SKIP, STILL_GOING_ON, Frozen, StageMoved
+from releases.models.stage_opening import StageOpening
 from releases.models.stage_outcome import StageOutcome
 from releases.models.task import Action
 
@@ -104,7 +102,7 @@ class ReleaseStageQuerySet(models.QuerySet):
         return next(stage for stage in self.of(job) if stage.kind == kind)
 
 
-class ReleaseStage(StageMachines, StageOutcome, models.Model):
+class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
     """One of a job's three stages: its tasks, machines and remark as last chosen, and its state."""
 
     class Status(models.TextChoices):
@@ -181,39 +179,6 @@ class ReleaseStage(StageMachines, StageOutcome, models.Model):
     def previous(self):
         """The stage before this one, None for the first."""
         return self.job.stages.get(kind=Kind.values[self.order - 1]) if self.order else None
-
-    @property
-    def is_open(self):
-        return self.job.is_releasable and self._is_next
-
-    @property
-    def needs_break_glass(self):
-        """Whether it would be open, were the job approved."""
-        return self.job.is_waiting and self._is_next
-
-    @property
-    def _is_next(self):
-        return not self.is_running and (self.awaited is None or self.awaited.is_done) and not self.is_soaking
-
-    @property
-    def awaited(self):
-        """The stage that must have succeeded before this one opens: the one before it that was not skipped."""
-        before = self.previous
-        while before is not None and before.status == self.Status.SKIPPED:
-            before = before.previous
-        return before
-
-    @cached_property
-    def opens_at(self):
-        """Until when the stage that it awaits must have done well; None when there is nothing to wait for."""
-        before, soak = self.awaited, self.job.business.soak_minutes
-        if not soak or before is None or before.status != self.Status.SUCCEEDED or self.status != self.Status.WAITING:
-            return None
-        return before.done_at + timedelta(minutes=soak)
-
-    @property
-    def is_soaking(self):
-        return self.opens_at is not None and self.opens_at > database_now()
 
     @property
     def as_seen(self):

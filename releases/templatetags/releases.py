@@ -70,6 +70,15 @@ def tile_attributes(tile, job_address, shows_version=False):
 
 
 @register.filter
+def status_and_exit(machine_run):
+    """How a machine run stands or ended, as "Failed, exit 1"."""
+    if machine_run.exit_status is None:
+        return machine_run.get_status_display()
+    told = {"status": machine_run.get_status_display(), "n": machine_run.exit_status}
+    return _("%(status)s, exit %(n)s") % told
+
+
+@register.filter
 def event_tone(event):
     """The state whose icon and colour stand before an event."""
     return TONES.get(event.verb, event.became)
