@@ -3,7 +3,7 @@ import logging
 from urllib.parse import quote
 
 from django.conf import settings
-from django.db import Error
+from django.db import Error, IntegrityError
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
@@ -135,6 +135,8 @@ def busy_database(get_response):
         return get_response(request)
 
     def process_exception(request, exception):
+        if isinstance(exception, IntegrityError):
+            return _clashed(request, exception)
         return database_unusable(request, exception)
 
     middleware.process_exception = process_exception
@@ -184,6 +186,14 @@ def database_unusable(request, error):
     # With its traceback, should it be a fault of the code's own.
     log.warning("Database not usable for %s: %s", request.path, error, exc_info=error if is_of_another else None)
     return _unavailable(request, reason)
+
+
+def _clashed(request, error):
+    """The page for what was right when it was checked and what the database then refused; no step is done by half."""
+    log.error("The database refused what %s wrote: %s", request.path, error, exc_info=error)
+    response = render(request, "409.html", status=409)
+    response._has_been_logged = True
+    return response
 
 
 def _unavailable(request, reason):

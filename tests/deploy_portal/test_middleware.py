@@ -5,7 +5,7 @@ import time
 from html import escape
 
 import pytest
-from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db import Error, IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.http import HttpResponse
 from django.test import Client
@@ -15,6 +15,7 @@ from deploy_portal.database import is_away
 from deploy_portal.urls import handler500  # noqa: F401, which Django looks for beside the addresses
 from jobs.models import Event
 from tests.databases import read_only, stood_still
+from tests.pages import words
 
 
 def fill_session(request):
@@ -57,10 +58,15 @@ def break_down(request):
     raise ValueError
 
 
+def clash(request):
+    raise IntegrityError("FOREIGN KEY constraint failed")
+
+
 urlpatterns = [
     path("stop/end/", break_down, name="resume_world"),
     path("fill/", fill_session),
     path("lose/", lose_database),
+    path("clash/", clash),
     path("newer/", ask_too_new_a_question),
     path("", include("deploy_portal.urls")),
 ]
@@ -97,6 +103,18 @@ def test_a_database_that_is_away_is_a_503_with_words_and_when_to_come_back(clien
 def test_the_503_is_told_in_the_readers_language(client, odd_pages):
     response = client.get("/lose/", {"how": "operational"}, headers={"accept-language": "zh-hans"})
     assert (response.status_code, response["Content-Language"]) == (503, "zh-hans")
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("en", "Somebody else was quicker"), ("zh-hans", "已有他人先一步操作")]
+)
+def test_what_the_database_refuses_at_the_last_moment_is_a_conflict_and_logged(
+    client, odd_pages, caplog, language, told
+):
+    response = client.post("/clash/?a=1", headers={"accept-language": language})
+    assert (response.status_code, told in words(response)) == (409, True)
+    assert 'href="/clash/?a=1"' in response.text
+    assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [("ERROR", True)]
 
 
 @pytest.mark.parametrize("page", ["/", "/jobs/", "/jobs/1/", "/jobs/1/stages/release/", "/admin/"])

@@ -131,7 +131,7 @@ def test_sentences_stand_apart_as_their_language_has_it(language, between):
         assert portal.between_sentences() == between
 
 
-@pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "405.html", "500.html", "503.html"])
+@pytest.mark.parametrize("name", ["400.html", "403_csrf.html", "405.html", "409.html", "500.html", "503.html"])
 def test_pages_for_bad_times_need_no_context(name):
     page = render_to_string(name)
     assert "portal.css" in page

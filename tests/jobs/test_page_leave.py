@@ -174,3 +174,20 @@ def test_who_may_approve_again_can_give_it_anew(approver, payment, job, freeze):
     job.refresh_from_db()
     Leave.objects.give(job, approver, occurrence_of(freeze), "still there")
     assert Leave.objects.live().get().reason == "still there"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_freeze_that_ops_delete_at_that_very_moment_is_told_as_a_conflict(
+    as_user, approver, job, freeze, leave, monkeypatch
+):
+    give = Leave.objects.give
+
+    def give_too_late(*args):
+        Freeze.objects.filter(pk=freeze.pk).delete()
+        return give(*args)
+
+    client = as_user(approver)
+    monkeypatch.setattr(Leave.objects, "give", give_too_late)
+    response = client.post(page("give_leave", job), leave)
+    assert (response.status_code, "Nothing was changed." in words(response)) == (409, True)
+    assert not Leave.objects.exists() and not job.events.filter(verb="leave").exists()
