@@ -105,9 +105,7 @@ def test_the_503_is_told_in_the_readers_language(client, odd_pages):
     assert (response.status_code, response["Content-Language"]) == (503, "zh-hans")
 
 
-@pytest.mark.parametrize(
-    ("language", "told"), [("en", "Somebody else was quicker"), ("zh-hans", "已有他人先一步操作")]
-)
+@pytest.mark.parametrize(("language", "told"), [("en", "Somebody else was quicker"), ("zh-hans", "已有他人先一步操作")])
 def test_what_the_database_refuses_at_the_last_moment_is_a_conflict_and_logged(
     client, odd_pages, caplog, language, told
 ):
