@@ -2,7 +2,7 @@ from jobs.models.approval import Approval
 from jobs.models.business import Business, Membership
 from jobs.models.event import Event
 from jobs.models.freeze import Freeze, FreezeMoved, Leave
-from jobs.models.job import FormUsed, Job, JobMoved, named
+from jobs.models.job import FormUsed, Job, JobMoved
 from jobs.models.job_machine import JobMachine
 from jobs.models.machine import Listing, Machine
 from jobs.models.notice import Notice
@@ -24,5 +24,4 @@ __all__ = [
     "Membership",
     "Notice",
     "Sync",
-    "named",
 ]

@@ -287,7 +287,7 @@ class Job(models.Model):
         some = [rows.filter(machine__in=ids[first : first + 500]) for first in range(0, len(ids), 500)]
         if sum(few.update(excused_at=Now(), excused_by=by, excuse=reason) for few in some) != len(machines):
             raise JobMoved(_("Some of these machines were excused meanwhile, or are not of this job."))
-        self.record(Event.Verb.EXCUSED, by, reason, **named(machines))
+        self.record(Event.Verb.EXCUSED, by, reason, **told_of_machines(machines))
 
     def begin(self):
         """Marks that a stage runs; from here on the job can no longer be edited or withdrawn."""
@@ -369,6 +369,6 @@ def first_names(told):
     return names | {f"{what}_in_all": len(some) for what, some in told.items() if len(some) > NAMES_KEPT}
 
 
-def named(machines):
+def told_of_machines(machines):
     """What an event keeps of machines: how many, and the first names."""
     return {"machines": len(machines), "hostnames": [machine.hostname for machine in machines[:NAMES_KEPT]]}

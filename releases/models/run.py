@@ -14,7 +14,7 @@ from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import MachineRun
 from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status, no_earlier_than
-from releases.models.task import Action, TaskVersion, named
+from releases.models.task import Action, TaskVersion, run_named
 
 
 class MachinesHeld(Exception):
@@ -139,7 +139,7 @@ class Run(models.Model):
     @property
     def what(self):
         """Which stage it releases, or rolls back, as a sentence names it."""
-        return named(self.action, self.stage.get_kind_display())
+        return run_named(self.action, self.stage.get_kind_display())
 
     @property
     def took(self):

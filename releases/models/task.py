@@ -19,7 +19,7 @@ class Action(models.TextChoices):
     ROLLBACK = "rollback", _("Rollback")
 
 
-def named(action, stage):
+def run_named(action, stage):
     """What a run of this action does to a stage, as a sentence names it."""
     return _("Rollback of %(stage)s") % {"stage": stage} if action == Action.ROLLBACK else stage
 

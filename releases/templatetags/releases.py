@@ -14,7 +14,7 @@ from jobs.models import Event, Machine
 from jobs.models.freeze import in_words
 from releases.models import Kind
 from releases.models.machine_run import with_versions
-from releases.models.task import named
+from releases.models.task import run_named
 from releases.pictures import counted
 
 register = template.Library()
@@ -144,7 +144,7 @@ def _sentence(event, number):
 def _what(event):
     """Which stage it is about, or its rollback where that is what was steered."""
     stage = Kind(event.stage).label if event.stage else ""
-    return named(event.detail.get("action"), stage) if event.verb in STEERED else stage
+    return run_named(event.detail.get("action"), stage) if event.verb in STEERED else stage
 
 
 @register.filter
