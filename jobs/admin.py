@@ -196,7 +196,7 @@ class SyncAdmin(ReadOnlyAdmin):
     date_hierarchy = "at"
     fields = ["at", "business", "outcome", "why_not_taken", "origin", *COUNTS, "changes"]
 
-    @admin.display(description=_("last answer"))
+    @admin.display(description=_("Outcome"))
     def outcome(self, sync):
         return status("failed", _("Not taken")) if sync.error else status("succeeded", _("Taken"))
 
