@@ -31,3 +31,9 @@ def test_files_and_commands_that_a_document_names_exist(page):
     ours = {path.stem for path in ROOT.glob("*/management/commands/*.py")}
     django = {"migrate", "createsuperuser", "collectstatic", "check", "makemessages", "compilemessages", "runserver"}
     assert commands <= ours | django | {"makemigrations", "dumpdata", "loaddata"}
+
+
+def test_every_package_is_explained():
+    listed = "\n".join((ROOT / name).read_text() for name in ("requirements.txt", "tests/requirements.txt"))
+    explained = (ROOT / "docs/dependencies.md").read_text()
+    assert [name for name in re.findall(r"^\w[\w-]*", listed, re.MULTILINE) if name not in explained] == []
