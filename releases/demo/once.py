@@ -1,4 +1,4 @@
-"""The main job in the terminal: from a work order to released machines, one rolled back, and what they say of it."""
+"""The main job in the terminal: a job is asked for and released, one machine rolled back, and all of it compared."""
 
 import time
 
@@ -60,7 +60,7 @@ class Story:
         return chosen
 
     def _roll_one_back(self, kind):
-        hostname = ReleaseStage.objects.of_kind(self.job, kind).changed_machines()[0].machine.hostname
+        hostname = ReleaseStage.objects.of_kind(self.job, kind).rollback_candidates()[0].machine.hostname
         reason = ["--reason", "The demo shows a rollback."]
         started = self.demo.act("publisher", "rollback_stage", self.job.pk, kind, hostname, *reason)
         self._follow("rollback", started["runs"][0]["id"])

@@ -90,15 +90,12 @@ class StageMachines:
         latest = MachineRun.objects.filter(run__stage=self).latest_per_machine().filter(run__action=Action.RELEASE)
         return list(latest.filter(TO_TRY_AGAIN[what]).values_list("machine", flat=True))
 
-    def changed_machines(self):
-        """The newest touched machine run of each machine that this stage changed and that can be rolled back now.
-
-        Such a machine is not yet rolled back, free, and still in this business: another's is not touched.
-        """
-        return self._changed_in_reach().exclude(status=MachineRun.Status.UNKNOWN)
-
     def rollback_candidates(self):
-        """What a rollback may name: machines that were changed, and unknown ones, which it settles first."""
+        """What a rollback may name: the newest touched machine run of each machine that this stage changed.
+
+        Such a machine is not yet rolled back, free, and still in this business: another's is not touched. Unknown ones
+        are among them: the rollback settles them first.
+        """
         candidates = list(self._changed_in_reach())
         since = self._by_others_since(min(machine_run.started_at for machine_run in candidates)) if candidates else {}
         for machine_run in candidates:
