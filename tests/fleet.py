@@ -1,7 +1,9 @@
-"""A fleet with faulty machines in it, for the tests."""
+"""A fleet for the tests, served by a thread of theirs, and one with faulty machines in it."""
 
 import asyncio
+import contextlib
 import socket
+import threading
 from dataclasses import dataclass
 
 import asyncssh
@@ -9,6 +11,23 @@ import asyncssh
 from releases.demo.fleet import ADDRESS, Fleet, listening_socket
 from releases.demo.relay import Relay, set_event
 from releases.executors.remote_shell import READY
+
+
+@contextlib.contextmanager
+def running_fleet(folder, hostnames, fleet_class=Fleet, **options):
+    """A started fleet, served by a thread of its own until the block ends."""
+    fleet = fleet_class(folder, hostnames, **options)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="fleet", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(fleet.start(), loop).result()
+        yield fleet
+    finally:
+        asyncio.run_coroutine_threadsafe(fleet.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ on SIGINT and when its stdin ends, so that it never outlives the process that st
 
 import argparse
 import asyncio
-import contextlib
 import errno
 import json
 import os
@@ -178,23 +177,6 @@ def listening_socket(port=0):
         if error.errno != errno.EADDRINUSE:
             raise
         return listening_socket()
-
-
-@contextlib.contextmanager
-def running_fleet(folder, hostnames, fleet_class=Fleet, **options):
-    """A started fleet, served by a thread of its own until the block ends."""
-    fleet = fleet_class(folder, hostnames, **options)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="fleet", daemon=True)
-    thread.start()
-    try:
-        asyncio.run_coroutine_threadsafe(fleet.start(), loop).result()
-        yield fleet
-    finally:
-        asyncio.run_coroutine_threadsafe(fleet.stop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 async def _serve(fleet):

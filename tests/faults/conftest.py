@@ -7,10 +7,10 @@ import pytest
 
 from jobs.config_service.rows import MachineRow
 from jobs.models import Listing, Machine
-from releases.demo.fleet import ADDRESS, running_fleet
+from releases.demo.fleet import ADDRESS
 from tests.conftest import make_task, mark_fresh
 from tests.faults.worker import WorkerProcess
-from tests.fleet import FaultyFleet
+from tests.fleet import FaultyFleet, running_fleet
 from tests.waiting import wait_until
 
 # Every execution is a line in the machine's own log, and a file named `go` lets it end.

@@ -10,7 +10,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from releases.demo.fleet import ADDRESS, USER, Fleet, running_fleet
+from releases.demo.fleet import ADDRESS, USER, Fleet
+from tests.fleet import running_fleet
 from tests.waiting import PATIENCE
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from releases.demo.fleet import ADDRESS, running_fleet
+from releases.demo.fleet import ADDRESS
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Order, Outcome
 from releases.executors.ssh import SshExecutor
-from tests.fleet import Fault, FaultyFleet
+from tests.fleet import Fault, FaultyFleet, running_fleet
 from tests.waiting import PATIENCE, wait_until
 
 FAULTS = {

@@ -9,9 +9,10 @@ import subprocess
 import asyncssh
 import pytest
 
-from releases.demo.fleet import ADDRESS, USER, Fleet, running_fleet
+from releases.demo.fleet import ADDRESS, USER, Fleet
 from releases.executors.base import Order
 from releases.executors.ssh import SshExecutor
+from tests.fleet import running_fleet
 from tests.releases.executors.conftest import Execution
 from tests.waiting import wait_until
 

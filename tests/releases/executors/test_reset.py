@@ -6,9 +6,10 @@ import struct
 
 import pytest
 
-from releases.demo.fleet import ADDRESS, Fleet, running_fleet
+from releases.demo.fleet import ADDRESS, Fleet
 from releases.demo.shell import Session
 from releases.executors.base import ExecutorError, Order
+from tests.fleet import running_fleet
 from tests.releases.executors.conftest import Execution
 
 AT_ONCE = struct.pack("ii", 1, 0)  # what is closed is reset
