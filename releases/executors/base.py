@@ -73,8 +73,8 @@ class Executor(ABC):
 
         `started` is awaited after connecting, when nothing is left to wait for before the command is sent, and again
         should that have to be done anew. When it answers False nothing may be sent (Outcome UNKNOWN is returned and
-        ignored). `output` is awaited with each block of bytes and the
-        stream it came from, "out" or "err". Raises ExecutorError when nothing was sent.
+        ignored). `output` is awaited with each block of bytes and the stream it came from, "out" or "err". Raises
+        ExecutorError when nothing was sent.
 
         When the task that awaits `execute` is cancelled before anything was sent, CancelledError goes on. After that,
         the remote process group is killed and the cancellation ends here: Outcome CANCELLED when its end was seen
