@@ -86,12 +86,12 @@ class FreezeQuerySet(models.QuerySet):
                 Event.objects.tell(by, Event.Verb.STOPPED, ALL_RELEASES, reason)
                 return stop
         except IntegrityError as error:
-            raise FreezeMoved(_("The world is stopped already.")) from error
+            raise FreezeMoved(_("Everything is stopped already.")) from error
 
     def resume_world(self, by, reason):
         stop = self.stop()
         if stop is None:
-            raise FreezeMoved(_("The world is not stopped."))
+            raise FreezeMoved(_("There is no stop to end."))
         stop.end(by, reason)
 
 

@@ -262,7 +262,7 @@ class TestStop:
         Freeze.objects.resume_world(requester, "it was toast")
         assert told(requester) == ("resumed", "all releases", "it was toast")
         assert (Freeze.objects.stop(), Freeze.objects.in_force()) == (None, [])
-        with pytest.raises(FreezeMoved, match="not stopped"):
+        with pytest.raises(FreezeMoved, match="no stop"):
             Freeze.objects.resume_world(ops, "again")
         Freeze.objects.stop_world(ops, "fire")
         assert Freeze.objects.count() == 2

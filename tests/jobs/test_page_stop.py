@@ -66,11 +66,11 @@ def test_twice_is_once(as_user, ops):
     client = as_user(ops)
     client.post(STOP, SMOKE)
     response = client.post(STOP, SMOKE | {"reason": "fire"})
-    assert "The world is stopped already." in words(response)
+    assert "Everything is stopped already." in words(response)
     assert came_too_late(response, "fire")
     client.post(RESUME, {"reason": "over"})
     response = client.post(RESUME, {"reason": "over"})
-    assert "The world is not stopped." in words(response)
+    assert "There is no stop to end." in words(response)
     assert came_too_late(response, "over")
     assert Freeze.objects.get().reason == "smoke in sh-1"
 

@@ -24,7 +24,7 @@ def test_json_tells_it():
 
 def test_where_nothing_is_stopped_it_is_a_conflict(stop):
     say(*RESUME, "it was toast")
-    assert "not stopped" in fail(*RESUME, "again", code=CONFLICT)
+    assert "no stop to end" in fail(*RESUME, "again", code=CONFLICT)
     stop.refresh_from_db()
     assert stop.end_reason == "it was toast"
 

@@ -40,4 +40,4 @@ def test_a_reason_that_no_page_takes_is_refused(reason):
 
 
 def test_help_says_what_it_does(capsys):
-    assert "Stops the world: no release of any business begins" in help_of("stop_world", capsys)
+    assert "Stops everything: no release of any business begins" in help_of("stop_world", capsys)

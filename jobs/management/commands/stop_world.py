@@ -5,7 +5,7 @@ from jobs.models import Freeze, FreezeMoved
 
 
 class Command(PortalCommand):
-    help = "Stops the world: no release of any business begins on another machine until resume_world. For ops."
+    help = "Stops everything: no release of any business begins on another machine until resume_world. For ops."
     conflicts = (FreezeMoved,)
 
     def add_arguments(self, parser):
