@@ -7,7 +7,6 @@ from collections import defaultdict
 from itertools import compress, islice, pairwise
 
 from django.conf import settings
-from django.utils.translation import gettext_noop
 
 from releases.masking import KeyMasker, Masker, masked, rest_of_key
 from releases.models import LogBlock
@@ -18,7 +17,8 @@ BLOCK_LINES = 1000
 # a machine makes no more of them than one for so many bytes of its head, and all machines together so many at once.
 BYTES_FOR_A_BLOCK = 16
 BLOCKS_AT_ONCE = 3000
-LEFT_OUT = gettext_noop("… %(bytes)d bytes left out here …")
+# Kept with its number in it, so for all readers in one language.
+LEFT_OUT = "… %(bytes)d bytes left out here …"
 # Control characters become their pictures, so that a terminal escape is read and never obeyed.
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 # C1 controls and bidirectional overrides have no pictures.

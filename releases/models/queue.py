@@ -172,10 +172,11 @@ class Queue:
         told = {"exit_status": exit_status, "reason": reason, "ended_at": no_earlier_than(F("started_at"))}
         ended = mine.filter(status=old).update(status=status, **told)
         if ended < len(ids):
-            note = gettext_noop("Its worker, given up by then, saw: %(status)s, exit status %(exit_status)s.")
+            # Kept with what it saw in it, so for all readers in one language.
+            note = f"Its worker, given up by then, saw: {status}, exit status {exit_status}."
             ended_so = {"status": status, "exit_status": exit_status, "reason": reason}
             late = mine.filter(note="", started_at__isnull=False).exclude(status__in=PENDING).exclude(**ended_so)
-            late.update(note=note % {"status": status, "exit_status": exit_status})
+            late.update(note=note)
         return ended
 
     def recover(self):
