@@ -13,8 +13,8 @@ from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
 from jobs.models import JobMoved
 from releases.access import get_run
 from releases.forms import RemarkForm
-from releases.ledger import tidy_if_alone
 from releases.models import MachinesHeld, Run, RunMoved, StageMoved
+from releases.tidying import tidy_if_alone
 
 POLL = 0.2
 

@@ -1,8 +1,8 @@
 from django.utils.functional import cached_property
 
 from jobs.models import Freeze
-from releases.ledger import looks_again_in
 from releases.models import Worker
+from releases.tidying import looks_again_in
 
 
 class Portal:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import queue
 import threading
 import time
@@ -13,10 +12,9 @@ from django.conf import settings
 from django.db import Error, close_old_connections, connection, connections, transaction
 
 from deploy_portal import origin
-from deploy_portal.database import is_away, unless_away
+from deploy_portal.database import is_away
 from releases.log import BLOCKS_AT_ONCE
-from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
-from releases.models.worker import time_to_beat
+from releases.models import LogBlock, MachineRun, Run
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +23,6 @@ LOG_TICK = 0.2
 RETRY_AFTER = 0.5
 CLOSE_WITHIN = 2
 LOG_BYTES_AHEAD = 4_000_000
-# Who waits for a command's answer does so for no longer; a worker that may be silent for minutes is found by two looks.
-PATIENCE = 30
 
 
 class Ledger:
@@ -142,52 +138,6 @@ class Ledger:
     def close(self):
         self.calls.put(None)
         self.thread.join(CLOSE_WITHIN)
-
-
-def move_on():
-    """Moves on the runs whose batch has ended or whose budget is spent, and those that waited for a machine."""
-    MachineRun.objects.call_off_astray()
-    MachineRun.objects.follow_moves()
-    MachineRun.objects.admit()
-    Run.objects.due().advance()
-
-
-def tidy():
-    """Recovers what dead workers held, and moves on the runs whose last recorder died before it could."""
-    Worker.objects.bury_dead()
-    Run.objects.shorten_pauses()
-    ReleaseStage.objects.shorten_soaks()
-    move_on()
-
-
-def tidy_if_alone():
-    """What pages that show runs do while no worker is alive to do it."""
-    if _is_left_alone():
-        with unless_away():
-            tidy()
-
-
-def _is_left_alone():
-    """Whether something runs, but no worker. Two small questions are put sooner than one that holds the other."""
-    return Run.objects.active().exists() and not Worker.objects.alive().exists()
-
-
-def looks_again_in():
-    """After how many seconds whoever looks while no worker is alive must look again: a silent one may still beat.
-
-    0 when there is nobody to look for.
-    """
-    if _is_left_alone() and Worker.objects.silent().exists():
-        return math.ceil(time_to_beat().total_seconds()) + 1
-    return 0
-
-
-def tidy_at_once():
-    """The same for who does not come back to look again: a silent worker is given its time to beat here."""
-    tidy_if_alone()
-    if 0 < (seconds := looks_again_in()) <= PATIENCE:
-        time.sleep(seconds)
-        tidy_if_alone()
 
 
 async def pause(event, seconds):

@@ -10,10 +10,11 @@ from django.utils.translation import gettext_noop
 
 from deploy_portal.database import require_migrations
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
-from releases.ledger import TICK, Ledger, pause, tidy
+from releases.ledger import TICK, Ledger, pause
 from releases.log import LogKeeper, inert
 from releases.masking import Masker
 from releases.models import MachineRun, Run, Worker
+from releases.tidying import tidy
 
 log = logging.getLogger(__name__)
 

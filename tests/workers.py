@@ -6,9 +6,9 @@ from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
 
-from releases.ledger import move_on
 from releases.models import MachineRun, Worker
 from releases.models.worker import time_to_beat
+from releases.tidying import move_on
 
 
 def fall_silent(worker, suspected=True):

@@ -9,10 +9,10 @@ from jobs.freeze_forms import LeaveForm
 from jobs.models import Freeze
 from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
-from releases.ledger import tidy_if_alone
 from releases.models import ReleaseStage
 from releases.pictures import JobPicture, bar, ordered, tile_size
 from releases.preview import Preview
+from releases.tidying import tidy_if_alone
 
 
 @login_required

@@ -23,11 +23,11 @@ from releases import tokens
 from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, SkipForm, StartForm
-from releases.ledger import tidy_if_alone
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
+from releases.tidying import tidy_if_alone
 
 # A freeze that begins within this time is named on the last page before a start.
 FREEZE_SOON = timedelta(hours=12)

@@ -65,7 +65,7 @@ def looked(job):
 
 def test_one_look_finds_what_a_dead_worker_left(job, silent, worker, monkeypatch):
     waited = []
-    monkeypatch.setattr("releases.ledger.time.sleep", lambda seconds: (waited.append(seconds), grow_old(worker)))
+    monkeypatch.setattr("releases.tidying.time.sleep", lambda seconds: (waited.append(seconds), grow_old(worker)))
     assert looked(job) == "unknown"
     assert waited == [6]
     assert looked(job) == "unknown"
@@ -75,14 +75,14 @@ def test_one_look_finds_what_a_dead_worker_left(job, silent, worker, monkeypatch
 
 
 def test_a_worker_that_beats_again_while_it_looks_is_left_alone(job, silent, worker, monkeypatch):
-    monkeypatch.setattr("releases.ledger.time.sleep", lambda seconds: (grow_old(worker), worker.beat()))
+    monkeypatch.setattr("releases.tidying.time.sleep", lambda seconds: (grow_old(worker), worker.beat()))
     assert looked(job) == "running"
     assert worker.beat()
 
 
 @pytest.mark.parametrize("dead_after", [15, 3600])
 def test_it_waits_for_nobody_who_lives_and_for_nobody_too_long(job, silent, worker, settings, monkeypatch, dead_after):
-    monkeypatch.setattr("releases.ledger.time.sleep", lambda seconds: pytest.fail("it waited"))
+    monkeypatch.setattr("releases.tidying.time.sleep", lambda seconds: pytest.fail("it waited"))
     settings.WORKER_DEAD_AFTER = dead_after
     if dead_after == 15:
         worker.beat()

@@ -5,10 +5,10 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from jobs.models import Job, Machine
-from releases.ledger import tidy
 from releases.models import MachineRun, NotUnknown, ReleaseStage, Run, Worker
 from releases.models.machine_run import with_versions
 from releases.models.queue import HOLDING
+from releases.tidying import tidy
 from tests.databases import sqlite_plans
 from tests.parallel import at_once
 from tests.releases.test_rollback_overtaken import MORE, more

@@ -6,8 +6,8 @@ import pytest
 
 from jobs.models import Job, Membership
 from jobs.rights import Role
-from releases.ledger import move_on
 from releases.models import MachineRun, ReleaseStage
+from releases.tidying import move_on
 from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import claim

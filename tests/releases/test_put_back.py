@@ -6,8 +6,8 @@ import pytest
 from django.db.models import F
 
 from jobs.models import Job, Machine
-from releases.ledger import move_on, tidy
 from releases.models import MachineRun, ReleaseStage, Run, StageMoved
+from releases.tidying import move_on, tidy
 from tests.pages import checked, page, source, words
 from tests.releases.test_rollback_overtaken import versions
 from tests.workers import begin, claim, end

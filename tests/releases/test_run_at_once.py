@@ -8,8 +8,9 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from jobs.models import Event, Job
-from releases.ledger import Ledger, move_on
+from releases.ledger import Ledger
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, RunMoved, Worker
+from releases.tidying import move_on
 from tests.parallel import at_once, waits_for_a_lock
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import begin, claim, end, state

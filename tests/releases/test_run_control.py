@@ -3,8 +3,8 @@
 import pytest
 
 from jobs.models import Event
-from releases.ledger import move_on
 from releases.models import MachineRun, ReleaseStage, Run, RunMoved
+from releases.tidying import move_on
 from tests.parallel import at_once
 from tests.workers import begin, claim, end, state
 

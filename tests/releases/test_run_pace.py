@@ -7,8 +7,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
-from releases.ledger import move_on, tidy
 from releases.models import MachineRun, ReleaseStage
+from releases.tidying import move_on, tidy
 from tests.workers import begin, claim, end, state
 
 # Batches

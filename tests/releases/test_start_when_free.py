@@ -9,8 +9,8 @@ from django.db import connection, transaction
 from deploy_portal.clock import database_now
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
-from releases.ledger import move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
+from releases.tidying import move_on
 from tests.conftest import list_machines, make_member, rows
 from tests.parallel import at_once
 from tests.waiting import PATIENCE

@@ -7,8 +7,8 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from jobs.models import Job
-from releases.ledger import tidy
 from releases.models import MachinesHeld, ReleaseStage, StageMoved
+from releases.tidying import tidy
 from tests.workers import begin, end
 
 

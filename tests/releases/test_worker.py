@@ -7,8 +7,8 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from jobs.models import Business, Event, Machine
 from releases.executors.base import Ending, ExecutorError, Outcome
-from releases.ledger import tidy
 from releases.models import LogBlock, MachineRun, Run, Worker
+from releases.tidying import tidy
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
 from tests.databases import read_only, stood_still
 from tests.waiting import PATIENCE, wait_until

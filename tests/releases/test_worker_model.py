@@ -7,8 +7,8 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from jobs.models import Event
-from releases.ledger import tidy
 from releases.models import MachineRun, Run, Worker
+from releases.tidying import tidy
 from tests.parallel import at_once
 from tests.workers import fall_silent, grow_old
 

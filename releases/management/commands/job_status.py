@@ -1,7 +1,7 @@
 from jobs.access import get_job
 from jobs.commands import PortalCommand
-from releases.ledger import tidy_at_once
 from releases.models import MachineRun, ReleaseStage
+from releases.tidying import tidy_at_once
 
 
 class Command(PortalCommand):
