@@ -61,9 +61,9 @@ class FreezeQuerySet(models.QuerySet):
         leaves = Leave.objects.filter(job=job).select_related("by")
         return [(one, leaves.passing(one, starter).first()) for one in self.of(job.business).ahead(within)]
 
-    def holding(self, job, starter=None, within=timedelta()):
-        """What keeps the releases of `job` that `starter` starts from beginning on another machine, now or soon."""
-        return [one for one, leave in self.met(job, starter, within) if leave is None]
+    def holding(self, job, starter=None):
+        """What keeps the releases of `job` that `starter` starts from beginning on another machine now."""
+        return [one for one, leave in self.met(job, starter) if leave is None]
 
     def who_can_help(self, holding, job, starter):
         """A sentence for `starter`, who may not start a release of `job` because of these occurrences."""

@@ -28,13 +28,16 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         """Those of `machine`, wherever they were sent, and those sent to its host (or `at`'s), by whatever name."""
         return self.filter(Q(machine=machine) | Q(**{name: getattr(at or machine, name) for name in HOST}))
 
-    def on_host(self, of="", machine="pk"):
-        """The same as a condition; `of` leads from what is asked to its machine, whose id is there as `machine`."""
-        of_machine, of_host = self._holders(of, machine)
+    def on_host(self, of=""):
+        """The same as a condition; `of` leads from what is asked to its machine."""
+        of_machine, of_host = self._holders(of, "pk")
         return of_machine | of_host
 
     def off_host(self, of="", machine="pk"):
-        """The opposite, as two conditions: PostgreSQL looks up each once, and `not (a or b)` for each machine."""
+        """The opposite, as two conditions: PostgreSQL looks up each once, and `not (a or b)` for each machine.
+
+        `machine` is where the machine's id is, beside its host.
+        """
         of_machine, of_host = self._holders(of, machine)
         return Q(~of_machine, ~of_host)
 
