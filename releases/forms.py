@@ -13,10 +13,10 @@ from jobs.models import Machine
 from jobs.rights import Right
 from releases.candidates import why_not
 from releases.models import Action, Kind, MachineRun, ReleaseStage, Task
+from releases.models.stage import PACE
 
 # From this many machines on, their number is typed before they start.
 TYPED_FROM = 20
-PACE = ["batch_size", "canary", "batch_pause", "failure_budget"]
 MACHINES = ["machines", "when_free", "moved"]
 
 

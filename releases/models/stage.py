@@ -21,6 +21,9 @@ from releases.models.stage_opening import StageOpening
 from releases.models.stage_outcome import StageOutcome
 from releases.models.task import Action
 
+# How the publisher wants the machines to follow each other.
+PACE = ["batch_size", "canary", "batch_pause", "failure_budget"]
+
 
 class Kind(models.TextChoices):
     PRE_RELEASE = "pre-release", _("Pre-release")
@@ -322,12 +325,10 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         return told
 
     def _pace(self):
-        """How the publisher wants the machines to follow each other."""
-        names = ("batch_size", "canary", "batch_pause", "failure_budget")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in PACE}
 
     def _pace_of(self, total):
-        """The same for a run on `total` machines: of a share it becomes a number."""
+        """The pace of a run on `total` machines: a share becomes a number."""
         shares = {name: share_of(total, getattr(self, name)) for name in ("batch_size", "failure_budget")}
         return self._pace() | shares
 
