@@ -5,8 +5,8 @@ from django_htmx.http import trigger_client_event
 
 from jobs.models import Business, Freeze, Notice
 from jobs.rights import Right
+from releases.overview import SHOWN, asked_for, ended_lately, out_yet, running_now, waiting_for
 from releases.tidying import tidy_if_alone
-from releases.waiting import SHOWN, asked_for, ended_lately, out_yet, running_now, waiting_for
 
 
 @login_required
