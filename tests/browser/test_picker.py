@@ -265,6 +265,16 @@ def test_what_was_refused_is_still_there_after_reload_and_back(picker):
     assert picker.value("[name=batch_size]") == "many"
 
 
+def test_boxes_that_are_emptied_for_who_comes_back_say_again_what_is_chosen(picker):
+    """Safari keeps the page, and empties what has autocomplete="off" once it is shown again."""
+    picker.press("Select the 29 found")
+    picker.type("[data-picker-search]", "bj-1")
+    reset = "document.querySelector('[data-picker]').form.reset()"
+    picker.ask(f"dispatchEvent(new PageTransitionEvent('pageshow', {{persisted: true}})) && {reset}")
+    wait_until(lambda: len(chosen(picker)) == 29)
+    assert picker.words("[data-picker-main]") == "Check 29 machines →"
+
+
 def test_a_job_form_without_machines_has_nothing_to_pick(browser, client, requester, payment):
     Listing.objects.take(payment, [])
     mark_fresh(payment)

@@ -295,8 +295,9 @@
     for (const element of picker.querySelectorAll("[data-picker-script]")) element.hidden = false;
     group(part("group").value);
     paste();
-    // A browser that goes back restores the search after the scripts ran.
-    window.addEventListener("pageshow", search);
+    // A browser that goes back restores the search after the scripts ran; Safari, whose page stayed as it was, empties the
+    // search and all boxes once it is shown, for they have autocomplete="off".
+    window.addEventListener("pageshow", () => setTimeout(search));
   }
 
   document.addEventListener("DOMContentLoaded", () => {
