@@ -30,6 +30,7 @@
     let filter = "";
     let last = null; // the machine that was clicked last
     let pasted = [];
+    let withShift = false; // the last key or mouse button; Firefox does not say it of the click that a key makes
 
     const chosen = (machine) => machine.on || machine.otherOn;
     const passes = (machine) => filter === ""
@@ -215,7 +216,13 @@
     });
 
     picker.addEventListener("keydown", (event) => {
+      withShift = event.shiftKey;
       if (event.key === "Enter" && event.target === part("search")) event.preventDefault(); // it would send the form
+    });
+
+    picker.addEventListener("mousedown", (event) => {
+      withShift = event.shiftKey;
+      if (withShift && event.target.closest("tbody label")) event.preventDefault(); // it would select text
     });
 
     picker.addEventListener("click", (event) => {
@@ -243,6 +250,9 @@
         showMoreGroups();
       } else if (event.target.matches("tbody input[type=checkbox]")) {
         clickBox(byRow.get(event.target.closest("tr")), event);
+      } else if (withShift && event.target.closest("tbody label")) {
+        event.preventDefault(); // Firefox clicks on no box then, others would a second time
+        event.target.closest("label").control.click();
       }
     });
 
@@ -264,7 +274,7 @@
     function clickBox(clicked, event) {
       const { checked } = event.target;
       if (clicked.members) return choose(clicked.found, checked);
-      const some = event.shiftKey && last?.found ? between(last, clicked) : [clicked];
+      const some = withShift && last?.found ? between(last, clicked) : [clicked];
       last = clicked;
       if (event.target !== clicked.otherBox) return choose(some, checked);
       clicked.otherOn = checked;
@@ -295,8 +305,8 @@
     for (const element of picker.querySelectorAll("[data-picker-script]")) element.hidden = false;
     group(part("group").value);
     paste();
-    // A browser that goes back restores the search after the scripts ran; Safari, whose page stayed as it was, empties the
-    // search and all boxes once it is shown, for they have autocomplete="off".
+    // A browser that goes back restores the search after the scripts ran; Safari, whose page stayed as it was, empties
+    // the search and all boxes once it is shown, for they have autocomplete="off".
     window.addEventListener("pageshow", () => setTimeout(search));
   }
 
