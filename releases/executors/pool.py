@@ -49,7 +49,7 @@ class ConnectionPool:
     def give_back(self, connection):
         """Keeps a connection on which nothing runs any more, or closes it when there is no room for any."""
         client = connection.get_owner()
-        if client is None or self._closed or not settings.SSH_KEEP_CONNECTIONS:
+        if client is None or self._closed:
             connection.close()
             return
         self._drop(client.peer)

@@ -6,8 +6,10 @@ import os
 import signal
 from pathlib import Path
 
+import asyncssh
 import pytest
 
+from releases.executors import remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError
 from tests.releases.executors.conftest import becomes, let_pass
@@ -18,9 +20,9 @@ ESTABLISHED, CLOSED_BY_THE_MACHINE = "01", "08"
 
 @pytest.fixture
 def warm(ssh, settings):
-    """The executor, keeping connections."""
+    """The executor, keeping connections for longer than a test waits for one to be closed."""
     settings.SSH_KEEP_CONNECTIONS = 10
-    settings.SSH_KEEP_SECONDS = 60
+    settings.SSH_KEEP_SECONDS = 3600
     return ssh
 
 
@@ -165,6 +167,8 @@ def test_the_least_recently_used_is_closed_when_there_are_too_many(during, warm,
 
 
 def test_one_that_is_not_used_is_closed_by_itself(during, warm, ordered, sockets, settings):
+    settings.SSH_KEEP_SECONDS = 60
+
     async def once():
         await ordered("echo").by(warm)
         assert sockets() == 1
@@ -176,6 +180,7 @@ def test_one_that_is_not_used_is_closed_by_itself(during, warm, ordered, sockets
 
 def test_the_time_counts_from_the_last_use(during, warm, ordered, logins, settings, fleet):
     """It does not run out while a command runs."""
+    settings.SSH_KEEP_SECONDS = 60
 
     async def longer():
         await ordered("echo").by(warm)
@@ -188,6 +193,19 @@ def test_the_time_counts_from_the_last_use(during, warm, ordered, logins, settin
         await ordered("echo").by(warm)
 
     during(longer)
+    assert logins() == 1
+
+
+def test_the_time_of_an_earlier_use_does_not_end_it(during, warm, ordered, logins, settings):
+    settings.SSH_KEEP_SECONDS = 60
+
+    async def again_and_again():
+        for _ in range(3):
+            await ordered("echo").by(warm)
+            let_pass(0.6 * settings.SSH_KEEP_SECONDS)
+            await turns(5)
+
+    during(again_and_again)
     assert logins() == 1
 
 
@@ -226,6 +244,32 @@ def test_after_an_end_in_doubt_nothing_is_kept(during, warm, ordered, sockets, r
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     gone(hostname)
+
+
+class HangsUp(asyncssh.SSHServerSession):
+    """Says that the script has succeeded, and closes the connection with that."""
+
+    def connection_made(self, chan):
+        self._chan = chan
+
+    def exec_requested(self, command):
+        return True
+
+    def session_started(self):
+        self._chan.write(remote_shell.READY)
+
+    def data_received(self, data, datatype):
+        self._chan.exit(0)
+        self._chan.get_connection().close()
+
+
+def test_a_machine_that_closes_its_connection_with_the_end_of_a_command(during, warm, ordered, fleet, monkeypatch):
+    monkeypatch.setattr(fleet, "session", lambda hostname: HangsUp())
+
+    async def twice():
+        return [(await ordered("echo").by(warm)).outcome.ending for _ in range(2)]
+
+    assert during(twice) == [Ending.SUCCEEDED] * 2
 
 
 # The host key

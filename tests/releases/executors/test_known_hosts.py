@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from releases.executors.base import Order
-from releases.executors.known_hosts import KnownHosts, KnownHostsFile
+from releases.executors.known_hosts import KnownHosts, KnownHostsFile, error_for
 
 PRIVATE = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
 OWN, OTHER = (key.convert_to_public() for key in PRIVATE)
@@ -90,6 +90,32 @@ def test_an_authority_for_all_leaves_what_else_is_known_at_port_22(place, marker
 def test_a_key_is_revoked_by_whatever_the_machine_is_called(place):
     lines = line("[pay-1]:2222", OWN), line(place, OWN, "@revoked ")
     assert keys(*lines, of=order(2222), ip="10.0.0.7") == ({OWN}, set(), {OWN})
+
+
+def test_a_line_that_leaves_some_out_revokes_for_the_others():
+    assert keys(line("pay-1", OWN), line("*,!pay-2", OWN, "@revoked ")) == ({OWN}, set(), {OWN})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("pay-2", "10.0.0.1", 2222, "10.0.0.1"),
+        ("pay-1", "10.0.0.2", 2222, "10.0.0.1"),
+        ("pay-1", "10.0.0.1", 22, "10.0.0.1"),
+        ("pay-1", "10.0.0.1", 2222, "10.0.0.2"),
+    ],
+    ids=["name", "address", "port", "where it leads"],
+)
+def test_what_is_known_of_a_machine_is_not_said_of_one_that_shares_all_but(other):
+    hostname, address, port, ip = other
+    known_hosts = KnownHosts(line("[pay-1]:2222", OWN) + line("[10.0.0.2]:2222", OWN, "@revoked "))
+    first, second = order(2222), Order(hostname, address, port, "deploy", "", 1)
+    assert known_hosts.keys_of(first, "10.0.0.1") != known_hosts.keys_of(second, ip)
+
+
+@pytest.mark.parametrize("known", [line("pay-1", OWN), line("pay-1", OWN, "@cert-authority ")])
+def test_who_is_known_by_a_key_or_by_an_authority_and_shows_another_is_not_told_to_be_new(known):
+    assert "find out why" in str(error_for(*KnownHosts(known).keys_of(order(), "10.0.0.1")))
 
 
 def test_a_machine_is_looked_up_once(monkeypatch):
