@@ -18,7 +18,7 @@ from django.core.management import CommandError
 from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
-from releases.demo.chaos import report
+from releases.demo.chaos import Chaos, report
 from releases.demo.chaos.crew import SIZE, Crew
 from releases.demo.chaos.database import PostgreSql, Sqlite, of_the_demo, our_postmaster
 from releases.demo.chaos.machines import Machines
@@ -421,6 +421,14 @@ def test_facts_and_their_words(job, machines, start, finish, tmp_path):
     assert "1 jobs, 1 runs, 1 machine runs: 1 succeeded" in words
     assert "1 machine runs succeeded that the machine does not know" in words
     assert f"pay-1: Machine run {machine_run.pk} succeeded by the ledger, but was not executed here." in words
+
+
+def test_what_fell_over_is_told_whoever_saw_it(demo, db):
+    chaos = Chaos(demo, 1)
+    assert report.is_good(chaos._facts(1))
+    chaos.crew.errors.append("a worker")
+    chaos.people[-1].errors.append("a step")
+    assert chaos._facts(1)["errors"] == ["a worker", "a step"]
 
 
 @pytest.mark.parametrize("wrong", ["sentences", "stuck", "errors"])

@@ -5,6 +5,7 @@ from django.db.models.functions import Now
 
 from releases.demo.comparison import Kind, compare, differences
 from releases.models import MachineRun, ReleaseStage
+from tests.workers import begin
 
 
 def line_of(machine_run):
@@ -117,6 +118,13 @@ def test_run_that_did_not_end_well_may_have_changed_the_machine_or_not(
     assert differences(homes) == {}
     log("pay-1", current="3.0")
     assert differences(homes) == {"pay-1": ["3.0 is there now, where the ledger has nothing or 2.0."]}
+
+
+def test_what_still_runs_is_in_the_ledger(job, machines, start, worker, log, homes):
+    run = start(job, machines[:1])
+    begin(worker)
+    log("pay-1", line_of(run.machine_runs.get()), current="2.0")
+    assert compare(homes) == []
 
 
 def test_unreachable_machine_has_nothing_to_say(job, machines, start, finish, log, homes):
