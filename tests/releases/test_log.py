@@ -291,6 +291,7 @@ def test_bytes_that_are_left_out_are_counted_whatever_their_stream():
         (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),
         ("\x9b31m".encode(), "\ufffd31m"),
         ("a\u202eb\u2066c".encode(), "a\ufffdb\ufffdc"),
+        ("\x80\x9f\u061c\u200e\u200f\u202a\u202e\u2066\u2069".encode(), "\ufffd" * 9),
         ("中文 🚀".encode(), "中文 🚀"),
         (b"<script>alert(1)</script>", "<script>alert(1)</script>"),
     ],

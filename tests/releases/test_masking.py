@@ -74,10 +74,11 @@ class TestKnown:
         settings.MASKED_VARIABLES = ["PIN"]
         assert masked(shown.replace(MASK, value)) == shown
 
-    def test_of_two_that_begin_alike_the_longer_one_is_masked_whole(self, variables, settings):
-        variables(ONE="correct-horse", TWO="correct-horse-battery")
+    @pytest.mark.parametrize("words", ["correct-horse", "correct horse"])
+    def test_of_two_that_begin_alike_the_longer_one_is_masked_whole(self, variables, settings, words):
+        variables(ONE=words, TWO=f"{words} battery")
         settings.MASKED_VARIABLES = ["ONE", "TWO"]
-        assert masked("<correct-horse-battery> <correct-horse>") == f"<{MASK}> <{MASK}>"
+        assert masked(f"<{words} battery> <{words}>") == f"<{MASK}> <{MASK}>"
 
     def test_a_value_of_several_lines_is_masked_line_by_line(self, variables, settings):
         variables(TWO_LINES="first line of it\n  second line of it\n}\n")
@@ -121,6 +122,7 @@ class TestKnown:
         "client_secret: <abc>",
         "SECRET_KEY=<abc>",
         "AWS_SECRET_ACCESS_KEY=<abc/def+ghi==>",
+        "credential=<abc> credentials: <def>",
         "api_key=<abc>",
         "X-Api-Key: <abc>",
         "apikey => <abc>",
@@ -139,6 +141,7 @@ class TestKnown:
         "password=<a\"b'c> next",
         "Authorization: Bearer <abc.def-ghi>",
         "authorization: basic <dXNlcjpwYXNz==>",
+        "Authorization: token <abc>",
         "Proxy-Authorization: Basic <dXNlcjpwYXNz==>",
         "curl -H 'Authorization: Bearer <abc>' https://h.example/",
         '{"Authorization": "Bearer <abc>"}',
