@@ -124,6 +124,11 @@ class TestHeads:
         tear_out(event(None, 1))
         assert broken("--heads", heads) == ["the portal: all events are missing"]
 
+    def test_so_is_one_beside_the_portals_own(self, heads, jobs):
+        tear_out(event(None, 1), *jobs[0].events.all())
+        missing = ["the portal: all events are missing", f"job {jobs[0].pk}: all events are missing"]
+        assert broken("--heads", heads) == missing
+
     def test_of_the_named_jobs_only(self, heads, jobs):
         tear_out(event(jobs[0], 2))
         assert broken("--heads", heads, jobs[1].pk) == []
@@ -173,6 +178,7 @@ def test_a_job_that_is_not_there_is_refused(jobs, number):
 
 def test_without_any_event_there_is_nothing_wrong(db):
     assert say("verify_events") == ""
+    assert say_json("verify_events") == {"intact": True, "wrong": [], "heads": []}
 
 
 def test_asks_as_often_for_many_chains_as_for_one(jobs, make_job):
