@@ -39,7 +39,16 @@ def test_it_hands_on_status_and_output(begin):
     assert process.returncode == 7
 
 
-def test_the_end_of_its_input_ends_the_script(begin):
+@pytest.fixture(params=["a group", "no group"])
+def timeout_makes(request, environment, tmp_path):
+    """What the machine's `timeout` makes for itself: BusyBox's makes no process group."""
+    if request.param == "no group":
+        tool = tmp_path / "bin" / "timeout"
+        tool.write_text(f'#!/bin/sh\nexec {shutil.which("timeout")} --foreground "$@"\n')
+        tool.chmod(0o755)
+
+
+def test_the_end_of_its_input_ends_the_script(begin, timeout_makes):
     command, payload = remote_shell.prepare("sleep 300 & echo begun; sleep 300", {}, 30)
     with begin(command) as process:
         process.stdin.write(payload)

@@ -106,6 +106,7 @@ def test_the_environment_is_exported_and_nothing_else_comes_with_it(run):
     names = {line.split("=")[0] for line in run("env", env={"VERSION": "1.2"}).out.decode().splitlines()}
     assert {"VERSION", "HOME"} <= names
     assert "s" not in names
+    assert run('echo "${s-none}"').out == b"none\n"
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A B", "A;touch pwned", "A\n", "名"])
@@ -119,8 +120,8 @@ def test_errors_name_the_lines_of_the_script(run):
 
 
 def test_a_command_that_reads_its_input_gets_none_of_the_script(run):
-    execution = run("cat\nread -r line || echo nothing to read\necho the end")
-    assert execution.out == b"nothing to read\nthe end\n"
+    execution = run("cat\nread -r line || echo nothing to read\nreadlink /proc/self/fd/0")
+    assert execution.out == b"nothing to read\n/dev/null\n"
 
 
 def test_a_script_larger_than_arguments_may_be(run):
@@ -213,6 +214,12 @@ def test_a_command_that_hangs_and_ignores_the_signal_is_killed(run, gone, monkey
     gone()
 
 
+def test_what_outlives_its_shell_and_ignores_the_signal_is_killed_too(run, gone):
+    outcome = run("(trap '' TERM; sleep 300) & sleep 301", timeout=1).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.TIMED_OUT, 124)
+    gone()
+
+
 def test_a_command_that_answers_the_signal_with_success_has_still_timed_out(run, gone):
     outcome = run("trap 'exit 0' TERM; sleep 300 & wait", timeout=1).outcome
     assert outcome.ending == Ending.TIMED_OUT
@@ -270,6 +277,12 @@ def test_cancelling_kills_what_ignores_the_signal_too(ssh, ordered, gone, monkey
     monkeypatch.setattr(remote_shell, "KILL_AFTER", 1)
     outcome = asyncio.run(_cancelled(ssh, ordered("trap '' TERM; echo ready; while :; do sleep 300; done")))
     assert (outcome.ending, outcome.exit_status) == (Ending.CANCELLED, 137)
+    gone()
+
+
+def test_cancelling_kills_what_outlives_its_shell_and_ignores_the_signal(ssh, ordered, gone):
+    outcome = asyncio.run(_cancelled(ssh, ordered("(trap '' TERM; sleep 300) & echo ready; sleep 301")))
+    assert outcome.ending == Ending.CANCELLED
     gone()
 
 
