@@ -156,7 +156,7 @@ def test_away_when_a_worker_starts(worker, away):
         first, second = worker(), worker()
         wait_until(lambda: is_waiting in first.output and is_waiting in second.output)
         second.terminate()
-        second.end()
+        assert second.end() == 0
     assert first.row
     assert not Worker.objects.filter(name__endswith=f"-{second.process.pid}").exists()
 

@@ -9,6 +9,7 @@ from jobs.models import Business, Event, Machine
 from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.tidying import tidy
+from releases.worker import ReleaseWorker
 from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
 from tests.databases import read_only, stood_still
 from tests.waiting import PATIENCE, wait_until
@@ -353,6 +354,16 @@ def test_a_worker_that_was_given_up_ends_itself_and_changes_nothing_more(at_work
     lost = row(run, "pay-1")
     assert (lost.status, lost.exit_status) == ("unknown", None)
     assert "saw: cancelled, exit status 143" in lost.note
+
+
+def test_a_worker_that_breaks_leaves_and_says_what_broke_it(db, monkeypatch):
+    def break_down():
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("releases.worker.tidy", break_down)
+    with pytest.raises(ValueError, match="a bug"):
+        asyncio.run(ReleaseWorker(ScriptedExecutor()).work())
+    assert Worker.objects.get().stopped_at is not None
 
 
 class SlowLogin:
