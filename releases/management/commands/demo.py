@@ -1,5 +1,6 @@
 import json
 import random
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -116,8 +117,8 @@ class Command(BaseCommand):
             f"\nDeploy Portal is at {demo.facts['address']}\n",
             *rows,
             f"\n{len(demo.hostnames)} machines live in {some_home.parent}",
-            f"To see one fail:      touch {some_home / 'broken'}",
-            f"For other commands:   . {demo.folder / 'env'}",
+            f"To see one fail:      touch {shlex.quote(str(some_home / 'broken'))}",
+            f"For other commands:   . {shlex.quote(str(demo.folder / 'env'))}",
             f"Logs:                 {demo.parts.logs}",
             "Ctrl-C stops everything.",
         ]

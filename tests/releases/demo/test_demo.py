@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +47,16 @@ def test_logins_are_printed(demo):
     assert demo.says(demo.facts["address"])
     for account in demo.facts["users"].values():
         assert demo.says(f"{account['username']:<11}{account['password']}")
+
+
+def test_printed_commands_can_be_pasted(demo):
+    """The folder's name has a space."""
+    commands = dict(re.findall(r"^(.+?): +(touch .+|\. .+)$", demo.output.read_text(), re.MULTILINE))
+    subprocess.run(["sh", "-ec", f'{commands["For other commands"]}; test -n "$SECRET_KEY"'], check=True)
+    broken = demo.folder / "fleet/machines/pay-web-001/broken"
+    subprocess.run(["sh", "-c", commands["To see one fail"]], check=True)
+    assert broken.exists()
+    broken.unlink()
 
 
 @pytest.mark.parametrize(
