@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 TICK = 0.02
 LOG_TICK = 0.2
 RETRY_AFTER = 0.5
+TELL_AFTER = 60
 CLOSE_WITHIN = 2
 LOG_BYTES_AHEAD = 4_000_000
 
@@ -162,6 +164,7 @@ def _serve(calls):
 
 
 def _persistently(function, *args):
+    told_at = -math.inf
     while True:
         try:
             if connection.vendor != "sqlite":  # which has nothing that could have gone, and would be opened each time
@@ -170,7 +173,9 @@ def _persistently(function, *args):
         except Error as error:
             if not is_away(error):
                 raise
-            log.warning("The database is away or busy; trying again: %s", error)
+            if time.monotonic() >= told_at + TELL_AFTER:  # a night of it is not to fill the log
+                log.warning("The database is away or busy; trying again: %s", error)
+                told_at = time.monotonic()
             connection.close()
             time.sleep(RETRY_AFTER)
 

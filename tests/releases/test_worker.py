@@ -541,6 +541,28 @@ def test_nothing_is_executed_while_the_database_is_away_at_the_claim(at_work, st
     assert ended(run).status == Run.Status.SUCCEEDED
 
 
+def test_a_database_that_is_away_for_a_night_does_not_fill_the_log(at_work, monkeypatch, caplog):
+    """It is asked twice a second, and its words are always the same."""
+    beat, tries, away = Worker.beat, [], [True]
+
+    def no_answer(self):
+        if not away:
+            return beat(self)
+        tries.append(1)
+        raise OperationalError("connection refused")
+
+    def told():
+        return [record for record in caplog.records if "The database is away" in record.message]
+
+    monkeypatch.setattr("releases.ledger.RETRY_AFTER", 0.001)
+    monkeypatch.setattr(Worker, "beat", no_answer)
+    at_work()
+    wait_until(lambda: len(tries) > 20)
+    lines = len(told())
+    away.clear()
+    assert lines == 1
+
+
 def test_the_claim_of_an_open_transaction_is_waited_for(at_work, start, job, machines):
     """A run whose transaction has not ended is not there yet."""
     working = at_work()
