@@ -131,7 +131,7 @@ def _address(value, allow_loopback):
 def _reachable(address, allow_loopback):
     if address.is_loopback:
         return allow_loopback
-    refused = address.is_link_local or address.is_multicast or address.is_reserved or address.is_unspecified
+    refused = address.is_link_local or address.is_multicast or address.is_reserved
     return not refused and address not in THIS_NETWORK
 
 

@@ -232,7 +232,7 @@ def test_name_and_password(guarded, monkeypatch):
         {"header": {"revision": 7}},
         {"header": HEADER, "kvs": [7]},
         {"header": HEADER, "kvs": [{"value": "eA=="}]},
-        {"header": HEADER, "kvs": [{"key": "not base64!"}]},
+        {"header": HEADER, "kvs": [{"key": "L20=!"}]},
     ],
 )
 def test_no_answer_of_etcd(double, answer):
