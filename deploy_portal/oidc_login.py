@@ -4,8 +4,7 @@ import logging
 
 import jwt
 from django.conf import settings
-from django.contrib.auth.validators import UnicodeUsernameValidator
-from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.core.exceptions import SuspiciousOperation
 from django.db import IntegrityError
 from django.urls import path
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
@@ -50,10 +49,6 @@ class OidcBackend(OIDCAuthenticationBackend):
     def verify_claims(self, claims):
         """A name that could be in the portal; an address only when the provider has seen that it is the person's."""
         name = self.get_username(claims)
-        try:
-            UnicodeUsernameValidator()(name)
-        except ValidationError:
-            return False
         is_proved = settings.OIDC_USERNAME_CLAIM != "email" or claims.get("email_verified") is True
         return is_plain(name) and len(name) <= 150 and is_proved
 

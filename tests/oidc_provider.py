@@ -60,7 +60,8 @@ class Provider:
         if not is_right or challenge != self.asked["code_challenge"]:
             return 400, {"error": "invalid_grant"}
         told = {"iss": self.url, "sub": "42", "aud": CLIENT, "exp": time.time() + 60, "nonce": self.asked["nonce"]}
-        token = jwt.encode(told | self.token, self.key, algorithm="RS256", headers={"kid": "k"})
+        told = {name: value for name, value in (told | self.token).items() if value is not ...}
+        token = jwt.encode(told, self.key, algorithm="RS256", headers={"kid": "k"})
         return 200, {"access_token": ACCESS, "id_token": token, "token_type": "Bearer"}
 
     def _jwks(self, form):

@@ -167,7 +167,7 @@ class TestRefused:
         "token",
         [
             {"iss": "https://evil.example"},
-            {"aud": "another client"},
+            {"aud": f"another {CLIENT}"},
             {"aud": []},
             {"aud": None},
             {"aud": ["another", CLIENT], "azp": "another"},
@@ -175,6 +175,7 @@ class TestRefused:
             {"azp": None},
             {"exp": 1},
             {"exp": None},
+            {"exp": ...},
             {"nonce": "another"},
             {"sub": "43"},
         ],
