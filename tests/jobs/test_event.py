@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
@@ -29,6 +29,13 @@ class TestChain:
         assert (second.number, second.previous) == (2, first.digest)
         assert second.digest == seal(second)
         assert len(second.digest) == 64
+
+    def test_the_hash_is_made_as_ever(self):
+        """Made otherwise, every chain that was written before would be broken."""
+        told = {"verb": "edited", "stage": "release", "was": "approved", "became": "waiting", "reason": "因为"}
+        told |= {"origin": "page from ::1", "detail": {"b": 1, "a": [None]}, "previous": "0" * 64}
+        event = Event(job_id=1, number=2, at=datetime(2026, 1, 2, 3, 4, 5, 6, UTC), actor_id=3, **told)
+        assert seal(event) == "2a49faeb41d3149e4e68e5722f2a5382f401210e98d564840d396367e86b384d"
 
     def test_each_job_has_a_chain_of_its_own_and_so_has_the_portal(self, make_job, ops):
         jobs = [make_job(approved=False), make_job()]
