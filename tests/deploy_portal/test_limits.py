@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
-from deploy_portal.limits import NEVER_LIMITED
+from deploy_portal.limits import LOGINS, NEVER_LIMITED
 from deploy_portal.models import Quota
 from jobs.models import Job
 from tests.forms import Page
@@ -86,6 +86,14 @@ def test_an_emergency_is_never_limited(as_user, publisher, job, start, machines)
     assert client.post(reverse("logout")).status_code == 302
 
 
+def test_ops_stop_everything_and_leave_without_a_limit(as_user, ops, job):
+    client = as_user(ops)
+    use_up(client, job)
+    assert client.post(reverse("stop_world"), {"reason": "fire", "confirmed": "on"}).status_code == 302
+    for name in ("set_language", "sign_out_elsewhere", "admin:logout"):
+        assert client.post(reverse(name)).status_code != 429
+
+
 def test_what_is_never_limited_exists():
     stages = {"kind": "pre-release"}
     for name in NEVER_LIMITED:
@@ -110,6 +118,13 @@ def test_logins_are_limited_by_address_whatever_the_name():
     assert Client().get("/login/").status_code == 200
     elsewhere = Client(REMOTE_ADDR="10.9.9.9")
     assert elsewhere.post("/login/", {"username": "another", "password": "wrong"}).status_code == 200
+
+
+@pytest.mark.parametrize("name", sorted(LOGINS))
+def test_each_page_of_a_login_is_limited(name):
+    answers = [Client().post(reverse(name), {"code": "123456"}) for _ in range(3)]
+    assert [answer.status_code == 429 for answer in answers] == [False, False, True]
+    assert "123456" not in answers[-1].text
 
 
 def test_zero_is_no_limit(settings, as_user, requester, make_job):
