@@ -163,7 +163,7 @@ class Job(models.Model):
 
     @property
     def approvals_left(self):
-        return max(0, self.approvers_needed - len(self.approvals_now))
+        return self.approvers_needed - len(self.approvals_now)
 
     @cached_property
     def sent_back(self):

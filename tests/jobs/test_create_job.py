@@ -2,7 +2,8 @@ import socket
 
 import pytest
 
-from jobs.models import Job, Listing
+from jobs.models import Job, Listing, Membership
+from jobs.rights import Role
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 from tests.conftest import list_machines, rows
 
@@ -42,6 +43,19 @@ def test_the_same_again_is_the_same_job():
     assert Job.objects.get().events.count() == 1
     other = say_json(*CREATE, "payment", "2.14.3", "pay-2")
     assert other["job"] != first["job"]
+
+
+def test_the_same_for_another_business_is_another_job(requester, orders):
+    Membership.objects.create(user=requester, business=orders, role=Role.REQUESTER)
+    Listing.objects.take(orders, rows("pay-1"))
+    jobs = {say_json(*CREATE, slug, "2.14.3", "pay-1", "--title", "Fix")["job"] for slug in ("payment", "orders")}
+    assert len(jobs) == 2
+
+
+def test_the_same_again_once_the_first_has_begun_is_another_job():
+    first = say_json(*CREATE, "payment", "2.14.3", "pay-1")
+    Job.objects.update(status=Job.Status.IN_PROGRESS, break_glass=True)
+    assert say_json(*CREATE, "payment", "2.14.3", "pay-1")["job"] != first["job"]
 
 
 def test_the_event_tells_that_it_was_a_command():

@@ -144,6 +144,15 @@ def test_an_approval_is_void_once_its_giver_may_no_longer_approve(job, approver,
     assert (event.verb, event.actor, event.was, event.detail) == ("lapsed", None, "approved", {"approvers": ["second"]})
 
 
+def test_where_no_approval_is_needed_by_now_none_that_is_void_is_waited_for(job, approver, second, publisher, needs):
+    job.approve(approver)
+    job.approve(second)
+    needs(0)
+    Membership.objects.filter(user=second).delete()
+    seen = get_job(publisher, job.pk)
+    assert (seen.status, seen.revision, stored(job).status) == (Job.Status.APPROVED, 2, Job.Status.APPROVED)
+
+
 def test_what_was_sent_back_meanwhile_stays_so_where_an_approval_is_void(job, approver, second):
     job.approve(approver)
     seen = stored(job)
@@ -236,6 +245,28 @@ def test_an_approver_who_publishes_too_may_do_both(payment, approver, make_job):
 def test_the_jobs_of_others_are_not_waiting_for_a_stranger(job, outsider, requester):
     assert not Job.objects.to_approve(outsider).exists()
     assert not Job.objects.to_approve(requester).exists()
+
+
+def test_what_waits_no_longer_takes_no_approval_not_even_one_of_two(job, requester, approver):
+    stored(job).withdraw(requester, "not needed")
+    with pytest.raises(JobMoved):
+        job.approve(approver)
+    assert not job.approvals.exists()
+
+
+def test_nobody_waits_for_their_own_approval(job, requester, payment):
+    Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    assert not Job.objects.to_approve(requester).exists()
+
+
+def test_what_was_edited_since_waits_for_who_approved_or_sent_it_back(job, requester, approver, machines):
+    job.approve(approver)
+    assert not Job.objects.to_approve(approver).exists()
+    stored(job).edit(requester, machines[:2])
+    assert list(Job.objects.to_approve(approver)) == [job]
+    stored(job).send_back(approver, "not today")
+    stored(job).edit(requester, machines[:3])
+    assert list(Job.objects.to_approve(approver)) == [job]
 
 
 def test_asking_is_no_edit(job, approver):

@@ -158,8 +158,8 @@ class TestInForce:
     def test_once(self, ops, payment):
         now = database_now()
         freeze_now(ops, starts_at=now - 2 * HOUR, ends_at=now - HOUR)
-        freeze_now(ops, starts_at=now + HOUR, ends_at=now + 2 * HOUR)
         freeze = freeze_now(ops, payment)
+        freeze_now(ops, starts_at=now + HOUR, ends_at=now + 2 * HOUR)
         assert [one.freeze for one in Freeze.objects.in_force()] == [freeze]
         assert [one.is_in_force for one in Freeze.objects.ahead()] == [True, False]
 

@@ -140,6 +140,12 @@ def test_an_edit_that_comes_after_the_first_stage_began_changes_nothing(job, req
     assert (stored(job).version, stored(job).machines.count(), stored(job).approved_by) == ("2.0", 6, "approver")
 
 
+def test_who_may_not_approve_sends_nothing_back_not_even_past_the_pages(waiting, requester):
+    with pytest.raises(PermissionDenied):
+        waiting.send_back(requester, "not today")
+    assert stored(waiting).status == Status.WAITING
+
+
 def test_nobody_approves_their_own_job_not_even_past_the_pages(waiting, requester):
     Membership.objects.create(user=requester, business=waiting.business, role=Role.APPROVER)
     with pytest.raises(PermissionDenied):

@@ -4,6 +4,7 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import translation
 
+from deploy_portal.models import User
 from jobs.models import Event, Freeze, Job, Leave, Membership
 from jobs.rights import Role
 from releases.templatetags.releases import event_notes
@@ -145,6 +146,9 @@ def test_it_is_void_once_its_giver_may_no_longer_approve(as_user, approver, publ
     assert "approver gave leave until" not in said
     assert Freeze.objects.holding(job, publisher)
     assert Leave.objects.get().void_at
+    Membership.objects.get_or_create(user=approver, business=job.business, role=Role.APPROVER)
+    User.objects.filter(pk=approver.pk).update(is_active=True, is_superuser=False)
+    assert Freeze.objects.holding(job, publisher)
 
 
 def test_what_another_made_void_just_before_is_not_told_once_more(approver, payment, job, freeze, monkeypatch):

@@ -74,6 +74,14 @@ def test_what_cannot_be_planned_names_its_field(wish):
     assert list(refused.value.message_dict) == ["plan_pre_release"]
 
 
+def test_of_many_names_that_cannot_be_planned_the_first_are_told():
+    with pytest.raises(ValidationError) as refused:
+        planned(fleet(a=3), "x-[1-9000]")
+    [said] = refused.value.message_dict["plan_pre_release"]
+    assert "x-20" in said
+    assert "x-21" not in said
+
+
 def test_ranges_keep_the_width_of_their_numbers():
     assert expanded("web-[008-010].x  db-1；db-2") == [
         *["web-008.x", "web-009.x", "web-010.x", "db-1", "db-2"],
@@ -94,6 +102,7 @@ def test_several_ranges_in_a_word_give_every_combination():
         "[1-9999][1-9999][1-9999]",
         "[1-200][1-101]",
         "a[1-2]b[3-1]",
+        "a[3-1]b[3-1]",
         "[1-0][1-999999]",
         "[0-" + "9" * 5000 + "]",
         "[1-9999]" + "[1-1]" * 3000,
