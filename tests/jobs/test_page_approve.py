@@ -81,6 +81,12 @@ def test_approving_twice_approves_once(as_user, approver, job):
     assert job.events.filter(verb=Event.Verb.APPROVED).count() == 1
 
 
+def test_who_comes_second_with_the_same_words_is_told(as_user, approver, payment, job):
+    approve(as_user(approver), job)
+    second = make_member("second", payment, Role.APPROVER)
+    assert "This job was changed meanwhile" in words(approve(as_user(second), job))
+
+
 def test_the_button_pressed_twice_after_somebody_else_acted_is_told(as_user, approver, requester, job):
     client = as_user(approver)
     approve(client, job)
