@@ -133,6 +133,12 @@ class TestSetUp:
         assert sum(isinstance(answer, list) for answer in answers) == 1
         assert StaticToken.objects.count() == 10
 
+    def test_one_that_is_only_offered_lets_nobody_in_and_takes_no_others_place(self, person):
+        assert not person.use_code(code_of(person.offer_second_factor()))
+        TOTPDevice.objects.all().delete()
+        assert person.confirm_second_factor(code_of(person.offer_second_factor()))
+        assert person.confirm_second_factor(code_of(person.offer_second_factor())) is None
+
     def test_two_that_were_offered_at_once_are_no_error(self, as_user, person):
         for _ in range(2):
             TOTPDevice.objects.create(user=person, name="app", confirmed=False)
