@@ -69,6 +69,19 @@ def test_half_a_script_is_not_run(begin, tmp_path, missing):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.skipif("bash" not in SHELLS, reason="has no bash")
+def test_bash_begins_as_bare_as_sh(begin, environment, tmp_path):
+    """Started by sshd it would read a file of the user's, which may end or ask for something."""
+    environment["SSH_CLIENT"] = "10.0.0.1 50000 22"
+    (tmp_path / ".bashrc").write_text("echo theirs; exit 9\n")
+    command, payload = remote_shell.prepare("#!/bin/bash\necho out", {}, 30)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.stdout.read() == remote_shell.READY + b"out\n"
+    assert process.returncode == 0
+
+
 def test_nothing_of_the_script_is_in_the_command():
     command, _payload = remote_shell.prepare("echo secret-script", {"NAME": "secret-value"}, 30)
     assert "secret" not in command

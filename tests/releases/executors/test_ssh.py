@@ -13,6 +13,7 @@ from dataclasses import replace
 import asyncssh
 import pytest
 
+from releases.demo import shell
 from releases.demo.fleet import ADDRESS, _Door
 from releases.demo.shell import Session
 from releases.executors import connections, remote_shell
@@ -446,7 +447,9 @@ def runs_first(monkeypatch):
     return runs_first
 
 
-@pytest.mark.parametrize("first", ["exit 0;", "echo Log in as ubuntu; sleep 0.5; exit 0;"])
+@pytest.mark.parametrize(
+    "first", ["exit 0;", "echo Log in as ubuntu; sleep 0.5; exit 0;", "(sleep 0.5; echo Log in as ubuntu) & exit 0;"]
+)
 def test_what_ends_before_it_is_sent_no_script(ssh, ordered, fleet, runs_first, first):
     """What a forced command calls success, or a profile that ends, is none of the script's."""
     runs_first(first)
@@ -506,7 +509,8 @@ def test_a_profile_that_says_more_than_is_kept_holds_no_script_up(run, runs_firs
     assert len(execution.out + execution.err) < 2 * ssh_module.BUFFERED_BYTES
 
 
-def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh, ordered, fleet, monkeypatch):
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh, ordered, fleet, monkeypatch, closes):
     """What the machine calls success, while the start is recorded, is none of the script's."""
     execution, sessions, ends = ordered("echo"), [], []
 
@@ -517,7 +521,7 @@ def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh,
 
     tell_end = ssh_module._Command._tell_end
     monkeypatch.setattr(ssh_module._Command, "_tell_end", lambda self: tell_end(self) or ends.append(1))
-    monkeypatch.setattr(fleet, "session", lambda hostname: sessions.append(EndsEarly()) or sessions[-1])
+    monkeypatch.setattr(fleet, "session", lambda hostname: sessions.append(EndsEarly(closes)) or sessions[-1])
     execution._start = asked_later
     outcome = asyncio.run(execution.by(ssh)).outcome
     assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 0)
@@ -525,6 +529,9 @@ def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh,
 
 
 class EndsEarly(asyncssh.SSHServerSession):
+    def __init__(self, closes):
+        self._closes = closes
+
     def connection_made(self, chan):
         self._chan = chan
 
@@ -535,7 +542,7 @@ class EndsEarly(asyncssh.SSHServerSession):
         self._chan.write(remote_shell.READY)
 
     def end(self):
-        self._chan.exit(0)
+        self._chan.exit(0) if self._closes else shell._tell_end(self._chan, 0)
 
 
 def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
