@@ -143,6 +143,26 @@ def test_an_unknown_machine_is_left_alone_unless_somebody_looked(lost):
     assert not lost.events.filter(verb="resolved").exists()
 
 
+def test_what_a_rollback_leaves_out_is_told(lost, make_job, machines, start, finish, capsys):
+    start(make_job("3.0"), machines[2:3])  # overtakes at pay-3
+    finish()
+    start(make_job("4.0"), machines[1:2])  # holds pay-2
+    say_json(*ROLL_BACK, lost.pk, "all")
+    assert hostnames(*rollbacks()) == ["pay-1"]
+    assert capsys.readouterr().err.splitlines() == [
+        "Not rolled back: pay-3 (a later job ran there; --undo-later takes back what that put there, too).",
+        "Not rolled back: pay-4 (unknown; --looked says that nothing runs there any more).",
+        "Not rolled back: pay-2 (held by another run, or gone from the config service).",
+    ]
+
+
+def test_where_all_is_left_out_its_reason_is_told(lost, finish):
+    say(*ROLL_BACK, lost.pk, "gray-release")
+    finish()
+    for chosen in ([], ["pay-4"]):
+        assert "--looked" in fail(*ROLL_BACK, lost.pk, "gray-release", *chosen, code=MISTAKE)
+
+
 def test_who_looked_rolls_an_unknown_machine_back_too(lost, publisher, finish):
     say(*ROLL_BACK, lost.pk, "all", "--looked")
     assert hostnames(*rollbacks()) == ["pay-1", "pay-2", "pay-3", "pay-4"]

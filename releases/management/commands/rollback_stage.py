@@ -5,6 +5,7 @@ from django.core.management.base import CommandError
 from jobs.access import get_job
 from jobs.commands import MISTAKE, checked, named_machines
 from jobs.forms import ReasonForm
+from jobs.plan import folded
 from jobs.rights import Right
 from releases.commands import RunCommand
 from releases.models import Kind, MachineRun, ReleaseStage, StageMoved
@@ -37,23 +38,45 @@ class Command(RunCommand):
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]
         changed = [machine_run for stage in stages for machine_run in stage.rollback_candidates()]
-        chosen = {
-            machine_run.machine_id
-            for machine_run in changed
-            if (looked or machine_run.status != MachineRun.Status.UNKNOWN)
-            and (undo_later or not machine_run.overtaken_by)
-        }
+        left_out = _left_out(changed, stages, looked, undo_later)
+        chosen = {machine_run.machine_id for machine_run in changed if machine_run.machine not in left_out}
         if not chosen:
-            _refuse(stages)
+            _refuse(stages, left_out)
         if machines:
+            wanted = {name.lower() for name in machines}
+            if named := {machine: why for machine, why in left_out.items() if machine.hostname in wanted}:
+                raise CommandError(_told(named), returncode=MISTAKE)
             chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
+        if left_out and not machines:
+            self.stderr.write(_told(left_out))
         self.finish(runs, options["wait"], options["wait_limit"], options["json"])
 
 
-def _refuse(stages):
+def _left_out(changed, stages, looked, undo_later):
+    """{machine: why it is not rolled back}, of those that the job changed."""
+    left_out = {}
+    for machine_run in changed:
+        if machine_run.status == MachineRun.Status.UNKNOWN and not looked:
+            left_out[machine_run.machine] = "unknown; --looked says that nothing runs there any more"
+        elif machine_run.overtaken_by and not undo_later:
+            left_out[machine_run.machine] = "a later job ran there; --undo-later takes back what that put there, too"
+    out_of_reach = [machine_run for stage in stages for machine_run in stage.changed_out_of_reach()]
+    why = "held by another run, or gone from the config service"
+    return left_out | {machine_run.machine: why for machine_run in out_of_reach}
+
+
+def _told(left_out):
+    names = {}
+    for machine, why in left_out.items():
+        names.setdefault(why, []).append(machine.hostname)
+    return "\n".join(f"Not rolled back: {', '.join(folded(some))} ({why})." for why, some in names.items())
+
+
+def _refuse(stages, left_out):
     """Tells why none of their machines can be rolled back."""
     kept = [stage.pk for stage in stages]
     if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
         raise StageMoved("A run is still going on there. Wait for its end, or cancel it.")
-    raise CommandError("This job changed no machine there that could be rolled back.", returncode=MISTAKE)
+    nothing = "This job changed no machine there that could be rolled back."
+    raise CommandError(_told(left_out) or nothing, returncode=MISTAKE)
