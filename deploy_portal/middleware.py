@@ -1,4 +1,5 @@
 import codecs
+import encodings
 import logging
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # Browsers drop a cookie above 4,096 bytes and go on sending the old one: the session would silently stop changing.
 SESSION_COOKIE_LIMIT = 3500
+# More names of encodings than anybody uses; Python keeps each that it was ever asked for, also where there is none.
+ENCODINGS_KEPT = 500
 WITHOUT_SECOND_FACTOR = {
     "login",
     "login_code",
@@ -56,6 +59,8 @@ def forms_in_utf8(get_response):
     """Refuses a form in another encoding. Django would too, but its page that says so reads the form again: a 500."""
 
     def middleware(request):
+        if len(encodings._cache) > ENCODINGS_KEPT:  # by now Django has asked for the one that the request names
+            encodings._cache.clear()
         if request.encoding and codecs.lookup(request.encoding).name != "utf-8":
             return HttpResponseBadRequest(_("Send forms in UTF-8."), content_type="text/plain; charset=utf-8")
         request.encoding = "utf-8"  # not "utf8" or "UTF_8", which Django would refuse

@@ -1,3 +1,4 @@
+import encodings
 import re
 import secrets
 import sqlite3
@@ -90,6 +91,16 @@ def test_a_form_in_another_encoding_is_refused_in_words(client, db, page, charse
 def test_utf_8_by_whatever_name_is_taken(client, db, charset):
     form = f"application/x-www-form-urlencoded; charset={charset}"
     assert "This field is required." in client.post("/login/", "username=中", content_type=form).text
+
+
+def test_names_of_encodings_that_somebody_makes_up_do_not_fill_the_memory(client, db, monkeypatch):
+    """Python keeps each name that it was asked for: 8 kB a request, for ever."""
+    monkeypatch.setattr("deploy_portal.middleware.ENCODINGS_KEPT", kept := len(encodings._cache) + 5)
+    for number in range(20):
+        name = f"nobodys_{number}"
+        assert client.get("/health/", CONTENT_TYPE=f"text/plain; charset={name}").status_code == 200
+        assert len(encodings._cache) <= kept
+    assert "中".encode("gbk").decode("gbk") == "中"
 
 
 @pytest.mark.parametrize("how", LOST)
