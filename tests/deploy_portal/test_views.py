@@ -1,8 +1,12 @@
+from datetime import timedelta
+
 import pytest
-from axes.models import AccessAttempt
+from axes.models import AccessAttempt, AccessLog
+from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.functions import Now
 
 from tests.conftest import PASSWORD, make_user
 
@@ -111,6 +115,15 @@ def test_a_password_that_is_typed_where_the_name_goes_is_not_in_the_log(client, 
     try_login(client, "my secret", "another secret")
     kept = AccessAttempt.objects.get()
     assert "secret" not in f"{caplog.text}{kept.post_data}"
+
+
+def test_rows_of_old_logins_are_deleted_as_the_document_says(client, person):
+    for age in (0, 181):
+        try_login(client, password=PASSWORD)
+        AccessLog.objects.filter(pk=AccessLog.objects.latest("pk").pk).update(attempt_time=Now() - timedelta(days=age))
+        client.post("/logout/")
+    call_command("axes_reset_logs", "--age", "180")
+    assert AccessLog.objects.count() == 1
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "' OR 1=1 --", "<script>", "用户"])
