@@ -148,7 +148,12 @@ def test_machines_that_the_stage_does_not_offer_are_named(make_job, machines, st
     start(make_job("3.0"), machines[:1])
     Listing.objects.take(payment, rows(*(machine.hostname for machine in machines if machine != machines[1])))
     said = fail(*RUN, job.pk, "pre-release", "pay-1", "pay-2", "pay-3", "pay-6", "nonsense", code=MISTAKE)
-    assert said == "Not among the machines to choose from: pay-1, pay-2, pay-6, nonsense"
+    assert said == "Not among the machines to choose from: pay-6, nonsense"
+    said = fail(*RUN, job.pk, "pre-release", "pay-1", "pay-2", "pay-3", code=MISTAKE)
+    assert said.splitlines() == [
+        f"machines: pay-1 is held by #{Run.objects.get().stage.job_id}.",
+        "machines: pay-2 is gone from the config service.",
+    ]
     assert Run.objects.count() == 1
 
 

@@ -87,11 +87,17 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
     free, moves = _ids(stage.offered_machines()), _ids(stage.offered_machines(moved=True))
     waits = _ids(stage.offered_machines(when_free=True))
     ids = free | (moves if moved else set()) | (waits if when_free else set())
+    not_offered = set()  # of those that are named; the form tells why
     if machines:
-        ids = {machine.pk for machine in named_machines(stage.job.machines, machines, ids)}
+        named = {machine.pk for machine in named_machines(stage.job.machines, machines)}
+        ids, not_offered = ids & named, named - ids
     elif planned or retry:
         ids &= stage.planned_machines if planned else set(stage.to_try_again(retry))
-    return {"machines": list(ids & free), "moved": list(ids & moves - free), "when_free": list(ids - moves)}
+    return {
+        "machines": sorted(ids & free | not_offered),
+        "moved": list(ids & moves - free),
+        "when_free": list(ids - moves),
+    }
 
 
 def _ids(machines):
