@@ -101,6 +101,14 @@ def test_on_a_full_disk_what_is_wrong_is_told_first(database, heads):
     )
 
 
+def test_help_is_there_where_nothing_is_configured_yet():
+    for name in ("run_stage", "job_status"):
+        asked = shell(f"$PORTAL {name} --help", DEBUG="0")
+        assert (asked.returncode, asked.stderr) == (0, b"")
+        assert asked.stdout.startswith(f"usage: manage.py {name}".encode())
+    assert b"Set SECRET_KEY" in shell("$PORTAL job_status --as li.wei 1", DEBUG="0").stderr
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["verify_events --help", "migrate -h", "--help", "help verify_events", ""])
 def test_help_that_nobody_can_read_is_no_error(command, unbuffered):
