@@ -188,6 +188,7 @@ class TestInForce:
     def test_it_has_begun_once_it_was_in_force(self, ops):
         now = database_now()
         assert freeze_now(ops).has_begun(database_now())
+        assert freeze_now(ops).has_begun(now + timedelta(days=30))
         assert not freeze_now(ops, starts_at=now + HOUR).has_begun(database_now())
         hourly = weekly("mon,tue,wed,thu,fri,sat,sun 00:00 23")
         hourly.made_by, hourly.reason = ops, "nights"

@@ -4,7 +4,6 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import translation
 
-from deploy_portal.models import User
 from jobs.models import Event, Freeze, Job, Leave, Membership
 from jobs.rights import Role
 from releases.templatetags.releases import event_notes
@@ -146,9 +145,6 @@ def test_it_is_void_once_its_giver_may_no_longer_approve(as_user, approver, publ
     assert "approver gave leave until" not in said
     assert Freeze.objects.holding(job, publisher)
     assert Leave.objects.get().void_at
-    Membership.objects.get_or_create(user=approver, business=job.business, role=Role.APPROVER)
-    User.objects.filter(pk=approver.pk).update(is_active=True, is_superuser=False)
-    assert Freeze.objects.holding(job, publisher)
 
 
 def test_what_another_made_void_just_before_is_not_told_once_more(approver, payment, job, freeze, monkeypatch):
@@ -165,6 +161,16 @@ def test_what_another_made_void_just_before_is_not_told_once_more(approver, paym
     monkeypatch.setattr(Job, "lock", wait)
     job.leaves.lapse(job)
     assert job.events.get(verb="lapsed").detail == {"leave": True, "approvers": ["second"]}
+
+
+def test_it_stays_void_when_its_giver_may_approve_again(approver, publisher, payment, job, freeze):
+    job.begin()
+    Leave.objects.give(job, approver, occurrence_of(freeze), "a hole in the wall")
+    assert not Freeze.objects.holding(job, publisher)
+    Membership.objects.get(user=approver).delete()
+    job.lapse()
+    Membership.objects.create(user=approver, business=payment, role=Role.APPROVER)
+    assert Freeze.objects.holding(job, publisher)
 
 
 def test_who_may_approve_again_can_give_it_anew(approver, payment, job, freeze):
