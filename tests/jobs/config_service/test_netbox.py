@@ -135,6 +135,19 @@ def test_a_list_that_moves_between_two_pages(netbox, change):
     assert "changed between two pages. Ask again" in str(refusal(netbox, page_size=2))
 
 
+def test_a_list_of_devices_without_names_that_moves_between_two_pages(netbox):
+    unnamed = [device(None, id=number) for number in range(6)]
+    netbox.answers = [paged(unnamed, part_of, MOVES["one left, another came"])]
+    assert "changed between two pages. Ask again" in str(refusal(netbox, page_size=2))
+
+
+@pytest.mark.parametrize("tags", [None, 7, [7], [{"slug": 7}]])
+def test_odd_tags(netbox, tags):
+    netbox.answers = [page(device(tags=tags))]
+    [row] = rows(netbox)
+    assert (row["hostname"], row["labels"]["tags"]) == ("web1", None)
+
+
 @pytest.mark.parametrize("change", [list.pop, lambda things: things.append(device(id=9))])
 def test_another_count_on_another_page(netbox, change):
     netbox.answers = [paged(devices(6), part_of, change)]
