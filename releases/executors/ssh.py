@@ -210,8 +210,7 @@ class _Command(asyncssh.SSHClientSession):
 
     async def _end(self):
         """Cuts the lifeline; answers whether the command's end was seen after that."""
-        if not self._channel.is_closing():
-            self._channel.write_eof()
+        self._channel.write_eof()  # which one that is closing leaves alone
         await self._pump_for(END_GRACE)
         return self._ended_at is not None
 

@@ -496,7 +496,7 @@ def test_what_else_is_done_in_a_thread_is_still(ssh, ordered):
 
 
 def test_what_a_profile_says_is_output_too(run, runs_first):
-    runs_first("printf READY; echo odd >&2;")
+    runs_first("printf READY; echo odd >&2; sleep 0.5;")  # both come before the wrapper's own
     execution = run("echo; echo done")
     assert (execution.out, execution.err) == (b"READY\ndone\n", b"odd\n")
 
@@ -886,6 +886,20 @@ def test_a_flood_of_tiny_packets_leaves_the_others_their_turn(ssh, ordered):
     assert asyncio.run(both()).ending == Ending.SUCCEEDED
     assert len(taken) == 20_000
     assert max(most) <= 2 * ssh_module.PACKETS_AT_ONCE
+
+
+def test_a_caller_who_takes_output_slowly_gets_all_of_it_though_the_command_has_ended(ssh, ordered, monkeypatch):
+    monkeypatch.setattr(ssh_module, "QUIET_SECONDS", 0.3)
+    size = 2 * ssh_module.BUFFERED_BYTES
+    execution = ordered(f"head -c {size} /dev/zero")
+    take = execution._take
+
+    async def take_slowly(data, stream):
+        await asyncio.sleep(0.5 if len(execution.blocks) < 2 else 0)
+        await take(data, stream)
+
+    execution._take = take_slowly
+    assert len(asyncio.run(execution.by(ssh)).out) == size
 
 
 def test_a_caller_who_does_not_take_output_stops_the_command(ssh, ordered, fleet, monkeypatch):
