@@ -113,11 +113,10 @@ def test_what_is_known_of_a_machine_is_not_said_of_one_that_shares_all_but(other
     assert known_hosts.keys_of(first, "10.0.0.1") != known_hosts.keys_of(second, ip)
 
 
-@pytest.mark.parametrize(
-    "known", [line("pay-1", OWN), line("pay-1", OWN, "@cert-authority ")], ids=["key", "authority"]
-)
-def test_who_is_known_by_a_key_or_by_an_authority_and_shows_another_is_not_told_to_be_new(known):
-    assert "find out why" in str(error_for(*KnownHosts(known).keys_of(order(), "10.0.0.1")))
+@pytest.mark.parametrize("marker", ["", "@cert-authority "])
+def test_who_is_known_by_a_key_or_by_an_authority_and_shows_another_is_not_told_to_be_new(marker):
+    known_hosts = KnownHosts(line("pay-1", OWN, marker))
+    assert "find out why" in str(error_for(*known_hosts.keys_of(order(), "10.0.0.1")))
 
 
 def test_a_machine_is_looked_up_once(monkeypatch):
