@@ -142,6 +142,15 @@ def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment,
     assert browser.ask(f"{inline}.scrollWidth - {inline}.clientWidth") == 0
 
 
+def test_the_filters_of_the_admin_are_as_high_as_they_need_on_a_phone(browser, client, ops, release_task):
+    """Safari cut off what was higher than they are wide beside a list."""
+    browser.log_in(client, ops)
+    browser.width(NARROW)
+    browser.open("/admin/releases/task/")
+    browser.wait_for("By used for", "#changelist-filter")
+    assert browser.ask("getComputedStyle(document.querySelector('#changelist-filter')).flexBasis") == "auto"
+
+
 def test_a_state_is_seen_in_the_colours_of_the_reader_and_in_print(publisher_at, job, machines, start, finish):
     """A page's own backgrounds are left out there, and an icon or a tile of a long list is nothing else."""
     start(job, machines)
