@@ -21,4 +21,8 @@
     sessionStorage.setItem("new-job", JSON.stringify(Object.fromEntries(fields.map((field) => [field.id, field.value]))));
     location.search = new URLSearchParams({ business: business.value });
   });
+  // Safari goes back to the choice that led away; the list is of the one that the page came with.
+  window.addEventListener("pageshow", () => {
+    for (const option of business.options) option.selected = option.defaultSelected;
+  });
 })();
