@@ -261,7 +261,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
             self._require(seen in ("", self.as_seen), MOVED_ON)
             self.job.lapse()
             self._require(self.can_be_skipped, NOT_TO_SKIP)
-            was = self._move(self.Status.SKIPPED, done_at=Now())
+            was = self._move(self.Status.SKIPPED)
             # What it was skipped for is this revision: from here on there is no other.
             self.job.begin()
             self.record(Event.Verb.SKIPPED, by, reason, was, self.Status.SKIPPED)
