@@ -148,6 +148,14 @@ def test_a_stage_that_runs_on_other_machines_goes_on(job, machines, start, finis
     assert stage_of(job).status == "succeeded"
 
 
+def test_a_stage_that_is_done_already_does_not_soak_anew(job, machines, start, finish, publisher):
+    start(job, machines[:2])
+    finish()
+    before = stage_of(job)
+    excuse(job, machines[5:], publisher, "scrapped")
+    assert (stage_of(job).version, stage_of(job).done_at) == (before.version, before.done_at)
+
+
 def test_the_excuse_of_the_last_machine_that_is_left_releases_the_job(job, machines, start, finish, publisher):
     start(job, machines[:5])
     finish("failed", on=["pay-2"])

@@ -188,6 +188,15 @@ def test_a_late_end_is_noted_even_after_a_person_resolved_the_machine(start, job
     assert "saw: failed, exit status 7" in late.note
 
 
+def test_what_was_cancelled_before_it_began_gets_no_note(start, job, machines, worker, publisher):
+    run = start(job, machines[:1])
+    MachineRun.objects.claim(worker, 1)
+    [pk] = claimed(worker)
+    run.cancel(publisher)
+    assert MachineRun.objects.end(worker, [pk], "unreachable", None, "refused") == 0
+    assert (get(pk).status, get(pk).note) == ("cancelled", "")
+
+
 def test_an_end_that_is_written_twice_leaves_no_note(start, job, machines, worker):
     start(job, machines[:3])
     ids = begin(worker)

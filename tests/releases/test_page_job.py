@@ -10,7 +10,7 @@ from releases.models import MachineRun, ReleaseStage
 from releases.tidying import move_on
 from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
-from tests.workers import claim
+from tests.workers import begin, claim, end
 
 
 @pytest.mark.one_database
@@ -235,6 +235,16 @@ class TestRollingBack:
         said = words(as_user(publisher).get(page("job", job)))
         assert "2.0 is out" in said
         assert "1 unreachable" in said
+
+    @pytest.mark.one_database
+    def test_what_a_cancel_ended_midway_is_no_success(self, as_user, publisher, job, start, finish, machines, worker):
+        start(job, machines[:1])
+        finish()
+        back = ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+        running = begin(worker)
+        back.cancel(publisher)
+        end(worker, running, "cancelled")
+        assert "Machines 6 1 cancelled 5 waiting" in words(as_user(publisher).get(page("job", job)))
 
     @pytest.mark.one_database
     def test_a_stage_that_went_back_whole_says_just_that(self, as_user, publisher, job, start, finish, machines):

@@ -200,6 +200,16 @@ def test_a_run_that_was_cancelled_too_late_to_stop_anything_is_what_it_became(st
     assert stage_of(run).status == "succeeded"
 
 
+def test_a_rollback_that_was_cancelled_midway_leaves_no_success(start, job, machines, worker, finish, publisher):
+    run = start(job, machines[:1])
+    finish()
+    back = stage_of(run).roll_back(publisher, machines[:1], "it hurts", "back")
+    running = begin(worker)
+    back.cancel(publisher)
+    end(worker, running, "cancelled")
+    assert (state(back)[0], stage_of(run).status) == ("cancelled", "cancelled")
+
+
 def test_what_had_begun_before_a_cancel_can_be_rolled_back_and_nothing_else(
     start, job, machines, worker, finish, publisher
 ):
@@ -237,6 +247,14 @@ def test_what_a_dead_worker_had_claimed_of_a_cancelled_run_does_not_come_back(st
     worker.leave()
     move_on()
     assert state(run) == ("cancelled", 1, {"cancelled": 2})
+
+
+def test_who_saw_an_earlier_batch_cancels_all_that_is_left(start, job, machines, worker, publisher):
+    run = start(job, machines, batch_size="3")
+    seen = Run.objects.get(pk=run.pk)
+    end(worker, begin(worker))
+    seen.cancel(publisher)
+    assert state(run) == ("cancelled", 2, {"succeeded": 3, "cancelled": 3})
 
 
 def test_a_cancel_leaves_other_runs_alone(start, make_job, machines, worker, publisher):

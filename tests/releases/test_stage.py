@@ -494,6 +494,7 @@ def test_a_rollback_that_was_called_off_before_it_began_changes_nothing(
     roll_back(job).cancel(publisher, "the wrong job")
     assert (status_of(job), stage_of(job, Kind.GRAY_RELEASE).is_open) == (Status.SUCCEEDED, True)
     assert list(stage_of(job).machines_released()) == [machines[0].pk]
+    assert machines[0] not in stage_of(job).offered_machines()
 
 
 def test_a_stage_of_which_all_that_was_changed_is_back_is_rolled_back(job, machines, start, finish, roll_back):

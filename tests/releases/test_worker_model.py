@@ -47,6 +47,7 @@ def test_a_heartbeat_is_written_by_the_databases_clock(worker, monkeypatch):
 def test_a_worker_that_falls_silent_is_fenced_off(worker):
     fall_silent(worker)
     Worker.objects.bury_dead()
+    assert not Worker.objects.silent().exists()
     assert worker.beat() is False
     worker.refresh_from_db()
     assert worker.stopped_at is not None
@@ -71,6 +72,17 @@ def test_a_suspicion_that_has_grown_old_itself_is_renewed(worker, settings):
     worker.refresh_from_db()
     assert worker.stopped_at is None
     assert (database_now() - worker.suspected_at).total_seconds() < settings.WORKER_DEAD_AFTER
+
+
+def test_looking_again_does_not_put_the_end_off(worker):
+    fall_silent(worker, suspected=False)
+    Worker.objects.bury_dead()
+    worker.refresh_from_db()
+    suspected_at = worker.suspected_at - timedelta(seconds=1)
+    Worker.objects.update(suspected_at=suspected_at)
+    Worker.objects.bury_dead()
+    worker.refresh_from_db()
+    assert (worker.stopped_at, worker.suspected_at) == (None, suspected_at)
 
 
 def test_a_heartbeat_of_a_time_to_come_is_none(worker):
@@ -183,6 +195,7 @@ def test_a_worker_that_leaves_gives_back_what_it_held(start, job, machines, work
     run = start(job, machines[:3])
     hold(worker, begun=1)
     worker.leave()
+    assert not Worker.objects.alive().exists()
     assert run.machine_runs.counts() == {"unknown": 1, "queued": 2}
     assert not Worker.objects.alive().exists()
 
