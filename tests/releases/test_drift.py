@@ -70,6 +70,11 @@ class TestModel:
         run.stage.refresh_from_db()
         assert released(run.stage.roll_back(publisher, machines[:1], "it hurts", "key")) == ["pay-1"]
 
+    def test_what_another_business_no_longer_lists_is_not_gone(self, job, orders):
+        list_machines(orders, "pay-1")
+        list_machines(orders)
+        assert not candidates(ReleaseStage.objects.of(job)[0]).not_free
+
     def test_a_choice_beyond_the_plan_is_told(self, make_job, machines, start):
         job = make_job(plan_pre_release="pay-1 pay-2")
         start(job, [machines[0], machines[4]])
@@ -79,6 +84,17 @@ class TestModel:
     def test_a_choice_as_planned_is_not(self, make_job, machines, start):
         start(make_job(plan_pre_release="pay-1 pay-2"), machines[:2])
         assert not {"beyond_plan", "left_out"} & Event.objects.get(verb="started").detail.keys()
+
+    def test_what_was_released_before_is_not_left_out_unless_it_went_back(
+        self, make_job, machines, start, finish, publisher
+    ):
+        job = make_job(plan_pre_release="pay-1 pay-2")
+        start(job, machines[:2])
+        finish()
+        ReleaseStage.objects.of(job)[0].roll_back(publisher, machines[:1], "it hurts", "back")
+        finish()
+        start(job, machines[2:3])
+        assert job.events.filter(verb="started").first().detail["left_out"] == ["pay-1"]
 
 
 class TestPages:

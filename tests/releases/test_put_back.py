@@ -61,10 +61,17 @@ def test_a_newer_job_that_went_back_leaves_the_one_between_them_there(put, take_
     assert a.events.get(verb="rolled_back").detail["undone_jobs"] == [b.pk]
 
 
+def test_one_that_put_the_same_version_there_again_is_in_the_way(put, take_back):
+    job = put("2.0")
+    put("2.0")
+    with pytest.raises(StageMoved, match="A later job ran"):
+        take_back(job)
+
+
 def test_all_that_go_with_it_are_named(put, take_back, as_user, publisher):
     a, b, c = put("2.0"), put("3.0"), put("4.0")
     shown = words(as_user(publisher).get(page("roll_back_stage", a)))
-    assert f"#{b.pk} payment 3.0, #{c.pk} payment 4.0 ran there since" in shown
+    assert f"4.0 Succeeded back to 1.0 · #{b.pk} payment 3.0, #{c.pk} payment 4.0 ran there since" in shown
     take_back(a, undo_later=True)
     assert a.events.get(verb="rolled_back").detail["undone_jobs"] == [b.pk, c.pk]
 
@@ -95,10 +102,26 @@ def test_and_so_after_a_rollback_that_undid_others(put, take_back, start, here):
     assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
 
 
+def test_what_another_job_put_there_since_is_what_it_finds(put, start, finish, publisher, here):
+    job = put("2.0")
+    ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, here, "bad", "back")
+    finish("failed")
+    put("3.0")
+    assert versions(start(job, here)) == {("pay-1", "3.0", "2.0")}
+
+
 def test_its_own_version_is_never_what_it_found(put, take_back, start, finish, publisher, here):
     """Another job's rollback put it there again, and its own rollback failed."""
     a, b = put("2.0"), put("3.0")
     take_back(b)
+    ReleaseStage.objects.of_kind(a, "pre-release").roll_back(publisher, here, "bad", "back")
+    finish("failed")
+    assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
+
+
+def test_nor_where_that_rollback_undid_a_newer_job(put, take_back, start, finish, publisher, here):
+    a, b, _ = put("2.0"), put("3.0"), put("4.0")
+    assert take_back(b, undo_later=True) == {("pay-1", "4.0", "2.0")}
     ReleaseStage.objects.of_kind(a, "pre-release").roll_back(publisher, here, "bad", "back")
     finish("failed")
     assert versions(start(a, here)) == {("pay-1", "1.0", "2.0")}
@@ -111,6 +134,17 @@ def test_the_same_version_that_another_job_put_there_is_what_was_before(put, tak
     assert versions(start(job, here)) == {("pay-1", "2.0", "2.0")}
     finish()
     assert take_back(job) == {("pay-1", "2.0", "2.0")}
+
+
+def test_also_when_that_job_came_back_and_a_third_one_went(put, take_back, start, finish, here):
+    job = put("2.0")
+    take_back(job)
+    other = put("2.0")
+    take_back(other)
+    start(other, here)
+    finish()
+    take_back(put("3.0"))
+    assert versions(start(job, here)) == {("pay-1", "2.0", "2.0")}
 
 
 def test_the_same_version_that_another_job_took_back_again_is_its_own(

@@ -2,9 +2,11 @@
 
 import pytest
 
-from jobs.models import Job
+from jobs.models import Job, Membership
+from jobs.rights import Role
 from releases.models import Action, MachineRun, ReleaseStage, Run, StageMoved
 from tests.commands import MISTAKE, fail, say
+from tests.conftest import list_machines, make_member
 from tests.pages import checked, ids, offered, page, source, words
 from tests.releases.test_page_rollback import BOTH, machines_of, rollback_fields, rollbacks
 
@@ -107,6 +109,31 @@ def test_one_whose_turn_never_came_is_not_in_the_way(as_user, publisher, earlier
     run = start(make_job("3.0"), machines[:1])
     run.cancel(publisher)
     assert "ran there since" not in words(as_user(publisher).get(page("roll_back_stage", earlier)))
+
+
+def test_a_job_of_another_business_is_not_in_the_way(as_user, publisher, earlier, orders, start, finish, machines):
+    """What it put there is another thing, by another task."""
+    list_machines(orders, "pay-1")
+    Membership.objects.create(user=publisher, business=orders, role=Role.PUBLISHER)
+    job = Job(business=orders, title="Orders", version="9.0")
+    job.ask(make_member("requester of orders", orders, Role.REQUESTER), machines[:1])
+    job.approve(make_member("approver of orders", orders, Role.APPROVER))
+    start(job, machines[:1])
+    finish()
+    response = as_user(publisher).get(page("roll_back_stage", earlier))
+    assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
+    assert checked(response) == set(ids(machines[:3]))
+
+
+def test_one_that_ran_there_before_is_not_in_the_way(as_user, publisher, make_job, start, finish, machines):
+    """Though it ran after the first machines of the stage."""
+    job = make_job("2.0")
+    for one, machine in ((job, machines[1]), (make_job("3.0"), machines[0]), (job, machines[0])):
+        start(one, [machine])
+        finish()
+    shown = words(as_user(publisher).get(page("roll_back_stage", job)))
+    assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 3.0" in shown
+    assert "ran there since" not in shown
 
 
 def test_the_later_job_itself_is_rolled_back_without_a_box(as_user, publisher, earlier, later, machines):
