@@ -7,7 +7,9 @@ from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
+from releases.ledger import move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, StageMoved
+from releases.models.machine_run import MachineRunQuerySet
 from tests.conftest import make_member, mark_fresh, rows
 from tests.pages import page, source, stage_fields, words
 from tests.parallel import at_once
@@ -178,8 +180,17 @@ class TestMovedWhileItRuns:
 
     def test_so_is_its_own_name_wherever_that_is_now(self, running, make_job, start, listed):
         listed(pay_1="10.0.0.99", pay_2="10.0.0.2")
+        job = make_job("2.0", on=by("pay-1"))
+        assert not ReleaseStage.objects.of_kind(job, "pre-release").offered_machines().exists()
         with pytest.raises(MachinesHeld):
-            start(make_job("2.0", on=by("pay-1")), by("pay-1"))
+            start(job, by("pay-1"))
+
+    def test_for_its_own_name_one_waits_too(self, running, make_job, worker, listed, start_when_free):
+        listed(pay_1="10.0.0.99", pay_2="10.0.0.2")
+        waiting = start_when_free(make_job("2.0", on=by("pay-1")), by("pay-1"))
+        assert (state(waiting)[2], waiting.machine_runs.get().holder.run) == ({"held": 1}, running[0])
+        end(worker, running[1])
+        assert state(waiting)[2] == {"queued": 1}
 
     def test_the_host_that_its_name_has_now_is_free(self, running, make_job, start, listed):
         listed(pay_1="10.0.0.2", pay_9="10.0.0.3")
@@ -277,6 +288,21 @@ class TestRollbackOfWhatMoved:
         end(worker, [])
         assert state(back) == ("running", 1, {"queued": 3})
         assert list(back.machine_runs.order_by("pk").values_list("address", flat=True)) == places
+
+    def test_what_is_cancelled_just_then_stays_cancelled(self, back, publisher, monkeypatch):
+        """Between the look at what moved and the lock."""
+        lock = MachineRunQuerySet.lock
+
+        def lock_late(machine_runs):
+            monkeypatch.setattr(MachineRunQuerySet, "lock", lock)
+            back.cancel(publisher)
+            lock(machine_runs)
+
+        self.move("10.0.0.77")
+        monkeypatch.setattr(MachineRunQuerySet, "lock", lock_late)
+        move_on()
+        assert state(back) == ("cancelled", 1, {"cancelled": 1})
+        assert back.machine_runs.get().address == "10.0.0.1"
 
     def test_it_can_be_rolled_back_again_then(self, back, make_job, machines, start, worker, publisher):
         start(make_job("3.0"), machines[1:2])
