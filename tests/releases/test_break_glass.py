@@ -126,6 +126,14 @@ def test_not_even_past_the_pages(break_glass, publisher, machines, job):
     assert (stored(job).status, job.notices.count()) == ("waiting", 0)
 
 
+def test_not_before_its_turn(ops, job, machines, release_task, rollback_task):
+    stage = ReleaseStage.objects.of_kind(job, "gray-release")
+    stage.release_task, stage.rollback_task, stage.remark = release_task, rollback_task, "shop is down"
+    with pytest.raises(StageMoved):
+        stage.start(ops, machines[:1], "a key", break_glass=True)
+    assert stored(job).status == "waiting"
+
+
 def test_never_without_a_reason(break_glass, ops, machines):
     with pytest.raises(StageMoved):
         break_glass(ops, machines[:1], reason="")

@@ -386,6 +386,21 @@ class TestResolve:
         assert f"{person} resolved pay-1 as {status} its disk is full" in happened.split("Unknown")[1]
 
     @pytest.mark.one_database
+    def test_that_is_not_told_of_others_whose_end_has_no_exit_status(
+        self, as_user, publisher, job, start, finish, machines
+    ):
+        """Of another machine in the same run, or of the same one in another run: their checks failed."""
+        one, other = start(job, machines[:2]).machine_runs.order_by("pk")
+        finish("failed", exit_status=None)
+        MachineRun.objects.filter(pk=one.pk).update(status="unknown")
+        client = as_user(publisher)
+        assert "publisher resolved" in words(self.resolve(client, one))
+        again = start(job, machines[:1]).machine_runs.get()
+        finish("failed", exit_status=None)
+        for machine_run in (other, again):
+            assert "publisher resolved" not in words(client.get(address("machine_run", machine_run)))
+
+    @pytest.mark.one_database
     def test_what_was_told_before_stays(self, as_user, publisher, unknown):
         client, note = as_user(publisher), "Its worker, given up by then, saw: succeeded, exit status 0."
         MachineRun.objects.filter(pk=unknown.pk).update(note=note)

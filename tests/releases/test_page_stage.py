@@ -1,11 +1,16 @@
 """The page of a stage: choosing machines of this job and of no other, checking, starting."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
 from django.core import signing
 
+from jobs.access import get_job
 from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
 from releases import tokens
+from releases.forms import ReleaseStageForm
 from releases.models import Action, MachineRun, ReleaseStage, Run, Worker
 from tests.conftest import list_machines, make_task, make_user
 from tests.pages import (
@@ -323,8 +328,6 @@ class TestStarting:
     def test_a_task_that_was_rewritten_since_the_check_is_shown_again(
         self, publish, as_user, publisher, job, machines, release_task
     ):
-        import re
-
         response = publish(job, machines[:1], step="check")
         texts = re.search(r'name="texts" value="([^"]+)"', response.content.decode())[1]
         release_task.revise("echo something else", None)
@@ -336,6 +339,12 @@ class TestStarting:
         texts = re.search(r'name="texts" value="([^"]+)"', response.content.decode())[1]
         publish(job, machines[:1], texts=texts)
         assert started(job).get().task_version.script == "echo something else"
+
+    def test_so_it_is_when_the_way_back_was_rewritten(self, publish, job, machines, rollback_task):
+        texts = re.search(r'name="texts" value="([^"]+)"', publish(job, machines[:1], step="check").content.decode())[1]
+        rollback_task.revise("echo something else", None)
+        assert "A task was rewritten since you checked it." in words(publish(job, machines[:1], texts=texts))
+        assert not started(job)
 
 
 ABSENT = "1" + "0" * 9
@@ -667,6 +676,23 @@ class TestRights:
         Membership.objects.filter(user=publisher).delete()
         assert publish(job, [], **data).status_code == 404
         assert not started(job)
+
+
+@pytest.mark.parametrize("name", ["machines", "when_free", "moved"])
+def test_a_form_offers_no_machine_where_the_session_names_another_job(make_job, publisher, name):
+    job, other = get_job(publisher, make_job("2.0").pk), make_job("3.0")
+    stage = ReleaseStage.objects.of(job)[0]
+    for named, offers in ((job, 6), (other, 0)):
+        request = SimpleNamespace(user=publisher, session={"job_id": named.pk})
+        form = ReleaseStageForm({name: ""}, request=request, instance=stage)
+        assert form.fields[name].queryset.count() == offers
+
+
+@pytest.mark.one_database
+def test_what_was_said_of_the_run_before_is_not_said_again(as_user, publisher, job, machines, start, finish):
+    start(job, machines[:1], remark="as planned")
+    finish()
+    assert re.search(r'<textarea name="remark"[^>]*>\s*</textarea>', source(as_user(publisher).get(page("stage", job))))
 
 
 @pytest.mark.one_database
