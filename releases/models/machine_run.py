@@ -82,6 +82,11 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         latest = self.filter(machine=machine, status=Status.SUCCEEDED).in_business(business)
         return latest.order_by("-ended_at", "-pk").values_list("version_after", flat=True).first() or ""
 
+    def last_touched(self, machine, business):
+        """The newest one on `machine` for `business` whose command was sent; None when none was."""
+        touched = self.filter(machine=machine, started_at__isnull=False).in_business(business)
+        return touched.order_by("-started_at", "-pk").first()
+
     def newest(self, field):
         """That field of the one of these that ended last, as a subquery."""
         return Subquery(self.order_by("-ended_at", "-pk").values(field)[:1])

@@ -45,9 +45,16 @@ def machine_page(request, machine_id):
     context = {
         "machine": machine,
         "labels": sorted(machine.labels.items()),  # in a template, a label named items would be taken instead
-        "listings": [(one, MachineRun.objects.version_on(machine, one.business)) for one in listings],
+        "listings": [(one, *_there(machine, one.business)) for one in listings],
         "holder": holder,
         "holder_is_seen": holder and sees_job(request.user, holder.run.stage.job_id),
         "page": page_of(request, runs.filter(run__stage__job__business__in=businesses).order_by("-pk"), RUNS_PER_PAGE),
     }
     return render(request, "releases/machine.html", context)
+
+
+def _there(machine, business):
+    """The version last seen there, and how the last run ended where it did not leave one that was seen."""
+    last = MachineRun.objects.last_touched(machine, business)
+    since = last.get_status_display() if last and last.status != MachineRun.Status.SUCCEEDED else ""
+    return MachineRun.objects.version_on(machine, business), since

@@ -25,6 +25,26 @@ class TestOne:
         assert "Held" not in said
 
     @pytest.mark.parametrize(
+        ("status", "told"), [("failed", "failed"), ("timed_out", "timed out"), ("unknown", "unknown")]
+    )
+    def test_what_a_run_that_did_not_succeed_left_there_is_not_known(
+        self, as_user, publisher, make_job, machines, start, finish, status, told
+    ):
+        for version, ended in (("2.0", "succeeded"), ("2.1", status)):
+            start(make_job(version), machines[:2])
+            finish(ended, on=["pay-1"])
+        client = as_user(publisher)
+        assert f"Now on 2.0 last seen; since then: {told} First seen" in words(client.get(page(machines[0])))
+        assert "Now on 2.1 First seen" in words(client.get(page(machines[1])))
+
+    def test_what_was_never_sent_there_leaves_no_doubt(self, as_user, publisher, make_job, machines, start, finish):
+        start(make_job("2.0"), machines[:2])
+        finish()
+        start(make_job("2.1"), machines[:2], batch_size=1)
+        finish("failed", on=["pay-1"])
+        assert "Now on 2.0 First seen" in words(as_user(publisher).get(page(machines[1])))
+
+    @pytest.mark.parametrize(
         ("address", "told"), [("10.0.0.1", "10.0.0.1:2222"), ("2001:db8::1", "[2001:db8::1]:2222")]
     )
     def test_it_says_where_it_is(self, as_user, publisher, machines, address, told):
