@@ -7,9 +7,9 @@ from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
-from releases.ledger import move_on
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, StageMoved
 from releases.models.machine_run import MachineRunQuerySet
+from releases.tidying import move_on
 from tests.conftest import make_member, mark_fresh, rows
 from tests.pages import page, source, stage_fields, words
 from tests.parallel import at_once
