@@ -112,6 +112,15 @@ def test_shift_selects_a_range_by_names_and_by_keys_too(picker):
     assert chosen(picker) == ["web-03", "web-04", "web-06", "web-07", "web-08"]
 
 
+def test_shift_that_led_back_to_a_box_selects_no_range(picker):
+    """A screen reader clicks without a key or a mouse button that the page would be told of."""
+    picker.click("tr[data-hostname=web-01] input")
+    picker.ask("document.querySelector('tr[data-hostname=web-04] input').focus() || 1")
+    ActionChains(picker.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+    picker.ask("document.activeElement.click() || 1")
+    assert chosen(picker) == ["web-01", "web-03"]
+
+
 def test_pasted_names_are_found_blocked_or_unknown(picker):
     picker.press("Paste names")
     picker.type("[data-picker-paste-text]", "web-[04-05]，web-０6、10.0.0.20\nweb-99")  # noqa: RUF001

@@ -30,7 +30,7 @@
     let filter = "";
     let last = null; // the machine that was clicked last
     let pasted = [];
-    let withShift = false; // the last key or mouse button; Firefox does not say it of the click that a key makes
+    let withShift = false; // the last Space or mouse button; Firefox does not say it of the click that a key makes
 
     const chosen = (machine) => machine.on || machine.otherOn;
     const passes = (machine) => filter === ""
@@ -216,7 +216,7 @@
     });
 
     picker.addEventListener("keydown", (event) => {
-      withShift = event.shiftKey;
+      withShift = event.shiftKey && event.key === " ";
       if (event.key === "Enter" && event.target === part("search")) event.preventDefault(); // it would send the form
     });
 
