@@ -15,7 +15,7 @@ env.read(BASE_DIR / ".env")
 
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY = env.secret("SECRET_KEY")
-if not SECRET_KEY and (sys.argv[1:2] == ["release_worker"] or {"-h", "--help"} & set(sys.argv[2:])):
+if not SECRET_KEY and (sys.argv[1:2] in (["release_worker"], ["help"]) or {"-h", "--help"} & set(sys.argv[2:])):
     # A worker signs nothing, nor does help; what they might sign is worth nothing elsewhere.
     SECRET_KEY = get_random_secret_key()
 if not SECRET_KEY:

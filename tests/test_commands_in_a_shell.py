@@ -102,8 +102,8 @@ def test_on_a_full_disk_what_is_wrong_is_told_first(database, heads):
 
 
 def test_help_is_there_where_nothing_is_configured_yet():
-    for name in ("run_stage", "job_status"):
-        asked = shell(f"$PORTAL {name} --help", DEBUG="0")
+    for name, line in (("run_stage", "run_stage --help"), ("job_status", "help job_status")):
+        asked = shell(f"$PORTAL {line}", DEBUG="0")
         assert (asked.returncode, asked.stderr) == (0, b"")
         assert asked.stdout.startswith(f"usage: manage.py {name}".encode())
     assert b"Set SECRET_KEY" in shell("$PORTAL job_status --as li.wei 1", DEBUG="0").stderr
