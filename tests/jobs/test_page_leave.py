@@ -113,6 +113,15 @@ def test_neither_another_business_nor_a_stop_is_offered(as_user, approver, ops, 
     assert not Leave.objects.exists()
 
 
+def test_a_released_job_needs_none(as_user, approver, ops, job, start, finish, machines):
+    start(job, machines)
+    finish()
+    freeze_now(ops)
+    response = as_user(approver).get(page("job", job))
+    assert "the great sale" in words(response)
+    assert page("give_leave", job) not in source(response)
+
+
 def test_a_withdrawn_job_gets_none(as_user, approver, requester, job, leave):
     job.withdraw(requester, "never mind")
     said = words(as_user(approver).post(page("give_leave", job), leave, follow=True))

@@ -33,6 +33,11 @@ def test_an_excuse_says_who_when_and_why(job, machines, publisher):
     assert event.detail == {"machines": 2, "hostnames": ["pay-1", "pay-2"]}
 
 
+def test_an_excuse_begins_no_job(job, machines, publisher):
+    excuse(job, machines[:1], publisher, "scrapped")
+    assert job_status(job) == Job.Status.APPROVED
+
+
 def test_an_excused_machine_is_offered_by_no_stage(job, machines, start, publisher):
     excuse(job, machines[:5], publisher, "scrapped")
     for kind in ("pre-release", "gray-release", "release"):
@@ -138,6 +143,27 @@ def test_a_stage_whose_machines_are_all_excused_is_open_again(job, machines, sta
     start(job, machines[2:3])
     finish()
     assert stage_of(job).status == "succeeded"
+
+
+def test_a_stage_of_which_what_went_back_is_all_that_is_not_excused_is_rolled_back(
+    job, machines, start, finish, publisher
+):
+    start(job, machines[:1])
+    finish()
+    stage_of(job).roll_back(publisher, machines[:1], "it hurts", "back")
+    finish()
+    start(job, machines[1:2])
+    finish("failed")
+    excuse(job, machines[1:2], publisher, "scrapped")
+    assert stage_of(job).status == "rolled_back"
+
+
+def test_a_stage_is_not_rolled_back_by_a_rollback_that_was_called_off(job, machines, start, finish, publisher):
+    start(job, machines[:1])
+    finish("failed")
+    stage_of(job).roll_back(publisher, machines[:1], "it hurts", "back").cancel(publisher)
+    excuse(job, machines[:1], publisher, "scrapped")
+    assert stage_of(job).status == "waiting"
 
 
 def test_a_stage_that_runs_on_other_machines_goes_on(job, machines, start, finish, publisher):

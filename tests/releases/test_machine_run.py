@@ -157,6 +157,7 @@ def test_only_a_machine_without_a_command_is_unreachable(start, job, machines, w
     MachineRun.objects.begin(worker, [first])
     assert MachineRun.objects.end(worker, [first, second], "unreachable", None, "refused") == 1
     assert [get(pk).status for pk in (first, second)] == ["running", "unreachable"]
+    assert get(first).note == ""
 
 
 def test_a_command_that_was_not_begun_has_no_end(start, job, machines, worker):

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db.models.functions import Now
 from django.urls import reverse
 
 from deploy_portal.clock import database_now
@@ -98,6 +99,14 @@ def test_with_leave_it_starts(check, ops, approver, job):
     assert "none within the next 12 hours" not in said
     assert check(step="start").status_code == 302
     assert Run.objects.exists()
+
+
+def test_leave_that_is_void_is_not_told(as_user, publisher, approver, ops, job):
+    Leave.objects.give(job, approver, occurrence_of(freeze_now(ops)), "urgent")
+    client = as_user(publisher)
+    assert "approver gave leave until" in words(client.get(page("stage", job)))
+    Leave.objects.update(void_at=Now())
+    assert "gave leave" not in words(client.get(page("stage", job)))
 
 
 def test_the_check_warns_of_what_comes_soon(check, ops):

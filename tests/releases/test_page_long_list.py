@@ -144,6 +144,7 @@ class TestOtherPages:
         fields = {"token": token_in(first), "machines": hidden(first, "machines"), "reason": "it is broken"}
         second = client.post(address, fields | {"list": "2"})
         assert ">\nit is broken</textarea>" in second.content.decode()
+        assert "errorlist" not in client.post(address, {"list": "2"}).content.decode()
         assert not Run.objects.filter(action="rollback")
         chosen = [*hidden(second, "machines"), many[100].pk]
         assert client.post(address, fields | {"machines": chosen}).status_code == 302

@@ -6,7 +6,7 @@ import re
 import pytest
 from django.utils import timezone
 
-from jobs.models import Business, Job
+from jobs.models import Business, Job, Listing
 from releases.models import MachineRun, ReleaseStage, Run, Worker
 from tests.conftest import list_machines
 from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
@@ -262,6 +262,38 @@ class TestWaiting:
         assert words(response).count("Held") == 2
         assert words(response).count("Released in pre-release") == 2
         assert awaited(response) == set()
+
+    def test_not_for_one_of_them_that_is_gone(self, as_user, publisher, holder, make_job, start, finish, machines):
+        finish()
+        start(holder, machines[1:3], "gray-release")
+        job = make_job("2.0")
+        Listing.objects.filter(machine=machines[2]).update(gone_at=timezone.now())
+        response = as_user(publisher).get(page("stage", job))
+        assert words(response).count("Held") == 2
+        assert awaited(response) == {machines[1].pk}
+
+    def test_not_for_what_another_stage_of_this_job_waits_for(
+        self, as_user, publisher, publish, make_job, start, finish, machines
+    ):
+        job = make_job("2.0")
+        start(job, machines[1:2])
+        finish()
+        start(make_job("3.0"), machines[:1])
+        publish(job, [], "gray-release", when_free=ids(machines[:1]), machines=None)
+        response = as_user(publisher).get(page("stage", job))
+        assert f"by #{job.pk} payment 2.0, publisher, since" in words(response)
+        assert awaited(response) == set()
+
+    def test_what_another_stage_of_this_job_takes_back_is_held(
+        self, as_user, publisher, make_job, start, finish, machines
+    ):
+        job = make_job("2.0")
+        for number, kind in enumerate(("pre-release", "gray-release")):
+            start(job, machines[number : number + 1], kind)
+            finish()
+        ReleaseStage.objects.of_kind(job, "gray-release").roll_back(publisher, machines[1:2], "it hurts", "back")
+        said = words(as_user(publisher).get(page("stage", job)))
+        assert (said.count("Released in"), said.count(f"by #{job.pk} payment 2.0, publisher, since")) == (1, 1)
 
     @pytest.mark.one_database
     def test_it_is_kept_from_choosing_to_checking_to_starting(

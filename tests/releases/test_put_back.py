@@ -68,6 +68,12 @@ def test_one_that_put_the_same_version_there_again_is_in_the_way(put, take_back)
         take_back(job)
 
 
+def test_one_that_went_back_to_what_a_failure_had_left_there_is_not_in_the_way(put, take_back):
+    failed = put("2.0", "failed")
+    assert take_back(put("3.0")) == {("pay-1", "3.0", "1.0")}
+    assert take_back(failed) == {("pay-1", "", "1.0")}
+
+
 def test_all_that_go_with_it_are_named(put, take_back, as_user, publisher):
     a, b, c = put("2.0"), put("3.0"), put("4.0")
     shown = words(as_user(publisher).get(page("roll_back_stage", a)))
@@ -205,6 +211,19 @@ def test_nor_does_it_when_its_worker_was_lost(put, set_back, start, worker, publ
     worker.leave()
     run.machine_runs.get().resolve(publisher, "succeeded", "it is there")
     assert versions(start(make_job("4.0"), here)) == {("pay-1", "3.0", "4.0")}
+
+
+def test_nor_where_an_older_run_that_waited_was_the_last(
+    put, take_back, set_back, start_when_free, start, finish, make_job, here
+):
+    start(make_job("2.0"), here)
+    start_when_free(make_job("3.0"), here)
+    finish()
+    put("4.0")
+    MachineRun.objects.admit()
+    finish()
+    set_back()
+    assert take_back(put("5.0")) == {("pay-1", "5.0", "3.0")}
 
 
 def test_nothing_ends_before_it_began(put, set_back, start, worker, here, make_job):

@@ -24,8 +24,9 @@ def test_the_same_text_again_makes_no_version(release_task, script):
 
 
 def test_line_ends_of_a_browser_are_those_of_a_shell(release_task):
-    assert release_task.revise("echo one\r\necho two\r\n", None).script == "echo one\necho two\n"
-    release_task.revise("echo one\necho two\n", None)
+    version = release_task.revise("echo one\r\necho two\r\n", None, "echo three\r\n")
+    assert (version.script, version.check_script) == ("echo one\necho two\n", "echo three\n")
+    release_task.revise("echo one\necho two\n", None, "echo three\n")
     assert release_task.versions.count() == 2
 
 

@@ -51,6 +51,15 @@ def test_nothing_else_is_tried_again(job, machines, start, finish, what):
     assert to_try_again(job, what, machines) == []
 
 
+def test_what_failed_in_another_stage_is_not_tried_again_here(job, machines, start, finish, publisher):
+    start(job, machines[:1])
+    finish("failed")
+    stage_of(job).skip(publisher, "go on")
+    start(job, machines[1:2], "gray-release")
+    finish("failed")
+    assert stage_of(job, "gray-release").to_try_again("failed") == [machines[1].pk]
+
+
 def test_a_machine_that_went_well_at_its_second_try_is_not_tried_a_third_time(job, machines, start, finish):
     start(job, machines[:2])
     finish("failed")
