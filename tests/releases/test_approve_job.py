@@ -72,6 +72,7 @@ class TestDryRun:
     def test_tells_what_would_happen_and_changes_nothing(self, waiting, approver, release_task):
         said = say(*APPROVE, waiting.pk, "--dry-run")
         assert "by site: sh-1 6" in said
+        assert not {"last:", "planned:", "added:"} & set(said.split())  # there is nothing to tell of them
         assert "tasks: deploy · v1" in said
         assert "would be approved with --revision 1" in said
         assert (stored(waiting).status, waiting.events.count()) == ("waiting", 1)

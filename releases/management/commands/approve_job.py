@@ -19,7 +19,7 @@ class Command(PortalCommand):
         job = get_job(user, job, Right.APPROVE)
         facts = _told(Preview(job))
         if not json:
-            self.show("\n".join(f"{name}: {value}" for name, value in facts.items()), json, facts)
+            self.show("\n".join(f"{name}: {value}" for name, value in facts.items() if value), json, facts)
         if dry_run:
             words = f"{job} would be approved with --revision {job.revision}."
             return self.say(words, json, **facts)
