@@ -4,7 +4,15 @@ import contextlib
 import re
 from functools import cache
 
-from django.db import Error, InterfaceError, InternalError, OperationalError, ProgrammingError, connection
+from django.db import (
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Value
@@ -17,6 +25,9 @@ DEADLOCK = "40P01"
 # Its words for a column and a table that are not there, and SQLite's, for which those are errors like any other.
 NOT_THERE = ("42703", "42P01")
 NOT_THERE_IN_SQLITE = re.compile(r"no such (column|table): |table \S+ has no column named ")
+# And for a row that could not be written whatever else is there: it lacks a value, or has one that it may not have.
+WRONG_ITSELF = ("23502", "23514")
+WRONG_ITSELF_IN_SQLITE = re.compile("(NOT NULL|CHECK) constraint failed")
 
 
 def is_away(error):
@@ -37,6 +48,12 @@ def unless_away():
 
 def is_deadlock(error):
     return getattr(error.__cause__, "sqlstate", "") == DEADLOCK
+
+
+def is_clash(error):
+    """Whether the database refused a row for what others wrote; else it is a fault, or the code is an older one."""
+    is_told_so = WRONG_ITSELF_IN_SQLITE.match(str(error)) or getattr(error.__cause__, "sqlstate", "") in WRONG_ITSELF
+    return isinstance(error, IntegrityError) and not is_told_so
 
 
 def take_turns(number):

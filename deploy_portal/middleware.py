@@ -4,14 +4,14 @@ import logging
 from urllib.parse import quote
 
 from django.conf import settings
-from django.db import Error, IntegrityError
+from django.db import Error
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from deploy_portal import origin, sessions
-from deploy_portal.database import is_away, is_of_another_version
+from deploy_portal.database import is_away, is_clash, is_of_another_version
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def busy_database(get_response):
         return get_response(request)
 
     def process_exception(request, exception):
-        if isinstance(exception, IntegrityError):
+        if is_clash(exception):
             return _clashed(request, exception)
         return database_unusable(request, exception)
 

@@ -14,7 +14,7 @@ from django.urls import include, path, reverse
 
 from deploy_portal.database import is_away
 from deploy_portal.urls import handler500  # noqa: F401, which Django looks for beside the addresses
-from jobs.models import Event
+from jobs.models import Business, Event
 from tests.databases import read_only, stood_still
 from tests.pages import words
 
@@ -63,11 +63,21 @@ def clash(request):
     raise IntegrityError("FOREIGN KEY constraint failed")
 
 
+# What no row may have, whatever others wrote.
+WRONG = {"no value": {"name": None}, "no such value": {"approvers_needed": 10}}
+
+
+def write_what_may_not_be(request):
+    with transaction.atomic():
+        Business.objects.create(**WRONG[request.GET["what"]])
+
+
 urlpatterns = [
     path("stop/end/", break_down, name="resume_world"),
     path("fill/", fill_session),
     path("lose/", lose_database),
     path("clash/", clash),
+    path("wrong/", write_what_may_not_be),
     path("newer/", ask_too_new_a_question),
     path("", include("deploy_portal.urls")),
 ]
@@ -124,6 +134,13 @@ def test_what_the_database_refuses_at_the_last_moment_is_a_conflict_and_logged(
     assert (response.status_code, told in words(response)) == (409, True)
     assert 'href="/clash/?a=1"' in response.text
     assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [("ERROR", True)]
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_it_would_refuse_whatever_others_wrote_is_a_fault(client, db, odd_pages, what):
+    """Nobody was quicker: who looks again meets the same."""
+    with pytest.raises(IntegrityError):
+        client.get("/wrong/", {"what": what})
 
 
 @pytest.mark.parametrize("page", ["/", "/jobs/", "/jobs/1/", "/jobs/1/stages/release/", "/admin/"])
