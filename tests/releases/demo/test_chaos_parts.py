@@ -423,6 +423,7 @@ def test_facts_and_their_words(job, machines, start, finish, tmp_path):
     assert f"pay-1: Machine run {machine_run.pk} succeeded by the ledger, but was not executed here." in words
 
 
+@pytest.mark.one_database
 def test_what_fell_over_is_told_whoever_saw_it(demo, db):
     chaos = Chaos(demo, 1)
     assert report.is_good(chaos._facts(1))
