@@ -2,7 +2,8 @@
 
 import time
 
-# Nothing takes this long: it only ends a test that hangs, however slow the machine.
+# Nothing takes this long: it only ends a test that hangs, however slow the machine. What a test sees killed sleeps for
+# longer, or it would be gone in time by itself.
 PATIENCE = 300
 
 

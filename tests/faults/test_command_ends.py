@@ -14,14 +14,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 SCRIPT = (
     TELL
     + r"""
-hang() { sleep 300 & sleep 301; }
+hang() { sleep 3000 & sleep 3001; }
 case $DEPLOY_MACHINE in
 says-one) echo "exit 1"; echo "DEPLOY_EXIT=1"; exit 0;;
 says-zero) echo "exit 0"; echo "succeeded"; exit 7;;
 killed) kill -SEGV $$;;
 unwrapped) read -r _ _ _ wrapper _ < /proc/$PPID/stat; kill -KILL $wrapper; hang;;
 hangs) echo so far; hang;;
-stubborn) trap "" TERM; echo so far; while :; do sleep 300; done;;
+stubborn) trap "" TERM; echo so far; while :; do sleep 3000; done;;
 reads) cat; echo "read nothing";;
 cut) echo so far; hang;;
 esac
@@ -31,7 +31,7 @@ CHECK = r"""
 echo checking
 case $DEPLOY_MACHINE in
 unhealthy) echo "not healthy" >&2; exit 3;;
-cut-while-checked) sleep 300;;
+cut-while-checked) sleep 3000;;
 esac
 """
 LOST = "The connection was lost; the command may still be running."
@@ -81,7 +81,7 @@ def test_the_end_is_what_was_seen(worker, release, fleet, make_job, start, machi
 @pytest.mark.fleet(frozen=Fault("freezes"))
 def test_a_frozen_machine_is_found_out_by_its_silence(worker, release, fleet, make_job, start, machines):
     worker(KEEPALIVE_SECONDS=3)
-    run = release(TELL + "echo so far; sleep 300", timeout=30)
+    run = release(TELL + "echo so far; sleep 3000", timeout=30)
     wait_until(lambda: "so far" in text(run, "frozen"))
     fleet.strike("frozen")
     assert ended(run).status == Run.Status.FAILED

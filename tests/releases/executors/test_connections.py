@@ -222,12 +222,12 @@ def test_another_user_of_the_machine_gets_another_connection(during, warm, order
 def test_after_an_end_in_doubt_nothing_is_kept(during, warm, ordered, sockets, running, gone, fleet, end, monkeypatch):
     monkeypatch.setattr(ssh_module, "QUIET_SECONDS", 0.3)
     scripts = {
-        "timed out": "sleep 300",
+        "timed out": "sleep 3000",
         "killed": 'read -r stat < /proc/$PPID/stat; set -- $stat; kill -9 "$4"',
-        "held open": "sleep 300 &",
+        "held open": "sleep 3000 &",
     }
     hostname = "cutting-01" if end == "cut" else "web-01"
-    execution = ordered(scripts.get(end, "echo ready; sleep 300"), hostname, timeout=1 if end == "timed out" else 30)
+    execution = ordered(scripts.get(end, "echo ready; sleep 3000"), hostname, timeout=1 if end == "timed out" else 30)
 
     async def once():
         task = asyncio.create_task(warm.execute(execution.order, execution._start, execution._take))

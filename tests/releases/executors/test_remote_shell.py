@@ -49,7 +49,7 @@ def timeout_makes(request, environment, tmp_path):
 
 
 def test_the_end_of_its_input_ends_the_script(begin, timeout_makes):
-    command, payload = remote_shell.prepare("sleep 300 & echo begun; sleep 300", {}, 30)
+    command, payload = remote_shell.prepare("sleep 3000 & echo begun; sleep 3000", {}, 30)
     with begin(command) as process:
         process.stdin.write(payload)
         process.stdin.flush()

@@ -154,7 +154,7 @@ def test_nothing_is_left_behind(run, running):
 
 
 def test_a_service_that_the_script_started_lives_on(run, running, gone):
-    execution = run("sleep 300 </dev/null >/dev/null 2>&1 &\necho $!")
+    execution = run("sleep 3000 </dev/null >/dev/null 2>&1 &\necho $!")
     assert execution.outcome.ending == Ending.SUCCEEDED
     assert running() == [int(execution.out)]
     os.kill(int(execution.out), signal.SIGKILL)
@@ -162,7 +162,7 @@ def test_a_service_that_the_script_started_lives_on(run, running, gone):
 
 
 def test_a_daemon_that_holds_the_output_open_holds_nobody_up(run, gone):
-    execution = run("sleep 300 &\necho $!")
+    execution = run("sleep 3000 &\necho $!")
     assert (execution.outcome.ending, execution.outcome.exit_status) == (Ending.SUCCEEDED, 0)
     os.kill(int(execution.out), signal.SIGKILL)
     gone()
@@ -203,14 +203,14 @@ def test_a_daemon_that_writes_faster_than_it_is_taken_holds_nobody_up(ssh, order
 
 
 def test_a_command_that_hangs_is_killed(run, gone):
-    outcome = run("sleep 300 & sleep 301", timeout=1).outcome
+    outcome = run("sleep 3000 & sleep 3001", timeout=1).outcome
     assert (outcome.ending, outcome.exit_status) == (Ending.TIMED_OUT, 124)
     gone()
 
 
 def test_a_command_that_hangs_and_ignores_the_signal_is_killed(run, gone, monkeypatch):
     monkeypatch.setattr(remote_shell, "KILL_AFTER", 1)
-    outcome = run("trap '' TERM; (sleep 300; sleep 301) & sleep 302; sleep 303", timeout=1).outcome
+    outcome = run("trap '' TERM; (sleep 3000; sleep 3001) & sleep 3002; sleep 3003", timeout=1).outcome
     assert (outcome.ending, outcome.exit_status) == (Ending.TIMED_OUT, 137)
     gone()
 
@@ -222,27 +222,27 @@ def kills_soon(monkeypatch):
 
 
 def test_what_outlives_its_shell_and_ignores_the_signal_is_killed_too(run, gone, kills_soon):
-    outcome = run("(trap '' TERM; sleep 300) & sleep 301", timeout=1).outcome
+    outcome = run("(trap '' TERM; sleep 3000) & sleep 3001", timeout=1).outcome
     assert (outcome.ending, outcome.exit_status) == (Ending.TIMED_OUT, 124)
     gone()
 
 
 def test_a_command_that_answers_the_signal_with_success_has_still_timed_out(run, gone):
-    outcome = run("trap 'exit 0' TERM; sleep 300 & wait", timeout=1).outcome
+    outcome = run("trap 'exit 0' TERM; sleep 3000 & wait", timeout=1).outcome
     assert outcome.ending == Ending.TIMED_OUT
     gone()
 
 
 def test_without_a_remote_timeout_the_lifeline_ends_the_command(run, gone, monkeypatch):
     monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", -29)
-    assert run("sleep 300", timeout=30).outcome.ending == Ending.TIMED_OUT
+    assert run("sleep 3000", timeout=30).outcome.ending == Ending.TIMED_OUT
     gone()
 
 
 def test_a_machine_that_freezes_past_the_timeout_is_unknown(ssh, ordered, fleet, monkeypatch):
     monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", 0)
     monkeypatch.setattr(ssh_module, "END_GRACE", 0.3)
-    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "freezing-01", timeout=100), fleet, 100))
+    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 3000", "freezing-01", timeout=100), fleet, 100))
     assert execution.outcome.ending == Ending.UNKNOWN
     assert "may still be running" in execution.outcome.reason
     assert execution.out == b"so far\n"
@@ -273,7 +273,7 @@ async def _cancelled(ssh, execution, before_cancel=lambda: None):
     return await task
 
 
-@pytest.mark.parametrize("script", ["echo ready; sleep 300", "sleep 300 & (sleep 301; :) & echo ready; sleep 302"])
+@pytest.mark.parametrize("script", ["echo ready; sleep 3000", "sleep 3000 & (sleep 3001; :) & echo ready; sleep 3002"])
 def test_cancelling_kills_the_process_group_and_says_so(ssh, ordered, gone, script):
     outcome = asyncio.run(_cancelled(ssh, ordered(script)))
     assert outcome.ending == Ending.CANCELLED
@@ -282,20 +282,20 @@ def test_cancelling_kills_the_process_group_and_says_so(ssh, ordered, gone, scri
 
 def test_cancelling_kills_what_ignores_the_signal_too(ssh, ordered, gone, monkeypatch):
     monkeypatch.setattr(remote_shell, "KILL_AFTER", 1)
-    outcome = asyncio.run(_cancelled(ssh, ordered("trap '' TERM; echo ready; while :; do sleep 300; done")))
+    outcome = asyncio.run(_cancelled(ssh, ordered("trap '' TERM; echo ready; while :; do sleep 3000; done")))
     assert (outcome.ending, outcome.exit_status) == (Ending.CANCELLED, 137)
     gone()
 
 
 def test_cancelling_kills_what_outlives_its_shell_and_ignores_the_signal(ssh, ordered, gone, kills_soon):
-    outcome = asyncio.run(_cancelled(ssh, ordered("(trap '' TERM; sleep 300) & echo ready; sleep 301")))
+    outcome = asyncio.run(_cancelled(ssh, ordered("(trap '' TERM; sleep 3000) & echo ready; sleep 3001")))
     assert outcome.ending == Ending.CANCELLED
     gone()
 
 
 def test_cancelling_on_a_frozen_machine_is_not_confirmed(ssh, ordered, fleet, monkeypatch):
     monkeypatch.setattr(ssh_module, "END_GRACE", 0.3)
-    execution = ordered("echo ready; sleep 300", "freezing-01")
+    execution = ordered("echo ready; sleep 3000", "freezing-01")
     outcome = asyncio.run(_cancelled(ssh, execution, lambda: fleet.strike("freezing-01")))
     assert outcome.ending == Ending.UNKNOWN
     assert "may still be running" in outcome.reason
@@ -306,7 +306,7 @@ def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, run
     monkeypatch.setattr(ssh_module._Command, "_tell_end", _and_then(ssh_module._Command._tell_end, arrived.set))
 
     async def cancelled_late():
-        execution = ordered("sleep 300 & echo ready; exit 3")
+        execution = ordered("sleep 3000 & echo ready; exit 3")
         task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
         await asyncio.wait_for(arrived.wait(), PATIENCE)  # its exit status; the daemon still holds the output open
         task.cancel()
@@ -321,7 +321,7 @@ def test_a_command_that_has_just_ended_is_not_called_cancelled(ssh, ordered, run
 
 def test_a_second_cancellation_ends_at_once(ssh, ordered, fleet):
     async def cancelled_twice():
-        execution = ordered("echo ready; sleep 300", "freezing-01")
+        execution = ordered("echo ready; sleep 3000", "freezing-01")
         task = asyncio.create_task(ssh.execute(execution.order, execution._start, execution._take))
         await execution.says(b"ready")
         fleet.strike("freezing-01")
@@ -371,7 +371,7 @@ def test_nothing_is_left_to_wait_for_once_the_caller_was_asked(ssh, ordered, fle
 
 
 def test_an_error_of_the_caller_ends_the_command_and_goes_on(ssh, ordered, gone):
-    execution = ordered("echo ready; sleep 300")
+    execution = ordered("echo ready; sleep 3000")
 
     async def take(data, stream):
         raise TimeoutError("the caller's own")
@@ -552,7 +552,7 @@ class EndsEarly(asyncssh.SSHServerSession):
 
 
 def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
-    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 300", "cutting-01"), fleet))
+    execution = asyncio.run(_struck(ssh, ordered("echo so far; sleep 3000", "cutting-01"), fleet))
     assert execution.outcome.ending == Ending.UNKNOWN
     assert "connection was lost" in execution.outcome.reason
     assert execution.out == b"so far\n"
@@ -562,7 +562,7 @@ def test_a_connection_that_is_cut(ssh, ordered, fleet, gone):
 def test_a_machine_that_freezes_is_found_out(ordered, ssh, fleet, monkeypatch):
     monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.5)
     impatient = type(ssh)()  # an executor reads that when it is made
-    execution = asyncio.run(_struck(impatient, ordered("echo so far; sleep 300", "freezing-01", timeout=600), fleet))
+    execution = asyncio.run(_struck(impatient, ordered("echo so far; sleep 3000", "freezing-01", timeout=600), fleet))
     assert execution.outcome.ending == Ending.UNKNOWN
     assert "connection was lost" in execution.outcome.reason
     assert execution.out == b"so far\n"
