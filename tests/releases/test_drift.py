@@ -254,6 +254,13 @@ class TestAfterTheStart:
         ]
         assert state(run)[0] == "failed"
 
+    def test_nor_does_one_that_moves_long_before_its_turn_go_where_that_is(self, run, worker):
+        Machine.objects.filter(hostname="pay-3").update(port=2222)
+        end(worker, [])
+        for _ in range(3):
+            end(worker, begin(worker))
+        assert state(run) == ("failed", 3, {"succeeded": 2, "not_run": 1})
+
     def test_only_when_its_turn_has_come(self, run, machines, worker, payment):
         """A machine that was out of the list for a moment meanwhile is released."""
         list_machines(payment, "pay-1", "pay-3", "pay-4", "pay-5", "pay-6")

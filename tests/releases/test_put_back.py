@@ -214,7 +214,7 @@ def test_nor_does_it_when_its_worker_was_lost(put, set_back, start, worker, publ
 
 
 def test_nor_where_an_older_run_that_waited_was_the_last(
-    put, take_back, set_back, start_when_free, start, finish, make_job, here
+    put, take_back, set_back, start_when_free, start, finish, make_job, here, payment
 ):
     start(make_job("2.0"), here)
     start_when_free(make_job("3.0"), here)
@@ -222,6 +222,7 @@ def test_nor_where_an_older_run_that_waited_was_the_last(
     put("4.0")
     MachineRun.objects.admit()
     finish()
+    assert MachineRun.objects.version_on(here[0], payment) == "3.0"
     set_back()
     assert take_back(put("5.0")) == {("pay-1", "5.0", "3.0")}
 
@@ -236,6 +237,17 @@ def test_nothing_ends_before_it_began(put, set_back, start, worker, here, make_j
     machine_run = MachineRun.objects.get(pk__in=ids)
     assert machine_run.ended_at == machine_run.started_at
     assert machine_run.run.took == timedelta()
+
+
+def test_nor_does_what_follows_begin_at_the_same_moment(put, take_back, set_back, start, worker, here, make_job):
+    job = make_job("2.0")
+    start(job, here)
+    ids = begin(worker)
+    set_back()
+    end(worker, ids)
+    put("3.0")
+    with pytest.raises(StageMoved, match="A later job ran"):
+        take_back(job)
 
 
 def test_what_was_undone_before_is_not_named_again(as_user, publisher, put, take_back):
