@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal import origin
 from deploy_portal.clock import database_now
 from deploy_portal.database import take_turns
+from deploy_portal.templatetags.portal import inert
 from jobs.chain import seal
 from jobs.models.job_machine import STAGES
 
@@ -107,7 +108,7 @@ class Event(models.Model):
         ]
 
     def __str__(self):
-        of = f"#{self.job_id}" if self.job_id else self.subject
+        of = f"#{self.job_id}" if self.job_id else inert(self.subject)
         return f"{of} {self.get_verb_display()}"
 
     @property
