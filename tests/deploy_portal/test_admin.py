@@ -16,13 +16,14 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import translation
 
+from deploy_portal.clock import database_now
 from deploy_portal.models import User
 from jobs.models import Business, Event, Freeze, Job, Machine, Membership, Sync
 from releases.admin import TaskForm
 from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import PASSWORD, list_machines, make_user
 from tests.forms import based_on
-from tests.freezes import freeze_now
+from tests.freezes import HOUR, freeze_now
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +97,31 @@ def test_staff_who_may_only_look_see_every_page_without_a_form(as_user, everythi
         assert 'name="_save"' not in response.text, model
 
 
+def test_staff_who_may_only_look_change_nothing_of_what_ops_could(as_user, everything, ops, requester, case):
+    """Neither by a page nor by an action; what is here now could be changed, ended or deleted."""
+    Business.objects.create(name="Unused", slug="unused", source="file")
+    freeze_now(ops, starts_at=database_now() + HOUR)
+    requester.offer_second_factor().user.totpdevice_set.update(confirmed=True)
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    answers = {"post": "yes", "end_now": "sold out", "name": "other", "username": "other", "reason": "other"}
+    for model in MODELS:
+        with case(model.__name__):
+            client, rows = as_user(staff), list(model.objects.order_by("pk").values())
+            assert client.get(address(model, "changelist")).status_code == 200
+            pages = [address(model, page, row["id"]) for page in ("change", "delete") for row in (rows[0], rows[-1])]
+            for page in [address(model, "add"), *pages]:
+                # To where it is said that there is no such person, of those who may enter the admin.
+                answer = client.post(page, answers)
+                assert answer.status_code == 403 or answer.url == "/admin/", page
+            for action in ("end_sessions", "reset_second_factor", "unlock", "ask_now", "delete_selected"):
+                chosen = {"action": action, "_selected_action": [row["id"] for row in rows]}
+                client.post(address(model, "changelist"), chosen | answers)
+            assert list(model.objects.order_by("pk").values()) == rows
+            assert requester.second_factor
+            assert not Event.objects.filter(actor=staff).exists()
+
+
 def test_the_admin_changes_no_password_past_the_portals_page(as_user, ops):
     client = as_user(ops)
     answer = {"old_password": PASSWORD, "new_password1": "a-new-Passw0rd", "new_password2": "a-new-Passw0rd"}
@@ -132,12 +158,14 @@ def test_staff_make_nobody_ops(helpdesk, requester):
 
 
 @pytest.mark.parametrize("page", ["change", "password"])
-def test_staff_do_not_touch_who_may_enter_the_admin(helpdesk, ops, page):
-    where = f"/admin/deploy_portal/user/{ops.pk}/{page}/"
+@pytest.mark.parametrize("gives", [["is_superuser", "is_staff"], ["is_superuser"], ["is_staff"]])
+def test_staff_do_not_touch_who_may_enter_the_admin_or_is_ops(helpdesk, page, gives):
+    theirs = make_user("theirs", **dict.fromkeys(gives, True))
+    where = f"/admin/deploy_portal/user/{theirs.pk}/{page}/"
     answer = helpdesk.post(where, {"password1": "a-new-Passw0rd", "password2": "a-new-Passw0rd", "username": "mine"})
     assert answer.status_code in {302, 404}
-    assert User.objects.get(pk=ops.pk).password == ops.password
-    assert User.objects.get(pk=ops.pk).username == "ops"
+    assert User.objects.get(pk=theirs.pk).password == theirs.password
+    assert User.objects.get(pk=theirs.pk).username == "theirs"
 
 
 @pytest.mark.parametrize("action", ["end_sessions", "reset_second_factor"])
@@ -435,12 +463,26 @@ def test_unlocks_a_person_who_failed_to_log_in_too_often(client, as_user, ops, r
     assert client.post("/login/", right).status_code == 429
     admin_client = as_user(ops)
     attempt = AccessAttempt.objects.get(username="requester")
+    other = AccessAttempt.objects.create(username="other", ip_address="10.0.0.9", failures_since_start=4)
+    AccessAttempt.objects.create(username="third", ip_address="10.0.0.9", failures_since_start=5)
+    text = admin_client.get(address(AccessAttempt, "changelist")).text
+    assert (text.count("icon-yes"), text.count("icon-no")) == (2, 1)
     chosen = {"action": "unlock", "_selected_action": attempt.pk}
     assert (
         "May try again: requester" in admin_client.post(address(AccessAttempt, "changelist"), chosen, follow=True).text
     )
     admin_client.logout()
     assert client.post("/login/", right).status_code == 302
+    assert other in AccessAttempt.objects.all()
+
+
+def test_staff_who_may_forget_failed_logins_unlock(as_user):
+    attempt = AccessAttempt.objects.create(username="requester", ip_address="10.0.0.9", failures_since_start=5)
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename__in=["view_accessattempt", "delete_accessattempt"]))
+    chosen = {"action": "unlock", "_selected_action": attempt.pk}
+    as_user(staff).post(address(AccessAttempt, "changelist"), chosen)
+    assert not AccessAttempt.objects.exists()
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -464,6 +506,7 @@ def test_what_somebody_typed_who_failed_to_log_in_is_shown_and_not_obeyed(as_use
     chosen = {"action": "unlock", "_selected_action": attempt.pk}
     pages = [client.get(address(AccessAttempt, "changelist")), client.get(address(AccessAttempt, "change", attempt.pk))]
     pages.append(client.post(address(AccessAttempt, "changelist"), chosen, follow=True))
+    pages += [client.get(address(Event, "changelist")), client.get(address(Event, "change", Event.objects.get().pk))]
     for page in pages:
         assert "sp⟨U+202E⟩o" in page.text
         assert "\u202e" not in page.text

@@ -12,10 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from jobs.admin import BusinessAdmin
-from jobs.models import Business, Event, Job, Machine, Membership
+from jobs.models import Business, Event, Job, Machine, Membership, Sync
 from jobs.rights import Role
 from tests.conftest import list_machines, make_business, make_member, make_user
 from tests.forms import based_on
+from tests.pages import words
 from tests.parallel import at_once, waits_for_a_lock
 from tests.waiting import PATIENCE, wait_until
 
@@ -54,10 +55,10 @@ def fields(business, *memberships, **changed):
     return form | changed
 
 
-def save(page, business, *memberships, **changed):
+def save(page, business, *memberships, follow=False, **changed):
     """Opens the page of `business`, and saves it with these changes."""
     began = based_on(page, change(business))
-    return page.post(change(business), fields(business, *memberships) | began | changed)
+    return page.post(change(business), fields(business, *memberships) | began | changed, follow=follow)
 
 
 def errors(response, name):
@@ -266,8 +267,55 @@ def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machi
     unused = make_business("mistake")
     for business in [payment, orders]:
         assert page.post(f"{BUSINESSES}{business.pk}/delete/", {"post": "yes"}).status_code == 403
+    together = {"action": "delete_selected", "_selected_action": [unused.pk], "post": "yes"}
+    page.post(BUSINESSES, together)
+    assert Business.objects.filter(pk=unused.pk).exists()
     assert page.post(f"{BUSINESSES}{unused.pk}/delete/", {"post": "yes"}).status_code == 302
     assert set(Business.objects.values_list("slug", flat=True)) == {"payment", "orders"}
+
+
+def test_says_when_there_are_fewer_approvers_than_a_job_needs(page, payment, ops):
+    first, second = (make_member(name, payment, Role.APPROVER) for name in ("first", "second"))
+    Membership.objects.create(user=ops, business=payment, role=Role.APPROVER)  # does not count
+    too_few = "Payment has fewer approvers than a job of it needs."
+    assert too_few not in save(page, payment, approvers_needed=2, follow=True).text
+    assert '<span class="status succeeded">2; a job needs 2</span>' in page.get(change(payment)).text
+    second.membership_set.all().delete()
+    payment.refresh_from_db()
+    assert too_few in save(page, payment, soak_minutes=7, follow=True).text
+    assert '<span class="status failed">1; a job needs 2</span>' in page.get(change(payment)).text
+
+
+def test_shows_what_a_config_service_answered(page, payment, machines):
+    list_machines(payment, "pay-1")
+    gone = [f"pay-{number}" for number in range(2, 7)]
+    moved = [{"hostname": "pay-1", "was": "10.0.0.1:22", "now": "10.0.0.9:22"}]
+    refused = [{"row": 3, "name": "-oProxy", "reason": "It begins with a hyphen."}]
+    taken = Sync.objects.create(business=payment, added=["pay-7"], gone=gone, moved=moved, refused=refused)
+    failed = Sync.objects.create(business=payment, error="The service is down.")
+    text = page.get("/admin/jobs/sync/").text
+    assert (text.count('"status succeeded">Taken<'), text.count('"status failed">Not taken<')) == (1, 1)
+    told = words(page.get(f"/admin/jobs/sync/{taken.pk}/change/"))
+    for said in ["new pay-7", *(f"gone {name}" for name in gone), "moved pay-1 10.0.0.1:22 → 10.0.0.9:22"]:
+        assert said in told
+    assert "refused 3 -oProxy It begins with a hyphen." in told
+    shown = page.get(f"/admin/jobs/sync/{failed.pk}/change/").text
+    assert '<div class="readonly">The service is down.</div>' in shown
+
+
+def test_a_list_tells_only_of_machines_that_are_live(page, payment, orders, machines):
+    list_machines(orders, "pay-1", "pay-2")
+    list_machines(payment, "pay-1")
+    assert f'?businesses__id__exact={payment.pk}&amp;listed=live">1</a>' in page.get(BUSINESSES).text
+    assert [page.get(MACHINES, {"q": name}).text.count(">Orders, Payment<") for name in ("pay-1", "pay-2")] == [1, 0]
+    assert '<span class="status gone">Gone</span>' in page.get(MACHINES, {"q": "pay-3"}).text
+
+
+def test_a_job_tells_which_of_its_approvals_are_void(page, job, requester, machines):
+    shown = f"/admin/jobs/job/{job.pk}/change/"
+    assert "approver approved" in words(page.get(shown))
+    job.edit(requester, machines[:1])
+    assert "approver void" in words(page.get(shown))
 
 
 def test_asks_the_config_service_now(page, config_files, payment, orders):

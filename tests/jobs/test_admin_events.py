@@ -4,6 +4,7 @@ import io
 import pytest
 from axes.models import AccessAttempt
 from django.contrib import admin
+from django.db import OperationalError
 from django.urls import reverse
 
 from deploy_portal.admin import ReadOnly, Told
@@ -203,6 +204,25 @@ class TestTold:
             ("deleted", "membership requester: Requester, Payment", {}),
             ("deleted", "membership publisher: Publisher, Payment", {}),
         ]
+
+    def test_a_role_changed_in_the_form_of_a_business(self, page, payment, requester):
+        path, [member] = f"/admin/jobs/business/{payment.pk}/change/", requester.membership_set.all()
+        form = {"name": "Payment", "slug": "payment", "source": "file", "source_options": '{"path": "{business}.json"}'}
+        form |= {"soak_minutes": 0, "approvers_needed": 1}
+        form |= {"membership_set-TOTAL_FORMS": 1, "membership_set-INITIAL_FORMS": 1, "membership_set-0-id": member.pk}
+        form |= {"membership_set-0-user": requester.pk, "membership_set-0-business": payment.pk}
+        page.post(path, form | {"membership_set-0-role": "approver"} | based_on(page, path))
+        [told] = self.told()
+        assert told[2]["changed"] == ["membership requester: Approver, Payment (Role)"]
+
+    def test_nothing_is_deleted_with_others_without_its_event(self, page, requester, monkeypatch):
+        def refuse(*_args, **_what):
+            raise OperationalError("database is locked")
+
+        monkeypatch.setattr(type(Event.objects), "tell", refuse)
+        chosen = {"action": "delete_selected", "_selected_action": [requester.membership_set.get().pk], "post": "yes"}
+        assert page.post("/admin/jobs/membership/", chosen).status_code == 503
+        assert requester.membership_set.exists()
 
     def test_a_task_with_a_new_text(self, page, release_task):
         form = {"name": "deploy", "action": "release", "timeout": 600, "script": "echo secret-7", "based_on": 1}

@@ -4,9 +4,10 @@ import re
 from datetime import date, timedelta
 
 import pytest
+from django.utils import timezone
 
 from jobs.models import Event, Freeze, Leave
-from tests.forms import based_on
+from tests.forms import Page, based_on
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.pages import words
 
@@ -167,6 +168,36 @@ def test_one_with_leave_given_ahead_stays(admin, later, approver, job):
     assert admin.post(f"{LIST}{later.pk}/delete/", {"post": "yes"}).status_code in (200, 403)
     assert Freeze.objects.exists()
     assert "urgent" in words(admin.get(change(later)))
+
+
+def test_leave_that_was_given_is_not_taken_by_the_form_of_its_freeze(admin, later, approver, job):
+    leave = Leave.objects.give(job, approver, occurrence_of(later), "urgent")
+    row = {"id": leave.pk, "freeze": later.pk, "reason": "other", "DELETE": "on"}
+    rows = {f"leaves-0-{name}": value for name, value in row.items()} | {"leaves-INITIAL_FORMS": 1}
+    form = ONCE | {"reason": "bigger sale", "leaves-TOTAL_FORMS": 1} | rows | based_on(admin, change(later))
+    assert admin.post(change(later), form).status_code == 302
+    assert list(Leave.objects.values_list("reason", "freeze__reason")) == [("urgent", "bigger sale")]
+
+
+def test_saving_what_stands_already_is_no_event(admin):
+    days = [(date.today() + timedelta(days=days)).weekday() for days in (3, 4)]
+    bits = sorted((str(1 << day) for day in days), key=int)
+    add(admin, WEEKLY, weekdays=bits, hours="2")
+    [freeze] = Freeze.objects.all()
+    [form] = [one for one in Page(LIST, admin.get(change(freeze)).text).forms if "_save" in one.names]
+    sent = {name: [value for other, value in form.fields if other == name] for name, _value in form.fields}
+    assert sent["weekdays"] == bits
+    assert admin.post(change(freeze), sent).status_code == 302
+    assert told() == [("added", "freeze weekend")]
+
+
+def test_the_list_tells_who_ended_one_and_of_no_next_time(admin, ops):
+    now = timezone.localtime()
+    always = {"kind": "weekly", "weekdays": 127, "from_time": (now - HOUR).time(), "hours": 2}
+    weekly = Freeze.objects.create(reason="the great sale", made_by=ops, **always)
+    assert re.search(r"the great sale All Every week Yes \w{3} [0-9-]{10} [0-9:]{5} ops", words(admin.get(LIST)))
+    weekly.end(ops, "sold out")
+    assert re.search(r"the great sale All Every week No - ops .*[0-9:]{5}, ops", words(admin.get(LIST)))
 
 
 def test_the_list_tells_what_is_in_force_and_what_comes_next(admin, ops, later):

@@ -8,7 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from jobs.models import Machine
-from releases.admin import MACHINE_RUNS_SHOWN, TaskAdmin
+from releases.admin import MACHINE_RUNS_SHOWN, VERSIONS_SHOWN, TaskAdmin
 from releases.models import MachineRun, Run, Task, Worker
 from tests.conftest import list_machines, make_task
 from tests.parallel import at_once, waits_for_a_lock
@@ -122,6 +122,7 @@ def test_does_not_overwrite_what_another_wrote_meanwhile(page, task, publisher):
     response = page.post(change(task), form)
     assert "publisher wrote v2 meanwhile" in errors(response, "script")[0]
     assert response.context["adminform"].form["script"].value() == "echo mine"
+    assert errors(page.post(change(task), form | {"based_on": ""}), "script")
     assert numbers(task) == [2, 1]
 
 
@@ -185,6 +186,8 @@ def test_takes_a_task_out_of_use(page, task):
 
 def test_shows_every_version_with_its_lines_and_author_and_changes_none(page, task, publisher):
     task.revise("echo <two>\necho \u202etwo", publisher)
+    for number in range(VERSIONS_SHOWN):
+        make_task(f"other-{number}")  # each with a version that is newer
     text = page.get(change(task)).text
     assert "<li>echo &lt;two&gt;</li><li>echo ⟨U+202E⟩two</li>" in text
     assert "<li>echo one</li>" in text
@@ -307,7 +310,8 @@ def test_says_whether_a_worker_is_alive_and_since_when_not(page):
     Worker.objects.filter(pk=left.pk).update(stopped_at="2026-01-02T00:00:00Z")
     text = page.get("/admin/releases/worker/").text
     assert text.count(">Alive<") == 1
-    assert text.count(">Stopped ") == 1
-    assert text.count(">No sign of life since ") == 1
+    assert text.count(">Stopped 2026-01-02") == 1
+    assert text.count('<td class="field-of_sites">every site</td>') == 2
+    assert text.count('"status warn">No sign of life since 2026-01-01') == 1
     assert "sh-1, sh-2" in text
     assert ">Alive<" in page.get(f"/admin/releases/worker/{alive.pk}/change/").text
