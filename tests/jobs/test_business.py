@@ -5,7 +5,7 @@ from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
-from django.db import connection
+from django.db import InternalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from deploy_portal.clock import database_now
@@ -13,6 +13,7 @@ from jobs import config_service
 from jobs.config_service import SourceError
 from jobs.models import Business, Listing, Machine, Sync
 from tests.conftest import list_machines, make_business, rows
+from tests.databases import only_read
 
 ASKED = []
 
@@ -214,6 +215,15 @@ def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source):
     assert len(ASKED) == 1
     assert payment.sync_error == "The source is away."
     assert payment.synced_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_list_that_cannot_be_asked_for_now_is_shown_as_it_is_but_starts_nothing(payment, counting_source):
+    with only_read():
+        payment.refresh_machines()
+        with pytest.raises(InternalError):
+            payment.refresh_machines(max_age=-1)
+    assert ASKED == []
 
 
 @pytest.mark.django_db(transaction=True)

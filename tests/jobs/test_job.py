@@ -4,7 +4,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
 from deploy_portal import origin
-from jobs.models import Event, Job, JobMoved, Membership
+from jobs.models import Event, Job, JobMoved, Machine, Membership
 from jobs.rights import Right, Role
 from tests.conftest import make_member
 
@@ -102,6 +102,13 @@ def test_editing_is_told_by_an_event_that_says_from_what(job, requester, machine
     assert last_event(job) == ("edited", requester, "approved", "waiting", "", came_from)
     dropped = ["pay-3", "pay-4", "pay-5", "pay-6"]
     assert job.events.first().detail == {"version": "2.1", "machines": 2, "dropped": dropped}
+
+
+def test_an_edit_tells_of_the_moves_that_it_accepts(job, requester, machines):
+    Machine.objects.filter(hostname__in=["pay-2", "pay-5"]).update(address="10.9.9.9")
+    job.edit(requester, machines[:3])
+    moved = {"hostname": "pay-2", "was": "10.0.0.2:22 sh-1", "now": "10.9.9.9:22 sh-1"}
+    assert job.events.first().detail["moved"] == [moved]
 
 
 def test_an_edit_changes_fields_and_machines_and_makes_the_approval_void(job, requester, machines):
