@@ -87,6 +87,11 @@ def test_who_comes_second_with_the_same_words_is_told(as_user, approver, payment
     assert "This job was changed meanwhile" in words(approve(as_user(second), job))
 
 
+def test_who_sent_it_back_in_the_same_words_is_not_told_that_they_approved(as_user, approver, job):
+    job.send_back(approver, "read it")
+    assert "This job was changed meanwhile" in words(approve(as_user(approver), job, reason="read it"))
+
+
 def test_the_button_pressed_twice_after_somebody_else_acted_is_told(as_user, approver, requester, job):
     client = as_user(approver)
     approve(client, job)
