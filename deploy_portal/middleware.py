@@ -85,8 +85,8 @@ def bounded_session(get_response):
     def middleware(request):
         response = get_response(request)
         if request.session.modified and len(request.session._get_session_key()) > SESSION_COOKIE_LIMIT:
-            request.session.modified = False
             log.error("A session above %s bytes was refused for %s", SESSION_COOKIE_LIMIT, request.path)
+            # With a 503 Django keeps no session.
             return _unavailable(request, _("This page tried to keep too much in your session."))
         return response
 
@@ -171,7 +171,7 @@ def _leads_back(response, request):
 def _say_that_it_ended(request, response):
     """Adds to a redirect to the login page why it is one, and whether something that was sent is lost."""
     location = response.get("Location", "")
-    if location.startswith(f"{resolve_url(settings.LOGIN_URL)}?") and "ended=" not in location:
+    if location.startswith(f"{resolve_url(settings.LOGIN_URL)}?"):
         response["Location"] += "&ended=" + ("unsent" if request.method == "POST" else "age")
     return response
 
