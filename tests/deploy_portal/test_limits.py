@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
+from deploy_portal.clock import database_now
 from deploy_portal.limits import LOGINS, NEVER_LIMITED
 from deploy_portal.models import Quota
 from jobs.models import Job
@@ -144,6 +145,18 @@ def test_a_used_quota_is_full_again_after_a_minute_and_old_ones_are_forgotten():
     Quota.objects.update(since=Now() - timedelta(days=2))
     Quota.objects.take("two", 2)
     assert list(Quota.objects.values_list("who", flat=True)) == ["two"]
+
+
+def test_what_was_left_of_a_minute_that_is_over_is_not_used():
+    Quota.objects.take("one", 2)
+    a_minute_later()
+    assert [Quota.objects.take("one", 2) > 0 for _ in range(3)] == [False, False, True]
+
+
+def test_who_was_refused_at_the_end_of_a_minute_is_not_let_in_thereby(monkeypatch):
+    [Quota.objects.take("one", 2) for _ in range(2)]
+    monkeypatch.setattr("deploy_portal.quota.database_now", lambda: database_now() + timedelta(minutes=2))
+    assert Quota.objects.take("one", 2) == 1
 
 
 def test_nobody_waits_for_the_time_by_which_the_databases_clock_was_set_back():

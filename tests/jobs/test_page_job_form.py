@@ -111,6 +111,11 @@ class TestNew:
                 assert f">{button}</button>" in source(response)
                 assert ("until it is approved" in words(response)) == bool(needed)
 
+    def test_who_asks_is_not_named_among_those_who_can_approve(self, as_user, requester, approver, payment, make_job):
+        Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+        for address in (NEW, page("edit_job", make_job())):
+            assert "Needs 1 approval, not your own: approver." in words(as_user(requester).get(address))
+
     def test_it_asks_who_you_are(self, client, db):
         assert is_sent_to_login(client.get(NEW), NEW)
 
