@@ -139,7 +139,7 @@ class Candidates:
         for pk, one in self.not_free.items():
             by = one.by
             is_itself = by and by.machine_id == pk
-            alike = (one.state, one.can_wait, by.run_id, by.status, by.queued_at) if is_itself else pk
+            alike = (one.can_wait, by.run_id, by.status, by.queued_at) if is_itself else pk
             if alike not in words:
                 words[alike] = one.note
             told[pk] = words[alike]

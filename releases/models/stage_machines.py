@@ -129,7 +129,7 @@ class StageMachines:
 
     def _tried_before(self):
         """The first run here that had some of the machines chosen now, which a new one tries again."""
-        before = self.runs.filter(action=Action.RELEASE, machine_runs__machine__in=self.machines.values("pk"))
+        before = self.runs.filter(machine_runs__machine__in=self.machines.values("pk"))
         return before.order_by("pk").first()
 
     def _changed_by_job(self):

@@ -33,7 +33,6 @@ def roll_back_job(request, job_id):
 def _roll_back(request, job_id, what):
     """Shows each machine, now and back to; a POST starts a rollback run in every stage that has some of the chosen."""
     job = get_job(request.user, job_id, Right.PUBLISH)
-    request.session["job_id"] = job.pk
     job.business.refresh_machines()
     rollback = Rollback(job, what)
     if request.method != "POST":
