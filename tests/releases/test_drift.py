@@ -38,6 +38,13 @@ class TestModel:
         names = {machine.hostname for machine in ReleaseStage.objects.of(moved)[0].offered_machines()}
         assert names == {"pay-1", "pay-4", "pay-5", "pay-6"}
 
+    def test_where_it_moved_is_not_told_once_it_is_gone(self, job, make_job, machines, payment, start):
+        start(make_job("3.0"), machines[1:2])
+        Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
+        list_machines(payment, "pay-1", *(f"pay-{number}" for number in range(3, 7)))
+        [held] = candidates(ReleaseStage.objects.of(job)[0]).drifted
+        assert held.drift == "pay-2 is gone from the config service."
+
     def test_it_is_told_by_site_and_name(self, moved):
         drifted = candidates(ReleaseStage.objects.of(moved)[0]).drifted
         assert [one.machine.hostname for one in drifted] == ["pay-3", "pay-2"]
@@ -50,6 +57,9 @@ class TestModel:
         assert refused.value.machines == [machines[1]]
         stage = ReleaseStage.objects.of(moved)[0]
         stage.release_task, stage.rollback_task = release_task, rollback_task
+        with pytest.raises(MachinesHeld) as refused:
+            stage.start(publisher, machines[:3], "key", moved=moved.job_machines.moved_of(machines[:2]))
+        assert refused.value.machines == [machines[2]]
         run = stage.start(publisher, machines[:2], "key", moved=moved.job_machines.moved_of(machines[:2]))
         assert released(run) == ["pay-1", "pay-2"]
         told = Event.objects.get(verb="started").detail["moved"]
@@ -74,6 +84,11 @@ class TestModel:
         list_machines(orders, "pay-1")
         list_machines(orders)
         assert not candidates(ReleaseStage.objects.of(job)[0]).not_free
+
+    def test_nor_is_what_a_run_of_the_job_has_there_told(self, job, payment, machines, start):
+        start(job, machines[:1])
+        list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
+        assert candidates(ReleaseStage.objects.of(job)[0]).drifted == []
 
     def test_a_choice_beyond_the_plan_is_told(self, make_job, machines, start):
         job = make_job(plan_pre_release="pay-1 pay-2")
@@ -316,6 +331,16 @@ class TestAfterTheStart:
         assert state(back) == ("succeeded", 1, {"succeeded": 1})
         assert back.machine_runs.get().address == "10.9.9.9"
 
+    def test_also_while_another_has_the_host_where_it_was(self, make_job, machines, start, finish, publisher):
+        run = start(make_job("2.0"), machines[:1])
+        finish()
+        Machine.objects.filter(hostname="pay-1").update(address="10.9.9.9")
+        Machine.objects.filter(hostname="pay-2").update(address="10.0.0.1")
+        start(make_job("3.0", on=Machine.objects.filter(hostname="pay-2")), machines[1:2])
+        run.stage.refresh_from_db()
+        back = run.stage.roll_back(publisher, machines[:1], "it hurts", "key")
+        assert back.machine_runs.get().address == "10.9.9.9"
+
 
 class TestAskedAtTheStart:
     @pytest.fixture
@@ -418,11 +443,16 @@ class TestCommand:
         assert released(Run.objects.get()) == ["pay-3"]
 
 
-@pytest.mark.parametrize("where", ["job", "machines"])
-def test_pages_of_an_old_list_ask_for_a_new_one(as_user, publisher, job, payment, config_files, where):
+@pytest.mark.parametrize("where", ["job", "roll_back_job", "machines"])
+def test_pages_of_an_old_list_ask_for_a_new_one(
+    as_user, publisher, job, payment, config_files, machines, start, finish, where
+):
+    if where == "roll_back_job":
+        start(job, machines)
+        finish()
     given = [{"hostname": f"pay-{number}", "address": f"10.0.0.{number}", "site": "sh-1"} for number in range(1, 6)]
     (config_files / "payment.json").write_text(json.dumps(given))
     type(payment).objects.update(asked_at="2020-01-01T00:00:00Z")
-    said = words(as_user(publisher).get(page("job", job) if where == "job" else "/machines/"))
-    assert ("pay-6 is gone from the config service." in said) == (where == "job")
-    assert ("pay-6" in said) == (where == "job")
+    said = words(as_user(publisher).get("/machines/" if where == "machines" else page(where, job)))
+    assert ("pay-6 is gone from the config service." in said) == (where != "machines")
+    assert ("pay-6" in said) == (where != "machines")

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.models import Job, JobMachine, JobMoved
-from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
+from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from tests.conftest import list_machines
 from tests.parallel import at_once
 from tests.workers import begin, end
@@ -164,6 +164,15 @@ def test_a_stage_is_not_rolled_back_by_a_rollback_that_was_called_off(job, machi
     stage_of(job).roll_back(publisher, machines[:1], "it hurts", "back").cancel(publisher)
     excuse(job, machines[:1], publisher, "scrapped")
     assert stage_of(job).status == "waiting"
+
+
+def test_a_stage_is_not_skipped_as_it_was_seen_before_an_excuse(job, machines, start, finish, publisher):
+    start(job, machines[:1])
+    finish("failed")
+    seen = stage_of(job).as_seen
+    excuse(job, machines[:1], publisher, "scrapped")
+    with pytest.raises(StageMoved):
+        stage_of(job).skip(publisher, "it fails", seen)
 
 
 def test_a_stage_that_runs_on_other_machines_goes_on(job, machines, start, finish, publisher):

@@ -111,10 +111,12 @@ def test_a_withdrawn_job_promises_nothing(as_user, requester, job):
         assert "Nothing of it was or will be released." in said
 
 
-def test_a_withdrawn_job_offers_nothing(as_user, requester, job):
+@pytest.mark.parametrize("person", ["requester", "publisher"])
+def test_a_withdrawn_job_offers_nothing(as_user, request, requester, job, person):
     job.withdraw(requester, "not needed")
-    response = as_user(requester).get(page("job", job))
+    response = as_user(request.getfixturevalue(person)).get(page("job", job))
     assert buttons(response, job) == []
+    assert "Excuse machines" not in words(response)
     assert "Nothing of it was or will be released." in words(response)
 
 

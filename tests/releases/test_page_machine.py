@@ -126,7 +126,8 @@ class TestList:
         assert "6 machines" in said
 
     @pytest.mark.parametrize(
-        ("search", "found"), [("AY-3", {"pay-3"}), ("10.0.0.5", {"pay-5"}), ("zz", set()), ("%", set()), ("\0", None)]
+        ("search", "found"),
+        [("AY-3", {"pay-3"}), ("10.0.0.5", {"pay-5"}), ("SH-1", None), ("zz", set()), ("%", set()), ("\0", None)],
     )
     def test_they_are_found_by_name_address_and_site(self, as_user, publisher, machines, search, found):
         said = words(as_user(publisher).get(LIST, {"q": search}))

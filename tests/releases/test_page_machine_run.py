@@ -12,7 +12,7 @@ from django.urls import reverse
 from jobs.models import Event, Job, Machine
 from releases.log import LogKeeper
 from releases.masking import MASK
-from releases.models import LogBlock, MachineRun
+from releases.models import LogBlock, MachineRun, ReleaseStage
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
@@ -358,14 +358,15 @@ class TestFacts:
         assert "echo done" in said
         assert "echo rewritten" not in said
 
-    def test_runs_of_other_businesses_on_the_machine_are_not_shown(
-        self, as_user, approver, orders, outsider, machine_run
-    ):
-        from jobs.models import Job
-
-        foreign = Job(business=orders, title="Secret", version="9.9")
-        foreign.ask(outsider, [machine_run.machine])
-        assert "9.9" not in words(as_user(approver).get(address("machine_run", machine_run)))
+    def test_runs_of_other_businesses_on_the_machine_are_not_shown(self, as_user, approver, orders, machine_run):
+        foreign = Job.objects.create(business=orders, title="Secret", version="9.9", requester=approver)
+        where, run = address("machine_run", machine_run), machine_run.run
+        run.pk, run.submit_key, run.stage = None, "theirs", ReleaseStage.objects.of(foreign)[0]
+        run.save(force_insert=True)
+        ended = {"status": "succeeded", "started_at": "2026-01-01T00:00:00Z", "version_after": "9.9"}
+        run.machine_runs.create(machine=machine_run.machine, **ended)
+        response = as_user(approver).get(where)
+        assert (response.status_code, "9.9" in words(response)) == (200, False)
 
 
 class TestResolve:

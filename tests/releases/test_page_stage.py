@@ -151,6 +151,13 @@ class TestLooking:
         assert not offered(response)
         assert words(response).count(f"by #{holder.pk} payment 1.0, publisher, since") == 6
 
+    def test_what_went_back_is_offered_again(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:1])
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+        finish()
+        assert offered(as_user(publisher).get(page("stage", job))) == set(ids(machines))
+
     @pytest.mark.one_database
     def test_when_every_machine_is_gone_it_says_so(self, as_user, publisher, make_job, payment, machines):
         job = make_job()
@@ -466,6 +473,14 @@ class TestToken:
         for token in [None, "", "x", "a:b:c", "\0", "中", ":" * 100, "x" * 1_000_000]:
             with case(token=token):
                 self.assert_refused(publish, job, machines, token, "This form was not made by this page.", step)
+
+    def test_the_one_of_a_page_of_a_job_that_was_edited(
+        self, as_user, publish, publisher, requester, approver, job, machines
+    ):
+        job.edit(requester, machines)
+        job.approve(approver)
+        token = token_in(as_user(publisher).get(page("stage", job)))
+        assert publish(job, machines[:1], token=token).status_code == 302
 
     def test_a_true_one_with_a_changed_letter(self, publish, publisher, job, machines):
         token = tokens.issue(publisher, job, "pre-release", 0)

@@ -6,7 +6,7 @@ import re
 import pytest
 from django.utils import timezone
 
-from jobs.models import Business, Job, Listing
+from jobs.models import Business, Job, Listing, Machine
 from releases.models import MachineRun, ReleaseStage, Run, Worker
 from tests.conftest import list_machines
 from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
@@ -263,13 +263,16 @@ class TestWaiting:
         assert words(response).count("Released in pre-release") == 2
         assert awaited(response) == set()
 
-    def test_not_for_one_of_them_that_is_gone(self, as_user, publisher, holder, make_job, start, finish, machines):
+    def test_not_for_one_of_them_that_is_gone_or_moved(
+        self, as_user, publisher, holder, make_job, start, finish, machines
+    ):
         finish()
-        start(holder, machines[1:3], "gray-release")
+        start(holder, machines[1:4], "gray-release")
         job = make_job("2.0")
         Listing.objects.filter(machine=machines[2]).update(gone_at=timezone.now())
+        Machine.objects.filter(pk=machines[3].pk).update(port=2222)
         response = as_user(publisher).get(page("stage", job))
-        assert words(response).count("Held") == 2
+        assert words(response).count("Held") == 3
         assert awaited(response) == {machines[1].pk}
 
     def test_not_for_what_another_stage_of_this_job_waits_for(

@@ -211,10 +211,19 @@ def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, 
 )
 def test_only_who_may_is_offered_steps(as_user, request, job, start, finish, machines, person, may):
     start(job, machines[:2])
+    client = as_user(request.getfixturevalue(person))
+    assert ("Pause" in words(client.get(page("stage", job)))) == may
     finish("unknown", on=["pay-1"])
-    said = words(live(as_user(request.getfixturevalue(person)), job))
+    said = words(live(client, job))
     assert ("Resolve" in said) == may
     assert ("Roll back 2 machines" in said) == may
+
+
+def test_a_run_that_is_being_cancelled_offers_none(as_user, publisher, job, start, machines, worker):
+    run = start(job, machines[:1])
+    begin(worker)
+    run.cancel(publisher)
+    assert "Pause" not in words(as_user(publisher).get(page("stage", job)))
 
 
 def test_what_began_later_than_now_is_shown_as_not_far_yet(as_user, publisher, job, make_job, machines, start, finish):

@@ -150,6 +150,15 @@ def test_cancel_with_nothing_running_ends_the_run_at_once(start, job, machines, 
     assert stage.offered_machines().count() == 6
 
 
+def test_a_run_is_cancelled_once(start, job, machines, worker, publisher):
+    run = start(job, machines[:1])
+    begin(worker)
+    run.cancel(publisher)
+    with pytest.raises(RunMoved):
+        run.cancel(publisher)
+    assert job.events.filter(verb="cancelled").count() == 1
+
+
 def test_a_paused_run_is_cancelled(start, job, machines, worker, publisher):
     run = start(job, machines, batch_size="2")
     running = begin(worker, 1)

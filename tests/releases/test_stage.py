@@ -506,6 +506,25 @@ def test_a_stage_of_which_all_that_was_changed_is_back_is_rolled_back(job, machi
     assert (status_of(job), job_status(job)) == (Status.ROLLED_BACK, Job.Status.ROLLED_BACK)
 
 
+def test_a_stage_that_was_cancelled_since_is_not_rolled_back(job, machines, start, finish, roll_back, publisher):
+    start(job, machines[:1])
+    finish()
+    roll_back(job)
+    finish()
+    start(job, machines[1:2]).cancel(publisher)
+    assert status_of(job) == Status.CANCELLED
+
+
+def test_what_failed_here_and_was_released_by_the_next_stage_goes_back_there(job, machines, start, finish, publisher):
+    start(job, machines[:1])
+    finish("failed")
+    stage_of(job).skip(publisher, "go on")
+    start(job, machines[:1], Kind.GRAY_RELEASE)
+    finish()
+    assert stage_of(job).rollback_candidates() == []
+    assert [run.machine for run in stage_of(job, Kind.GRAY_RELEASE).rollback_candidates()] == machines[:1]
+
+
 def test_no_rollback_while_the_stage_runs(job, machines, start, finish, publisher):
     start(job, machines[:2])
     finish()

@@ -243,6 +243,13 @@ def test_an_unknown_machine_is_offered_for_a_rollback_which_settles_it_first(los
     assert (stage_of(job).status, Job.objects.get().status) == ("rolled_back", "rolled_back")
 
 
+def test_an_unknown_machine_has_succeeded_or_failed_and_nothing_else(lost, machines, publisher):
+    unknown = lost.machine_runs.get(machine=machines[0])
+    with pytest.raises(ValueError):
+        unknown.resolve(publisher, "queued", "once more")
+    assert lost.machine_runs.get(machine=machines[0]).status == "unknown"
+
+
 def test_an_unknown_machine_that_was_not_named_stays_unknown(lost, job, machines, worker, publisher):
     stage_of(job).roll_back(publisher, machines[1:2], "it hurts", "back")
     end(worker, begin(worker))
