@@ -157,10 +157,11 @@ def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, p
 
 
 @pytest.mark.parametrize("what", NOT_THERE)
-def test_a_database_of_another_version_is_told_as_such(client, db, odd_pages, what):
+def test_a_database_of_another_version_is_told_as_such(client, db, odd_pages, what, caplog):
     response = client.get("/newer/", {"what": what})
     assert response.status_code == 503
     assert "The database is of another version than the portal." in response.text
+    assert "Traceback" in caplog.text  # it may be a fault of the code's own
 
 
 @pytest.mark.parametrize("what", NOT_THERE)

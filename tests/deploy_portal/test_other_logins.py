@@ -134,6 +134,7 @@ class TestLdap:
         assert list(made["AUTH_LDAP_CONNECTION_OPTIONS"])[-1] == "NEWCTX"
         assert (made["AUTH_LDAP_BIND_DN"], made["AUTH_LDAP_BIND_PASSWORD"]) == ("cn=portal", "secret")
         assert made["AUTH_LDAP_USER_SEARCH"].args == ("ou=people,dc=example", "SCOPE_SUBTREE", "(uid=%(user)s)")
+        assert made["AUTH_LDAP_START_TLS"] is False  # it speaks TLS from the first byte
         assert made["AUTH_LDAP_NO_NEW_USERS"] is True
         # Else each login saves the whole row as it was read: who is made inactive meanwhile is active again.
         assert made["AUTH_LDAP_ALWAYS_UPDATE_USER"] is False
@@ -179,13 +180,13 @@ class TestLdap:
     def test_a_name_is_taken_only_as_the_portal_writes_it(self, db, case):
         """Each other case would have tries of its own before it is locked."""
         backend = importlib.import_module("deploy_portal.ldap_login").LdapBackend()
-        people = [make_user("wang.fang"), make_user("Li.Na"), make_user("li.na")]
+        people = [make_user("wang.fang"), make_user("Li.Na"), make_user("li.na"), make_user("Zhao.Yun")]
         assert [backend.authenticate(None, person.username, PASSWORD) for person in people] == people
-        for name in ("Wang.fang", "WANG.FANG", "LI.NA", "New", "", None):
+        for name in ("Wang.fang", "WANG.FANG", "LI.NA", "zhao.yun", "New", "", None):
             with case(name):
                 assert backend.authenticate(None, name, PASSWORD) is None
         assert backend.authenticate(None, "wang.fang", "wrong") is None
-        assert User.objects.count() == 3
+        assert User.objects.count() == 4
 
     def test_a_name_in_letters_that_the_portal_takes_for_others_is_refused(self, db, case):
         """Its account would be another than that of the name in plain letters, or the same one."""
