@@ -208,10 +208,11 @@ def test_a_list_that_is_not_old_costs_one_query(payment, counting_source, django
     assert len(ASKED) == 1
 
 
-def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source):
+@pytest.mark.parametrize("max_age", [None, 3600])
+def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source, max_age):
     CountingSource.fails = True
     for _ in range(3):
-        payment.refresh_machines()
+        payment.refresh_machines(max_age)
     assert len(ASKED) == 1
     assert payment.sync_error == "The source is away."
     assert payment.synced_at is None
@@ -224,6 +225,13 @@ def test_a_list_that_cannot_be_asked_for_now_is_shown_as_it_is_but_starts_nothin
         with pytest.raises(InternalError):
             payment.refresh_machines(max_age=-1)
     assert ASKED == []
+
+
+def test_before_a_start_counts_what_another_request_was_told(payment, counting_source):
+    CountingSource.fails = True
+    Business.objects.get(pk=payment.pk).refresh_machines(3600)
+    payment.refresh_machines(3600)
+    assert (len(ASKED), payment.sync_error) == (1, "The source is away.")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -141,6 +141,15 @@ def test_a_business_that_gives_them_no_longer_has_no_say(answer, payment, orders
     assert sites() == {"sh-2"}
 
 
+def test_nor_has_it_beside_one_that_still_gives_them(answer, payment, orders, shared):
+    stock = make_business("stock")
+    list_machines(stock, *NAMES)
+    answer(stock, [], accept_loss=True)
+    for business in (payment, orders):
+        answer(business, rows(*NAMES, site="sh-2"))
+    assert sites() == {"sh-2"}
+
+
 def test_labels_are_those_of_the_last_answer(answer, payment, orders, shared):
     for business, rack in ((payment, "r1"), (orders, "r2"), (payment, "r3")):
         answer(business, [replace(row, labels={"rack": rack}) for row in rows(*NAMES)])
