@@ -40,10 +40,12 @@ def test_a_first_answer_is_kept_with_its_names(answer):
     assert (sync.added, sync.refused_in_words) == (["pay-1", "pay-2"], [(3, "a;b", "no host name")])
 
 
-def test_an_answer_that_tells_nothing_new_is_not_kept(answer):
+def test_only_an_answer_that_tells_something_new_is_kept(answer):
     for _ in range(3):
         answer(rows("pay-1", "pay-2"))
     assert Sync.objects.count() == 1
+    answer(rows("pay-1", "pay-2"), [Refused(3, "a;b", "no host name")])
+    assert Sync.objects.count() == 2
 
 
 def test_what_moved_is_told_with_both_places(answer):
