@@ -138,6 +138,20 @@ def test_a_reaper_that_waits_for_a_job_holds_none_of_its_runs(start, job, machin
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+def test_an_end_that_is_being_written_as_its_worker_is_given_up_stands(start, job, machines, worker):
+    run = start(job, machines[:2], failure_budget=None)
+    begun = begin(worker, 2)
+    Worker.objects.update(stopped_at=Now())
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            run.machine_runs.filter(pk=begun[0]).update(status="succeeded")
+            reaping = pool.submit(at_once, Worker.objects.bury_dead)
+            wait_until(waits_for_a_lock)
+        assert reaping.result(PATIENCE) == [begun[1:]]
+    assert run.machine_runs.counts() == {"succeeded": 1, "unknown": 1}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
 def test_a_rollback_of_two_stages_and_a_start_that_each_took_some_machines_have_one_winner(
     start, finish, make_job, machines, publisher, monkeypatch
 ):
