@@ -60,8 +60,9 @@ class Demo:
 
     def act(self, role, command, *arguments):
         """Runs a command of the portal as that person; returns what it tells scripts."""
-        out = io.StringIO()
-        call_command(command, *map(str, arguments), "--as", self.username(role), "--json", stdout=out)
+        out, to_people = io.StringIO(), io.StringIO()
+        whose = ("--as", self.username(role), "--json")
+        call_command(command, *map(str, arguments), *whose, stdout=out, stderr=to_people)
         return json.loads(out.getvalue())
 
     def start_worker(self, name, *options):

@@ -156,6 +156,13 @@ def test_what_a_rollback_leaves_out_is_told(lost, make_job, machines, start, fin
     ]
 
 
+def test_they_are_told_in_order_whatever_stage_they_are_of(lost, machines, start, finish, capsys):
+    start(lost, machines[4:5], "pre-release")
+    finish("unknown")
+    say(*ROLL_BACK, lost.pk, "all")
+    assert "Not rolled back: pay-[4-5] (unknown;" in capsys.readouterr().err
+
+
 def test_where_all_is_left_out_its_reason_is_told(lost, finish):
     say(*ROLL_BACK, lost.pk, "gray-release")
     finish()

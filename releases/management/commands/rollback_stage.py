@@ -70,7 +70,7 @@ def _told(left_out):
     names = {}
     for machine, why in left_out.items():
         names.setdefault(why, []).append(machine.hostname)
-    return "\n".join(f"Not rolled back: {', '.join(folded(some))} ({why})." for why, some in names.items())
+    return "\n".join(f"Not rolled back: {', '.join(folded(sorted(some)))} ({why})." for why, some in names.items())
 
 
 def _refuse(stages, left_out):

@@ -56,6 +56,7 @@ def first(chaos, folder, environment):
     assert quiet.returncode == 0, quiet.stderr
     ended = chaos(SECONDS, "--json")
     assert ended.stdout, ended.stderr
+    assert "Not rolled back" not in ended.stderr  # which is for people, who see what they left out
     return ended.returncode, json.loads(ended.stdout)
 
 
