@@ -4,9 +4,11 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 
+import asyncssh
 import pytest
 
 from releases.demo.fleet import ADDRESS
+from releases.executors import remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Order, Outcome
 from releases.executors.ssh import SshExecutor
@@ -46,6 +48,19 @@ def ssh(fleet, settings, monkeypatch):
     settings.SSH_CONNECT_TIMEOUT = PATIENCE / 2
     settings.SSH_KEEP_CONNECTIONS = 0  # no connection outlives the event loop that it was made in
     return SshExecutor()
+
+
+class SaysReady(asyncssh.SSHServerSession):
+    """Waits for a script as the wrapper does; what it makes of one is left to others."""
+
+    def connection_made(self, chan):
+        self._chan = chan
+
+    def exec_requested(self, command):
+        return True
+
+    def session_started(self):
+        self._chan.write(remote_shell.READY)
 
 
 async def becomes(condition):

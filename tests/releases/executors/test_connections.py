@@ -6,13 +6,11 @@ import os
 import signal
 from pathlib import Path
 
-import asyncssh
 import pytest
 
-from releases.executors import remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError
-from tests.releases.executors.conftest import becomes, let_pass
+from tests.releases.executors.conftest import SaysReady, becomes, let_pass
 from tests.waiting import PATIENCE, wait_until
 
 ESTABLISHED, CLOSED_BY_THE_MACHINE = "01", "08"
@@ -246,17 +244,8 @@ def test_after_an_end_in_doubt_nothing_is_kept(during, warm, ordered, sockets, r
     gone(hostname)
 
 
-class HangsUp(asyncssh.SSHServerSession):
+class HangsUp(SaysReady):
     """Says that the script has succeeded, and closes the connection with that."""
-
-    def connection_made(self, chan):
-        self._chan = chan
-
-    def exec_requested(self, command):
-        return True
-
-    def session_started(self):
-        self._chan.write(remote_shell.READY)
 
     def data_received(self, data, datatype):
         self._chan.exit(0)

@@ -19,7 +19,7 @@ from releases.demo.shell import Session
 from releases.executors import connections, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
-from tests.releases.executors.conftest import becomes, let_pass
+from tests.releases.executors.conftest import SaysReady, becomes, let_pass
 from tests.waiting import PATIENCE
 
 TEXT = "中文 ü 😀"
@@ -534,18 +534,9 @@ def test_a_machine_that_ends_its_sessions_before_the_script_has_run_nothing(ssh,
     assert "nothing was run" in outcome.reason
 
 
-class EndsEarly(asyncssh.SSHServerSession):
+class EndsEarly(SaysReady):
     def __init__(self, closes):
         self._closes = closes
-
-    def connection_made(self, chan):
-        self._chan = chan
-
-    def exec_requested(self, command):
-        return True
-
-    def session_started(self):
-        self._chan.write(remote_shell.READY)
 
     def end(self):
         self._chan.exit(0) if self._closes else shell._tell_end(self._chan, 0)
