@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import queue
 import threading
 import time
@@ -164,7 +163,7 @@ def _serve(calls):
 
 
 def _persistently(function, *args):
-    told_at = -math.inf
+    tell_at = 0
     while True:
         try:
             if connection.vendor != "sqlite":  # which has nothing that could have gone, and would be opened each time
@@ -173,9 +172,9 @@ def _persistently(function, *args):
         except Error as error:
             if not is_away(error):
                 raise
-            if time.monotonic() >= told_at + TELL_AFTER:  # a night of it is not to fill the log
+            if time.monotonic() >= tell_at:  # a night of it is not to fill the log
                 log.warning("The database is away or busy; trying again: %s", error)
-                told_at = time.monotonic()
+                tell_at = time.monotonic() + TELL_AFTER
             connection.close()
             time.sleep(RETRY_AFTER)
 
