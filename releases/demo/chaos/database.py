@@ -10,6 +10,7 @@ from releases.demo.chaos.postmaster import Postmaster
 from releases.demo.portal import DemoError
 
 LOCKED = (0.5, 6)  # seconds
+ITS_TURN = 2  # seconds
 DOWN = (0, 4)  # seconds between the end of a server and its next start
 POLL = 0.1
 PATIENCE = 60
@@ -28,11 +29,14 @@ class Sqlite:
         self.strikes = {"database locked": (self._lock, 2)}
 
     def _lock(self, chance):
-        """Holds the one lock that every write needs."""
+        """Holds the one lock that every write needs, unless a worker that was frozen with it does."""
         seconds = chance.uniform(*LOCKED)
         path = connection.settings_dict["NAME"]
-        with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as holder:
-            holder.execute("BEGIN IMMEDIATE")
+        with contextlib.closing(sqlite3.connect(path, timeout=ITS_TURN, isolation_level=None)) as holder:
+            try:
+                holder.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return None
             time.sleep(seconds)
         return f"{seconds:.1f} s"
 

@@ -325,6 +325,15 @@ def test_sqlite_is_locked_for_a_while(tmp_path, monkeypatch):
         other.execute("CREATE TABLE one (a)")
 
 
+def test_a_lock_that_a_frozen_worker_holds_is_left_to_it(tmp_path, monkeypatch):
+    path = tmp_path / "db.sqlite3"
+    monkeypatch.setattr("releases.demo.chaos.database.ITS_TURN", 0)
+    monkeypatch.setattr("releases.demo.chaos.database.connection", SimpleNamespace(settings_dict={"NAME": path}))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as frozen:
+        frozen.execute("BEGIN IMMEDIATE")
+        assert Sqlite().strikes["database locked"][0](random.Random(1)) is None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_can_be_done_to_this_database(tmp_path):
     found = of_the_demo(tmp_path / "log", spare_server=True).strikes.keys()
