@@ -183,6 +183,13 @@ def test_a_stage_page_asks_nothing_twice(client, worlds, case):
             assert not [sql for sql in set(asked) if asked.count(sql) > 1]
 
 
+def test_a_run_that_goes_on_is_not_asked_for_what_only_its_end_shows(client, worlds):
+    """How many machines could be rolled back, which is the dearest question of a page that asks each second."""
+    can_go_back = 'COUNT(*) AS "__count" FROM "releases_machinerun"'
+    assert [sql for sql in queries(client, worlds[0], PAGES["live, ended"]) if can_go_back in sql]
+    assert not [sql for sql in queries(client, worlds[0], PAGES["live"]) if can_go_back in sql]
+
+
 def test_who_only_looks_writes_nothing(client, worlds, case):
     """On SQLite a write waits for every other; also not where no worker lives, and pages do what it would."""
     Worker.objects.update(stopped_at=Now())

@@ -137,7 +137,8 @@ def _told_of(stage):
         "pipeline": picture.pipeline(stage),
         "run": run and RunPicture(run),
         "controls": run.status if may_turn else "",
-        "changed": stage.count_rollback_candidates() if run else 0,
+        # Told once it has ended: while it goes on, a page asks each second.
+        "changed": stage.count_rollback_candidates() if run and not run.is_active else 0,
         "retry": _to_try_again(stage) if run and stage.is_open and not stage.is_done else {},
     }
 
