@@ -2,6 +2,7 @@ from collections import Counter
 
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import render
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
 from jobs.access import get_job
@@ -15,6 +16,7 @@ from releases.preview import Preview
 from releases.tidying import tidy_if_alone
 
 
+@gzip_page
 @login_required
 @require_safe
 def job_page(request, job_id):

@@ -191,6 +191,7 @@ def _by_site(machines):
     return [(site, len(names), ", ".join(sorted(names))) for site, names in sorted(sites.items())]
 
 
+@gzip_page
 @login_required
 @require_safe
 def stage_live(request, job_id, kind):

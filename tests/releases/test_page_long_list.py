@@ -225,6 +225,16 @@ def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(as_us
     assert MachineRun.objects.in_job(ten_thousand).count() == 10_000
 
 
+def test_what_has_a_tile_for_each_machine_travels_packed(as_user, publisher, long_job, start, many, case):
+    """The live part above all: it comes again every few seconds, to everybody who watches."""
+    start(long_job, many)
+    for name in ("stage", "stage_live", "job"):
+        with case(name):
+            shown = as_user(publisher).get(page(name, long_job), headers={"accept-encoding": "gzip"})
+            assert gzip.decompress(shown.content).count(b'id="tile-') == len(many)
+            assert len(shown.content) < 10_000
+
+
 @pytest.fixture
 def hosts(payment):
     """1,200 machines of payment: more than a query has parameters."""
