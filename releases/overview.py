@@ -28,7 +28,7 @@ from releases.models import MachineRun, ReleaseStage, Run
 from releases.models.machine_run import newest_version
 from releases.models.run import ACTIVE
 from releases.models.stage import DONE, Kind, first_left
-from releases.pictures import bar, counts_of, ordered
+from releases.pictures import bar, counted, ordered
 
 SHOWN = 20
 
@@ -133,9 +133,13 @@ def asked_for(user):
 
 
 def running_now(user):
-    runs = _whole(_runs_seen_by(user).active())[:SHOWN]
+    runs = list(_whole(_runs_seen_by(user).active())[:SHOWN])
+    by_run = defaultdict(dict)
+    statuses = MachineRun.objects.filter(run__in=runs).order_by().values_list("run", "status")
+    for run_id, status, number in statuses.annotate(Count("pk")):
+        by_run[run_id][status] = number
     for run in runs:
-        counts = counts_of(run)
+        counts = counted(by_run[run.pk], run.action)
         run.bar, run.ordered_counts, run.total = bar(counts), ordered(counts), counts.total()
     return runs
 

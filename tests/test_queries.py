@@ -175,6 +175,15 @@ def test_ten_times_the_machines_need_no_more_queries(client, worlds, case):
             assert few <= 50
 
 
+def test_more_runs_that_go_on_need_no_more_queries(client, worlds, publisher):
+    """Every open home page asks for them again and again."""
+
+    def asked_by(user):
+        return len(queries(client, worlds[0], lambda world: (user, "get", reverse("running"), None, 200)))
+
+    assert asked_by(worlds[0].user) == asked_by(publisher)  # who sees one, and two
+
+
 def test_a_stage_page_asks_nothing_twice(client, worlds, case):
     ReleaseStage.objects.of(worlds[0].fresh)  # made when they are first looked at
     for name in ("stage to choose", "stage that failed", "stage that runs", "check", "check that fails"):
