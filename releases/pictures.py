@@ -227,7 +227,9 @@ class RunPicture:
 
     def __init__(self, run):
         self.run = run
-        machine_runs = run.machine_runs.select_related("machine").order_by("machine__site", "machine__hostname")
+        # Without the labels, which no tile shows: a config service may give many, to be read at every poll.
+        machine_runs = run.machine_runs.select_related("machine").defer("machine__labels")
+        machine_runs = machine_runs.order_by("machine__site", "machine__hostname")
         self.tiles = []
         for machine_run in machine_runs:
             machine_run.run = run
@@ -345,7 +347,7 @@ class RunPicture:
     @cached_property
     def wrong(self):
         """The machine runs that went wrong, each with `last_words`: the end of what it said."""
-        bad = self.run.machine_runs.failures().select_related("machine")
+        bad = self.run.machine_runs.failures().select_related("machine").defer("machine__labels")
         blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
         bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1]))
         for machine_run in (rows := list(bad.order_by("ended_at", "pk")[: self.WRONG_SHOWN])):

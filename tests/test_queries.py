@@ -199,6 +199,13 @@ def test_a_run_that_goes_on_is_not_asked_for_what_only_its_end_shows(client, wor
     assert not [sql for sql in queries(client, worlds[0], PAGES["live"]) if can_go_back in sql]
 
 
+def test_what_is_asked_for_again_and_again_reads_no_labels(client, worlds, case):
+    """A config service may give a machine dozens of them."""
+    for name in ("live", "live, ended", "home, asked on"):
+        with case(name):
+            assert not [sql for sql in queries(client, worlds[0], PAGES[name]) if '"labels"' in sql]
+
+
 def test_who_only_looks_writes_nothing(client, worlds, case):
     """On SQLite a write waits for every other; also not where no worker lives, and pages do what it would."""
     Worker.objects.update(stopped_at=Now())
