@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from jobs.validators import printable_line
 
-SHELL_LINE = re.compile(r"#!\s*/(usr/)?bin/(env\s+)?(ba|da)?sh\b")
+# No more than the executor takes: what it refuses would be found out only on the machines.
+SHELL_LINE = re.compile(r"#!\s*/(usr/)?bin/(env\s+)?(ba|da)?sh(\s+-[aefuvx]+)?\s*")
 SCRIPT_LIMIT = 1_000_000
 
 
@@ -28,8 +29,13 @@ def shell_script(value):
     """The script goes to sh (or bash, when its first line says so) on the machine; anything else would fail there."""
     if "\0" in value or len(value.encode()) > SCRIPT_LIMIT:
         raise ValidationError(_("A script is text of up to 1 MB."))
-    if value.startswith("#!") and not SHELL_LINE.match(value):
-        raise ValidationError(_("A task is a script for sh or bash; begin it with #!/bin/sh or #!/bin/bash."))
+    if value.startswith("#!") and not SHELL_LINE.fullmatch(value.split("\n", 1)[0]):
+        raise ValidationError(
+            _(
+                "A task is a script for sh or bash; begin it with #!/bin/sh or #!/bin/bash. Of options, that line takes"
+                " -a, -e, -f, -u, -v and -x, as in -eu; set others below it, as with “set -o pipefail”."
+            )
+        )
 
 
 class TaskQuerySet(models.QuerySet):

@@ -77,6 +77,7 @@ def test_an_action_is_one_of_the_two(db):
         "#!/bin/bash\n:",
         "#!/usr/bin/env bash\n:",
         "#! /bin/sh -e\n:",
+        "#!/bin/bash -eux\r\n:",
         "#!/bin/dash\n:",
         "# 注释",
     ],
@@ -87,7 +88,18 @@ def test_a_shell_script_is_taken(script):
 
 @pytest.mark.parametrize(
     "script",
-    ["#!/usr/bin/python3\n", "#!/bin/zsh\n", "#!/usr/bin/env perl\n", "#!\n", "nul\0", "x" * 1_000_001, "中" * 333_334],
+    [
+        "#!/usr/bin/python3\n",
+        "#!/bin/zsh\n",
+        "#!/usr/bin/env perl\n",
+        "#!/bin/bash -l\n",
+        "#!/bin/bash -euo pipefail\n",
+        "#!/bin/sh -\n",
+        "#!\n",
+        "nul\0",
+        "x" * 1_000_001,
+        "中" * 333_334,
+    ],
 )
 def test_what_a_shell_would_not_run_is_refused(script):
     with pytest.raises(ValidationError):
