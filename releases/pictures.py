@@ -12,7 +12,7 @@ from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
-from releases.models import Action, LogBlock, MachineRun, ReleaseStage, Run
+from releases.models import Action, LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.machine_run import with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
 
@@ -284,6 +284,12 @@ class RunPicture:
     def frozen_by(self):
         """The freezes for whose end it waits."""
         return self.run.frozen_by() if self.is_running and self.counter[Status.QUEUED] else []
+
+    @cached_property
+    def sites_without_worker(self):
+        """Where machines wait for a worker, though others live."""
+        sites = {tile.machine.site for tile in self.tiles if tile.status == Status.QUEUED}
+        return Worker.objects.sites_without(sites) if self.is_running and sites else []
 
     @property
     def touched(self):

@@ -23,6 +23,12 @@ class WorkerQuerySet(models.QuerySet):
     def alive(self):
         return self.filter(stopped_at=None, heartbeat_at__range=(Now() - _grace(), Now() + _grace()))
 
+    def sites_without(self, sites):
+        """Those of `sites` that no living worker serves, as pages name them; none where no worker lives at all."""
+        served = list(self.alive().values_list("sites", flat=True))
+        left = sorted(set(sites).difference(*served)) if served and all(served) else []
+        return [site or _("machines without a site") for site in left]
+
     def given_up(self):
         """Workers that stopped, or were fenced off: what they still hold is nobody's."""
         return self.exclude(stopped_at=None)

@@ -23,7 +23,7 @@ from releases import tokens
 from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import TYPED_FROM, ReleaseStageForm, SkipForm, StartForm
-from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
+from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved, Worker
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
@@ -160,7 +160,7 @@ def _to_try_again(stage):
 
 
 def _show_check(request, stage, form, counted):
-    machines = form.chosen
+    machines, sites = form.chosen, _by_site(form.chosen)
     size = share_of(len(machines), stage.batch_size)
     context = {
         "job": stage.job,
@@ -171,7 +171,8 @@ def _show_check(request, stage, form, counted):
         "counted": counted,
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
-        "sites": _by_site(machines),
+        "sites": sites,
+        "sites_without_worker": Worker.objects.sites_without(site for site, *_names in sites),
         "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),

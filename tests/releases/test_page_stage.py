@@ -727,5 +727,12 @@ def test_the_check_says_when_no_worker_is_alive(publish, job, machines):
     assert "1 alive" in words(publish(job, machines[:1], step="check"))
 
 
+def test_the_check_says_for_which_sites_no_worker_is_alive(publish, job, machines):
+    Worker.objects.enlist(["bj-1"])
+    assert "none alive for sh-1; what is there would wait" in words(publish(job, machines[:1], step="check"))
+    Worker.objects.enlist(["sh-1", "sh-2"])
+    assert "2 alive" in words(publish(job, machines[:1], step="check"))
+
+
 def test_nothing_is_left_in_the_fields_helper():
     assert without_nones({"a": None, "b": ""}) == {"b": ""}

@@ -7,7 +7,7 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
-from releases.models import LogBlock, MachineRun, Run
+from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.pictures import RunPicture
 from tests.freezes import freeze_now
 from tests.pages import ids, is_sent_to_login, page, source, words
@@ -51,6 +51,21 @@ def test_a_page_without_scripts_says_that_it_stays_as_it_was(as_user, publisher,
     assert stays in source(as_user(publisher).get(page("stage", job)))
     finish()
     assert stays not in source(as_user(publisher).get(page("stage", job)))
+
+
+def test_it_says_for_which_sites_no_worker_is_alive(as_user, publisher, job, start, machines):
+    told, client = "No worker is alive for sh-1: what is there waits until one is. Tell ops.", as_user(publisher)
+    start(job, machines[:2])
+    assert told not in words(live(client, job))  # the page says that there is none at all
+    elsewhere = Worker.objects.enlist(["bj-1"])
+    assert told in words(live(client, job))
+    here = Worker.objects.enlist(["sh-1"])
+    assert told not in words(live(client, job))
+    fall_silent(here)
+    assert told in words(live(client, job))
+    elsewhere.leave()
+    Worker.objects.enlist([])
+    assert told not in words(live(client, job))
 
 
 def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publisher, job, start, finish, machines):
