@@ -289,7 +289,7 @@ class RunPicture:
     def sites_without_worker(self):
         """Where machines wait for a worker, though others live."""
         sites = {tile.machine.site for tile in self.tiles if tile.status == Status.QUEUED}
-        return Worker.objects.sites_without(sites) if self.is_running and sites else []
+        return Worker.objects.unserved(sites) if self.is_running and sites else []
 
     @property
     def touched(self):

@@ -23,7 +23,7 @@ class WorkerQuerySet(models.QuerySet):
     def alive(self):
         return self.filter(stopped_at=None, heartbeat_at__range=(Now() - _grace(), Now() + _grace()))
 
-    def sites_without(self, sites):
+    def unserved(self, sites):
         """Those of `sites` that no living worker serves, as pages name them; none where no worker lives at all."""
         served = list(self.alive().values_list("sites", flat=True))
         left = sorted(set(sites).difference(*served)) if served and all(served) else []

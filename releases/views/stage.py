@@ -172,7 +172,7 @@ def _show_check(request, stage, form, counted):
         "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
         "sites": sites,
-        "sites_without_worker": Worker.objects.sites_without(site for site, *_names in sites),
+        "sites_without_worker": Worker.objects.unserved(site for site, *_names in sites),
         "carried": form.carried,
         "batches": batches(len(machines), size, stage.canary),
         "budget": share_of(len(machines), stage.failure_budget),
