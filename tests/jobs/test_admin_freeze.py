@@ -191,6 +191,17 @@ def test_saving_what_stands_already_is_no_event(admin):
     assert told() == [("added", "freeze weekend")]
 
 
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_a_new_reason_alone_leaves_the_times_as_they_were_to_the_second(admin, later, language):
+    times = {"starts_at": later.starts_at.replace(second=30), "ends_at": later.ends_at.replace(second=59)}
+    Freeze.objects.update(**times)
+    in_language = {"headers": {"accept-language": language}}
+    forms = Page(LIST, admin.get(change(later), **in_language).text).forms
+    [form] = [one for one in forms if "_save" in one.names]
+    assert admin.post(change(later), dict(form.filled({"reason": "bigger sale"})), **in_language).status_code == 302
+    assert Freeze.objects.values("reason", *times).get() == {"reason": "bigger sale"} | times
+
+
 def test_the_list_tells_who_ended_one_and_of_no_next_time(admin, ops):
     now = timezone.localtime()
     always = {"kind": "weekly", "weekdays": 127, "from_time": (now - HOUR).time(), "hours": 2}
