@@ -3,7 +3,10 @@
 from django.conf import settings
 from django.utils import translation
 from django.utils.functional import lazy
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext_lazy, pgettext
+
+# Django's own Chinese has the words of dates for these ("1 月" is January): marked for the portal's catalogue.
+ngettext_lazy("%(num)d month", "%(num)d months", "num"), ngettext_lazy("%(num)d day", "%(num)d days", "num")
 
 
 def in_each_language(words):
@@ -22,7 +25,8 @@ def between_sentences():
 
 def enumerated(names):
     """Names one after the other, as the language lists them."""
-    return _(", ").join(map(str, names))
+    # By a context of its own: without one it would also stand between the units of Django's timesince.
+    return pgettext("names", ", ").join(map(str, names))
 
 
 def _joined(sentences):
