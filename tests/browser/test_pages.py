@@ -8,6 +8,7 @@ from jobs.models import Job, Listing
 from releases.models import ReleaseStage
 from tests.browser.browser import NARROW, WIDE
 from tests.conftest import mark_fresh, rows
+from tests.freezes import freeze_now
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -131,6 +132,16 @@ def test_a_box_to_tick_stands_beside_its_words(browser, client, ops, width):
     browser.open("/stop/")
     tops = browser.ask("[...document.querySelectorAll('.field.check > *')].map((it) => it.getBoundingClientRect().top)")
     assert abs(tops[0] - tops[1]) < 5
+
+
+def test_whose_a_freeze_is_stands_in_one_line_on_a_phone(publisher_at, ops, payment):
+    payment.name = "支付业务线"
+    payment.save()
+    freeze_now(ops, payment)
+    publisher_at.width(NARROW)
+    publisher_at.open("/")
+    name = "document.querySelector('.note p b')"
+    assert publisher_at.ask(f"{name}.offsetHeight < 1.5 * parseFloat(getComputedStyle({name}).lineHeight)")
 
 
 def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment, publisher):
