@@ -163,7 +163,7 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
 
     @admin.display(description=_("why the last answer was not taken"))
     def why_not_taken(self, business):
-        return business.why_not_taken or None
+        return business.why_not_taken or self.get_empty_value_display()
 
     @admin.action(description=_("Ask the config service now"), permissions=["change"])
     def ask_now(self, request, queryset):
@@ -202,7 +202,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("why it was not taken"))
     def why_not_taken(self, sync):
-        return sync.why_not_taken or None
+        return sync.why_not_taken or self.get_empty_value_display()
 
     @admin.display(description=_("changes"))
     def changes(self, sync):

@@ -114,4 +114,4 @@ class FreezeAdmin(Told, UndoesNothing, CarefulAdmin):
 
     @admin.display(description=_("ended early"))
     def ended_early(self, freeze):
-        return freeze.ended_at and f"{shown(freeze.ended_at)}, {freeze.ended_by}"
+        return f"{shown(freeze.ended_at)}, {freeze.ended_by}" if freeze.ended_at else self.get_empty_value_display()

@@ -1,4 +1,5 @@
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from jobs.models import Business, Event, Job, Machine, Membership, Sync
 from jobs.rights import Role
 from tests.conftest import list_machines, make_business, make_member, make_user
 from tests.forms import based_on
+from tests.freezes import freeze_now
 from tests.pages import words
 from tests.parallel import at_once, waits_for_a_lock
 from tests.waiting import PATIENCE, wait_until
@@ -301,6 +303,18 @@ def test_shows_what_a_config_service_answered(page, payment, machines):
     assert "refused 3 -oProxy It begins with a hyphen." in told
     shown = page.get(f"/admin/jobs/sync/{failed.pk}/change/").text
     assert '<div class="readonly">The service is down.</div>' in shown
+
+
+def test_a_page_has_a_dash_for_what_there_is_not(page, ops, payment, config_files):
+    write_list(config_files, payment, "pay-1")
+    payment.sync_machines()
+    shown = {
+        change(payment): "why the last answer was not taken",
+        f"/admin/jobs/sync/{Sync.objects.get().pk}/change/": "why it was not taken",
+        f"/admin/jobs/freeze/{freeze_now(ops).pk}/change/": "ended early",
+    }
+    for where, label in shown.items():
+        assert re.search(rf"(?i){label}: - ", words(page.get(where)))
 
 
 def test_a_list_tells_only_of_machines_that_are_live(page, payment, orders, machines):
