@@ -3,9 +3,16 @@
 from django.conf import settings
 from django.utils import translation
 from django.utils.functional import lazy
-from django.utils.translation import ngettext_lazy, pgettext
+from django.utils.translation import gettext_noop, ngettext_lazy, pgettext
 
-# Django's own Chinese has the words of dates for these ("1 月" is January): marked for the portal's catalogue.
+# Django's own Chinese lacks these, and has the words of dates for the last two ("1 月" is January): marked for the
+# portal's catalogue.
+ngettext_lazy(
+    "This password is too short. It must contain at least %d character.",
+    "This password is too short. It must contain at least %d characters.",
+)
+gettext_noop("After you’ve created a user, you’ll be able to edit more user options.")  # noqa: RUF001
+gettext_noop("Error:"), gettext_noop("Model name"), gettext_noop("Add link"), gettext_noop("Change or view list link")
 ngettext_lazy("%(num)d month", "%(num)d months", "num"), ngettext_lazy("%(num)d day", "%(num)d days", "num")
 
 

@@ -24,8 +24,11 @@ from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import PASSWORD, list_machines, make_user
 from tests.forms import based_on
 from tests.freezes import HOUR, freeze_now
+from tests.pages import words
 
 pytestmark = pytest.mark.django_db
+
+IN_CHINESE = {"accept-language": "zh-hans"}
 
 MODELS = [User, AccessAttempt, Business, Membership, Machine, Job, Event, Freeze, Sync]
 MODELS += [Task, ReleaseStage, Run, MachineRun, Worker]
@@ -417,6 +420,14 @@ def test_adds_a_user_who_can_log_in(as_user, ops):
 NEW_PASSWORD = {"usable_password": "true", "password1": "a long password", "password2": "a long password"}
 SETS = [(NEW_PASSWORD | {"set-password": "1"}, "set_password")]
 SETS += [({"usable_password": "false", "unset-password": "1"}, "set_unusable_password")]
+
+
+@pytest.mark.parametrize("where", ["add/", "1/password/"])
+def test_nothing_is_said_in_english_to_a_chinese_reader_who_makes_a_user_or_sets_a_password(as_user, ops, where):
+    where = f"/admin/deploy_portal/user/{where.replace('1', str(ops.pk))}"
+    for response in (as_user(ops).get(where, headers=IN_CHINESE), as_user(ops).post(where, headers=IN_CHINESE)):
+        assert response.status_code == 200
+        assert re.findall(r"[A-Z][a-z]+ [a-z]+", words(response)) == ["English ops"]
 
 
 @pytest.mark.parametrize(("form", "step"), SETS, ids=["set", "disabled"])

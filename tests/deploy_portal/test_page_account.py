@@ -136,6 +136,10 @@ class TestPassword:
         assert person.check_password(PASSWORD)
         assert is_in(elsewhere)
 
+    def test_is_refused_in_the_language_of_the_reader(self, change, client):
+        client.cookies["django_language"] = "zh-hans"
+        assert "密码长度太短。密码必须包含至少 10 个字符。" in words(change(new="short"))
+
     def test_the_old_one_cannot_be_guessed_here(self, change, client, person):
         for _ in range(5):
             response = change(old="wrong")
