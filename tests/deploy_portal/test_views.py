@@ -58,6 +58,14 @@ def test_a_wrong_password_says_how_many_tries_are_left(client, person):
     assert "3 tries left" in try_login(client).content.decode()
 
 
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "case-sensitive. 4 tries left."), ("zh-hans", "大小写。还可再试 4 次。")]
+)
+def test_what_is_wrong_and_how_many_tries_are_left_stand_apart_as_sentences_do(client, person, language, said):
+    client.cookies["django_language"] = language
+    assert said in try_login(client).content.decode()
+
+
 @pytest.mark.parametrize("name", [" person ", "\u3000person", "ｐｅｒｓｏｎ"])
 def test_however_the_name_is_typed_the_same_tries_count(client, person, name):
     assert "4 tries left" in try_login(client, name).content.decode()
