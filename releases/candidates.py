@@ -300,7 +300,9 @@ class Rollback:
 
     def _held_or_gone(self):
         """One sentence for each machine that carries a change, but is held or gone; by machine id."""
-        holders = holders_of(self.job, MachineRun.objects.select_related("run__stage"))
+        runs = MachineRun.objects.select_related("run__stage")
+        waiting = runs.in_job(self.job).filter(status=MachineRun.Status.HELD)
+        holders = {run.machine_id: run for run in waiting} | holders_of(self.job, runs)
         return {
             run.machine_id: Candidate(
                 run.machine, "held" if run.machine_id in holders else "gone", holders.get(run.machine_id)

@@ -10,7 +10,7 @@ from jobs.models import Machine
 from jobs.models.job import first_names
 from jobs.models.machine import HOST, PLACE
 from releases.models.machine_run import MachineRun
-from releases.models.queue import FAILURES, is_listed
+from releases.models.queue import FAILURES, Status, is_listed
 from releases.models.run import Run
 from releases.models.task import Action
 
@@ -106,11 +106,16 @@ class StageMachines:
         return self._changed_in_reach().count()
 
     def changed_out_of_reach(self):
-        """The other machines that this stage changed: held by another run, or gone from the config service."""
-        return self._changed_here().filter(~Q(is_listed()) | self._others_holding().on_host("machine__"))
+        """The other machines that this stage changed: held by another run or waited for, or gone from the source."""
+        held = self._others_holding().on_host("machine__") | Q(machine__in=self._waited_for())
+        return self._changed_here().filter(~Q(is_listed()) | held)
 
     def _others_holding(self):
         return MachineRun.objects.holding().exclude(pk=OuterRef("pk"))
+
+    def _waited_for(self):
+        """The ids of the machines that the job waits for: of a machine's runs in a job, the newer one begins later."""
+        return MachineRun.objects.in_job(self.job).filter(status=Status.HELD).values("machine")
 
     def _moved(self):
         return self.job.job_machines.moved()
@@ -153,7 +158,8 @@ class StageMachines:
 
     def _changed_in_reach(self):
         """An unknown machine is held by its own run, and can go back once a person says that nothing runs there."""
-        return self._changed_here().filter(is_listed(), self._others_holding().off_host("machine__"))
+        in_reach = self._changed_here().filter(is_listed(), self._others_holding().off_host("machine__"))
+        return in_reach.exclude(machine__in=self._waited_for())
 
     def _changed_here(self):
         # Many machine runs are of few runs: those are fetched once.

@@ -7,6 +7,7 @@ import pytest
 from jobs.models import Event, Job
 from releases import tokens
 from releases.models import Action, MachineRun, ReleaseStage, Run
+from releases.tidying import move_on
 from tests.conftest import list_machines
 from tests.pages import (
     NO_MACHINES,
@@ -370,6 +371,28 @@ class TestConflicts:
         assert f"pay-1 is held by #{holder.pk}." in words(response)
         assert "it is broken" in words(response)
         assert not rollbacks(released)
+
+    @BOTH
+    def test_while_the_job_itself_waits_for_a_machine(
+        self, as_user, publisher, roll_back, start, finish, make_job, job, machines, name
+    ):
+        """Else the rollback goes first, and the release after it is told, and kept, as rolled back."""
+        start(job, machines[:2])
+        finish("failed", on=["pay-1"])
+        stage, waits = ReleaseStage.objects.of(job)[:2]
+        stage.skip(publisher, "it is old")
+        holding = start(make_job("3.0"), machines[:1])
+        waits.release_task, waits.rollback_task = stage.release_task, stage.rollback_task
+        waits.start(publisher, machines[:1], "waits", when_free=machines[:1])
+        holding.cancel(publisher)
+        assert offered(as_user(publisher).get(page(name, job))) == {machines[1].pk}
+        response = roll_back(job, machines[:2], name)
+        assert response.status_code == 409
+        assert f"pay-1 is held by #{job.pk}." in words(response)
+        assert not rollbacks(job)
+        move_on()
+        finish()
+        assert offered(as_user(publisher).get(page("roll_back_job", job))) == set(ids(machines[:2]))
 
     @BOTH
     def test_a_machine_that_is_another_businesses_now(self, roll_back, payment, orders, released, machines, name):
