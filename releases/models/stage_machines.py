@@ -41,6 +41,7 @@ class StageMachines:
             .filter(*of_job, job_machines__excused_at=None, **where_chosen)
             .filter(holding.off_host())
             .exclude(pk__in=in_job.latest_touched().released().values("machine"))
+            .exclude(pk__in=self._waited_for())
         )
 
     def machines_released(self):

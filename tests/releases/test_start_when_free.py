@@ -117,6 +117,24 @@ def test_a_job_never_waits_for_itself(make_job, machines, start, start_when_free
     assert Run.objects.count() == 1
 
 
+def test_what_a_job_waits_for_is_in_no_other_run_of_it_also_once_it_is_free(
+    job, make_job, machines, start, finish, publisher
+):
+    start(job, machines[:1])
+    finish("failed")
+    first, second = ReleaseStage.objects.of(job)[:2]
+    first.skip(publisher, "it is old")
+    holding = start(make_job("3.0"), machines[:1])
+    second.release_task, second.rollback_task = first.release_task, first.rollback_task
+    waits = second.start(publisher, machines[:1], "waits", when_free=machines[:1])
+    holding.cancel(publisher)
+    assert machines[0] not in first.offered_machines()
+    with pytest.raises(MachinesHeld):
+        start(job, machines[:1])
+    move_on()
+    assert state(waits)[0] == "running"
+
+
 def test_what_this_job_has_released_or_excused_is_not_waited_for(
     make_job, machines, start, finish, publisher, start_when_free
 ):
