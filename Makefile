@@ -13,8 +13,8 @@ demo: $(VENV)/installed
 	$(BIN)/python manage.py demo
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest -n 6 --dist loadgroup
-	$(BIN)/python -m pytest -n 6 --dist loadgroup -p tests.postgres
+	$(BIN)/python -m pytest -n 6
+	$(BIN)/python -m pytest -n 6 -p tests.postgres
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

@@ -13,14 +13,6 @@ from tests.browser.browser import WIDE, Browser, missing, start
 from tests.waiting import wait_until
 
 
-def pytest_collection_modifyitems(items):
-    """Two processes share these: each has a Chromium of its own, whose start and first pages cost most."""
-    files = sorted({item.path for item in items if item.get_closest_marker("browser")})
-    for item in items:
-        if item.path in files:
-            item.add_marker(pytest.mark.xdist_group(f"browser {files.index(item.path) % 2 + 1}"))
-
-
 @pytest.fixture(scope="session")
 def driver():
     if names := missing():
