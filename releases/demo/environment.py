@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import quote
 
-from releases.demo import fleet
+from releases.demo import layout
 from releases.demo.config_service import TOKEN_VARIABLE
 
 DEFAULT_FOLDER = Path(".demo")
@@ -74,7 +74,7 @@ def _variables(folder):
         **_database(folder),
         "STATIC_ROOT": str(folder / "static"),
         "EXECUTOR": "ssh",
-        "SSH_USER": fleet.USER,
+        "SSH_USER": layout.USER,
         "SSH_KEY_FILES": str(folder / "fleet" / "client_key"),
         "SSH_KNOWN_HOSTS": str(folder / "fleet" / "known_hosts"),
         "ALLOW_LOOPBACK_MACHINES": "1",

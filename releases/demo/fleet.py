@@ -22,9 +22,8 @@ from pathlib import Path
 import asyncssh
 
 from releases.demo import shell
+from releases.demo.layout import ADDRESS, USER
 
-USER = "deploy"
-ADDRESS = "127.0.0.1"
 # Below those that connections come from, which would take the port of a machine while its fleet is down.
 PORTS = range(10_000, 32_768)
 _PATIENCE = 8  # seconds: longer than the wrapper of the SSH executor takes to end a script
