@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 import time
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +13,12 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 CLIENT, SECRET, CODE, ACCESS = "portal", "a secret between the two", "a-code", "an-access-token"
-KEY, OTHER_KEY = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+
+
+@cache
+def key_of(whom):
+    """The private key of each, made when it is first asked for: that takes long."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 class Provider:
@@ -20,7 +26,7 @@ class Provider:
 
     def __init__(self):
         self.token, self.claims, self.answers = {}, {}, {}
-        self.key = KEY
+        self.key = key_of("the provider")
         self.asked = {}
 
     def __enter__(self):
@@ -65,7 +71,7 @@ class Provider:
         return 200, {"access_token": ACCESS, "id_token": token, "token_type": "Bearer"}
 
     def _jwks(self, form):
-        key = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
+        key = jwt.algorithms.RSAAlgorithm.to_jwk(key_of("the provider").public_key(), as_dict=True)
         return 200, {"keys": [key | {"kid": "k", "alg": "RS256"}]}
 
     def _user(self, form):

@@ -10,7 +10,7 @@ from django.urls import include, path
 from deploy_portal import other_logins, urls
 from deploy_portal.models import User
 from tests.conftest import PASSWORD, make_user
-from tests.oidc_provider import CLIENT, OTHER_KEY, Provider
+from tests.oidc_provider import CLIENT, Provider, key_of
 from tests.pages import words
 from tests.waiting import PATIENCE
 
@@ -187,7 +187,7 @@ class TestRefused:
         assert not is_in(client)
 
     def test_a_token_that_somebody_else_signed(self, client, provider, person):
-        provider.key = OTHER_KEY
+        provider.key = key_of("somebody else")
         assert log_in(client, provider).url == REFUSED
 
     @pytest.mark.parametrize("asked", [{}, {"azp": CLIENT}], ids=str)
