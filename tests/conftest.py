@@ -41,10 +41,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
 
 
+def pytest_collectstart():
+    gc.disable()  # there is no garbage yet to speak of
+
+
 def pytest_collection_finish():
     """What was imported and collected stays: no search for garbage need go through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000)
 
 
