@@ -77,7 +77,7 @@ class Executor(ABC):
         ExecutorError when nothing was sent.
 
         When the task that awaits `execute` is cancelled before anything was sent, CancelledError goes on. After that,
-        the remote process group is killed and the cancellation ends here: Outcome CANCELLED when its end was seen
+        the remote processes are killed and the cancellation ends here: Outcome CANCELLED when its end was seen
         within seconds, UNKNOWN when it was not, or how the command ended if it just had. A second cancellation goes on.
         """
 

@@ -218,7 +218,7 @@ def test_a_command_that_hangs_and_ignores_the_signal_is_killed(run, gone, monkey
 @pytest.fixture
 def kills_soon(monkeypatch):
     """What is left of a script has less time to end by itself."""
-    monkeypatch.setattr(remote_shell, "_WRAPPER", remote_shell._WRAPPER.replace(" 1 1 1 1;", ";"))
+    monkeypatch.setattr(remote_shell, "_WRAPPER", remote_shell._WRAPPER.replace(" 2 2;", ";"))
 
 
 def test_what_outlives_its_shell_and_ignores_the_signal_is_killed_too(run, gone, kills_soon):
@@ -291,6 +291,52 @@ def test_cancelling_kills_what_outlives_its_shell_and_ignores_the_signal(ssh, or
     outcome = asyncio.run(_cancelled(ssh, ordered("(trap '' TERM; sleep 3000) & echo ready; sleep 3001")))
     assert outcome.ending == Ending.CANCELLED
     gone()
+
+
+def test_cancelling_kills_what_outlives_a_shell_that_answers_with_success(ssh, ordered, gone, kills_soon):
+    script = "trap 'exit 0' TERM; (trap '' TERM; echo ready; sleep 3000) & wait"
+    assert asyncio.run(_cancelled(ssh, ordered(script))).ending == Ending.CANCELLED
+    gone()
+
+
+OWN_GROUP = "timeout 3000 sh -c 'echo ready; sleep 3001'; sleep 3002"
+
+
+def test_cancelling_kills_what_has_a_process_group_of_its_own(ssh, ordered, gone):
+    assert asyncio.run(_cancelled(ssh, ordered(OWN_GROUP))).ending == Ending.CANCELLED
+    gone()
+
+
+def test_what_has_a_process_group_of_its_own_is_killed_when_time_runs_out(run, gone):
+    assert run(OWN_GROUP, timeout=1).outcome.ending == Ending.TIMED_OUT
+    gone()
+
+
+@pytest.fixture
+def kills_nothing(kills_soon, monkeypatch, running, gone):
+    """What is left of a script can't be killed, as what runs as root by sudo."""
+    monkeypatch.setattr(remote_shell, "_WRAPPER", remote_shell._WRAPPER.replace("hit KILL", ":"))
+    monkeypatch.setattr(ssh_module, "END_GRACE", 3)
+    yield
+    for pid in running():
+        os.kill(pid, signal.SIGKILL)
+    gone()
+
+
+STUBBORN = "(trap '' TERM; echo ready; sleep 3000) & sleep 3001"
+
+
+def test_cancelling_what_cannot_be_killed_is_not_confirmed(ssh, ordered, kills_nothing):
+    outcome = asyncio.run(_cancelled(ssh, ordered(STUBBORN)))
+    assert outcome.ending == Ending.UNKNOWN
+    assert "may still be running" in outcome.reason
+
+
+def test_what_cannot_be_killed_has_not_timed_out(run, kills_nothing, monkeypatch):
+    monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", 3)
+    outcome = run(STUBBORN, timeout=3).outcome
+    assert outcome.ending == Ending.UNKNOWN
+    assert "may still be running" in outcome.reason
 
 
 def test_cancelling_on_a_frozen_machine_is_not_confirmed(ssh, ordered, fleet, monkeypatch):
