@@ -17,7 +17,8 @@ KILL_AFTER = 5  # seconds between the TERM and the KILL that end a script
 # and a profile that ends or reads the input never get it: what they call success would be none of the script's.
 READY = b"READY-FOR-SCRIPT-8c41f0\n"
 
-# What ends the bytes of the script: a connection cut while they are sent must not run the half that arrived
+# What ends the bytes of the script: a connection cut while they are sent must not run the half that arrived, nor a
+# machine without `cat`, or without memory for it, call success what never ran
 _MARK = "#END-OF-SCRIPT-8c41f0"
 
 # Read by the login shell, whichever that is: hence one line, and sh inside. The script gets a session of its own. Its
@@ -32,7 +33,8 @@ _WRAPPER = (
     r"s=$(head -c {size} <&3); "
     r'case $s in *"{mark}") ;; *) exit 255;; esac; '
     r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {interpreter} -c '
-    r'"s=\$(cat); exec </dev/null; eval \"unset s; \$s\"" 3<&- & p=$!; '
+    r'"s=\$(cat); case \$s in *{mark}) ;; *) exit 255;; esac; exec </dev/null; eval \"unset s; \$s\"" 3<&- & '
+    r'p=$!; '
     r'hit() {{ s=$1; g=" $p "; kill -$s -$p; n=$?; [ -e /proc/self/stat ] && n=1; '
     r"for f in /proc/[0-9]*/stat; do read -r x <$f || continue; set -- ${{x##*\) }}; "
     r'[ "$4" = $p ] || continue; [ $1 = Z ] && continue; n=0; '

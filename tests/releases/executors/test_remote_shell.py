@@ -69,6 +69,19 @@ def test_half_a_script_is_not_run(begin, tmp_path, missing):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("cat", ["exit 1", "head -c 30"])
+def test_a_script_that_does_not_get_whole_into_its_shell_is_not_run(begin, environment, tmp_path, cat):
+    """The machine has no `cat`, or no memory left for it."""
+    (tmp_path / "bin" / "cat").write_text(f"#!/bin/sh\n{cat}\n")
+    (tmp_path / "bin" / "cat").chmod(0o755)
+    command, payload = remote_shell.prepare("touch ran\n# and more that does not arrive", {}, 30)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.wait(timeout=PATIENCE) == 255
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.skipif("bash" not in SHELLS, reason="has no bash")
 def test_bash_begins_as_bare_as_sh(begin, environment, tmp_path):
     """Started by sshd it would read a file of the user's, which may end or ask for something."""
