@@ -24,24 +24,25 @@ _MARK = "#END-OF-SCRIPT-8c41f0"
 # Read by the login shell, whichever that is: hence one line, and sh inside. The script gets a session of its own. Its
 # text goes on by a pipe, since the size of arguments is limited, and /dev/null is its stdin. What is left of our stdin
 # is the lifeline: when it ends, so does the session. The loop reads it with the shell's own `read`, which leaves no
-# process behind. `hit` signals all groups of the session (`timeout` in a script makes one) and says whether anything
-# lives in it. Statuses 124, 137 and 143 are those of a group that was told to end: its stragglers are killed. What
-# outlives even that, as it runs as root by sudo, is waited for longer than the portal waits, which then knows that it
-# may still be running.
+# process behind; a shell that cannot fork it ends, and the script with it. `hit` signals all groups of the session
+# (`timeout` in a script makes one) and says whether anything lives in it. Statuses 124, 137 and 143 are those of a
+# group that was told to end: its stragglers are killed. What outlives even that, as it runs as root by sudo, is waited
+# for longer than the portal waits, which then knows that it may still be running.
 _WRAPPER = (
     r"exec sh -c 'exec 3<&0 </dev/null; echo {ready}; "
     r"s=$(head -c {size} <&3); "
     r'case $s in *"{mark}") ;; *) exit 255;; esac; '
     r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {interpreter} -c '
     r'"s=\$(cat); case \$s in *{mark}) ;; *) exit 255;; esac; exec </dev/null; eval \"unset s; \$s\"" 3<&- & '
-    r'p=$!; '
+    r'p=$!; trap "kill -KILL $p -$p" EXIT; '
     r'hit() {{ s=$1; g=" $p "; kill -$s -$p; n=$?; [ -e /proc/self/stat ] && n=1; '
     r"for f in /proc/[0-9]*/stat; do read -r x <$f || continue; set -- ${{x##*\) }}; "
     r'[ "$4" = $p ] || continue; [ $1 = Z ] && continue; n=0; '
     r'case $g in *" $3 "*) ;; *) g="$g$3 "; kill -$s -$3;; esac; done; return $n; }}; '
     r"gone() {{ for t in .1 .4 .5 2 2; do hit 0 || return; sleep $t; done; hit KILL; "
     r"for t in .1 1 2 3 4 5 6 7 8; do hit 0 || return; sleep $t; done; }}; "
-    r'(while read -r _; do :; done; trap "" USR1; hit TERM; gone) <&3 >/dev/null 2>&1 3<&- & w=$!; '
+    r'(while read -r _; do :; done; trap "" USR1; hit TERM; gone) <&3 >/dev/null 2>&1 3<&- & '
+    r"w=$!; trap - EXIT; "
     r"exec 3<&- >/dev/null 2>&1; "
     r"wait $p; r=$?; "
     r"case $r in 124) hit TERM;; esac; case $r in 124|137|143) gone;; esac; "

@@ -82,6 +82,18 @@ def test_a_script_that_does_not_get_whole_into_its_shell_is_not_run(begin, envir
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_script_that_cannot_be_watched_does_not_go_on(begin, tmp_path, monkeypatch):
+    """A shell ends when it can't fork, as here when a variable is not set."""
+    monkeypatch.setattr(remote_shell, "_WRAPPER", remote_shell._WRAPPER.replace("(while", ": ${{none?}}; (while"))
+    command, payload = remote_shell.prepare("sleep 3; touch ran", {}, 30)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        process.stdout.read()  # until nothing is left that could write
+        assert process.wait(timeout=PATIENCE) != 0
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.skipif("bash" not in SHELLS, reason="has no bash")
 def test_bash_begins_as_bare_as_sh(begin, environment, tmp_path):
     """Started by sshd it would read a file of the user's, which may end or ask for something."""
