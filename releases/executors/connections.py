@@ -48,6 +48,8 @@ _ALGORITHMS = {
     "encryption_algs": "^aes128-gcm@openssh.com",
     "signature_algs": "^ssh-ed25519",
     "compression_algs": ["none"],
+    # After those of the keys that are known: so a machine that has only others is told to have changed
+    "server_host_key_algs": "+ssh-*,rsa-*,ecdsa-*",
 }
 
 

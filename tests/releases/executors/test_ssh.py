@@ -850,6 +850,18 @@ def test_another_key_than_is_known_where_a_name_leads_to_is_not_told_to_be_a_new
         asyncio.run(execution.by(ssh))
 
 
+@pytest.mark.parametrize("known", ["ssh-rsa", "ecdsa-sha2-nistp256", "@cert-authority"])
+def test_a_host_key_of_another_kind_than_the_known_one_is_told_as_another(run, settings, fleet, tmp_path, known):
+    kind = "ssh-ed25519" if known.startswith("@") else known
+    key = asyncssh.generate_private_key(kind).export_public_key().decode()
+    marker = known if known.startswith("@") else ""
+    (tmp_path / "known_hosts").write_text(f"{marker} [{ADDRESS}]:{fleet.ports['web-01']} {key}")
+    settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
+    with pytest.raises(ExecutorError, match="not the known one") as error:
+        run("echo")
+    assert error.value.permanent
+
+
 def test_a_key_known_for_the_hostname_binds_more_than_one_for_the_address(run, settings, fleet, tmp_path):
     settings.SSH_KNOWN_HOSTS = str(tmp_path / "known_hosts")
     names = f"web-01,[web-02]:{fleet.ports['web-02']}"
