@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -57,6 +58,67 @@ def test_the_end_of_its_input_ends_the_script(begin, timeout_makes):
         process.stdin.close()
         assert process.wait(timeout=PATIENCE) == 128 + 15
         assert process.stdout.read() == b""
+
+
+@pytest.mark.parametrize("timeout", [30, 1])
+def test_what_made_a_group_of_its_own_ends_too(begin, timeout):
+    """As what a script runs by `timeout`."""
+    command, payload = remote_shell.prepare("timeout 90 sh -c 'echo begun; sleep 80; :'", {}, timeout)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
+        if timeout == 30:
+            process.stdin.close()
+        process.wait(timeout=PATIENCE)
+        os.set_blocking(process.stdout.fileno(), False)
+        assert process.stdout.read() == b""  # and not None: nobody has it open
+
+
+@pytest.mark.parametrize("timeout", [30, 1])
+def test_what_made_a_session_of_its_own_goes_on(begin, timeout, tmp_path):
+    """As services do that a script starts."""
+    script = "setsid sh -c 'echo $$ >pid; sleep 80; :' >/dev/null 2>&1 & sleep 1; echo begun; sleep 80"
+    command, payload = remote_shell.prepare(script, {}, timeout + 1)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
+        if timeout == 30:
+            process.stdin.close()
+        process.wait(timeout=PATIENCE)
+    os.killpg(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+# Root without these capabilities may signal its own processes alone, as the login of a machine does, and sees others
+# only where /proc shows them.
+BARRED = ["setpriv", "--bounding-set=-kill,-sys_ptrace", "--inh-caps=-kill,-sys_ptrace", "--"]
+HIDDEN = ["unshare", "-m", "sh", "-c", 'mount -t proc -o hidepid=2,gid=65534 proc /proc && exec "$@"', "sh", *BARRED]
+
+
+def works(command):
+    return shutil.which(command[0]) and not subprocess.run([*command, "true"], check=False).returncode
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not works(BARRED), reason="only root makes processes of two users")
+@pytest.mark.parametrize("barred", [BARRED, HIDDEN], ids=["seen", "hidden"])
+@pytest.mark.parametrize("timeout", [30, 1])
+def test_what_it_may_not_kill_is_waited_for(environment, tmp_path, timeout, barred):
+    """As what runs by sudo: its end was not seen before it is there."""
+    if not works(barred):
+        pytest.skip("has no /proc of its own")
+    others = "setpriv --reuid=65534 --clear-groups sh -c 'echo begun; sleep 6; echo over' & wait"
+    command, payload = remote_shell.prepare(others, {}, timeout)
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen([*barred, "/bin/sh", "-c", command], cwd=tmp_path, env=environment, **pipes) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
+        if timeout == 30:
+            process.stdin.close()
+        process.wait(timeout=PATIENCE)
+        os.set_blocking(process.stdout.fileno(), False)
+        assert process.stdout.read() == b"over\n"
 
 
 @pytest.mark.parametrize("missing", [1, 3, 40])
