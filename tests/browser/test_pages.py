@@ -144,6 +144,18 @@ def test_whose_a_freeze_is_stands_in_one_line_on_a_phone(publisher_at, ops, paym
     assert publisher_at.ask(f"{name}.offsetHeight < 1.5 * parseFloat(getComputedStyle({name}).lineHeight)")
 
 
+def test_the_link_to_a_log_is_one_line_in_chinese(browser, client, ops, job, start, finish, machines):
+    """Also where the reasons in a column before it want all the room."""
+    start(job, machines, batch_size=1, failure_budget=1)
+    finish("failed", on=["pay-1"])
+    browser.width(1100)
+    browser.log_in(client, ops)
+    browser.driver.add_cookie({"name": "django_language", "value": "zh-hans"})
+    browser.open(f"/admin/releases/run/{job.stages.get(kind='pre-release').runs.get().pk}/change/")
+    lines = browser.ask("[...document.querySelectorAll('.field-log a')].map((link) => link.getClientRects().length)")
+    assert lines == [1] * 6
+
+
 def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment, publisher):
     browser.log_in(client, ops)
     browser.width(400)  # on a narrower one the table is scrolled, and not the page
