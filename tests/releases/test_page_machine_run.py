@@ -13,6 +13,7 @@ from jobs.models import Event, Job, Machine
 from releases.log import LogKeeper
 from releases.masking import MASK
 from releases.models import LogBlock, MachineRun, ReleaseStage
+from tests.cases import each
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
@@ -88,7 +89,7 @@ class TestWho:
         unknown.refresh_from_db()
         assert unknown.status == "unknown"
 
-    @pytest.mark.parametrize("number", ["0", "01", "-1", "1" * 19, "1" * 23, "x"])
+    @each("number", ["0", "01", "-1", "1" * 19, "1" * 23, "x"])
     def test_a_number_that_is_none(self, as_user, publisher, job, machine_run, number):
         assert as_user(publisher).get(f"/jobs/{job.pk}/machine-runs/{number}/").status_code == 404
 
@@ -418,7 +419,7 @@ class TestResolve:
         assert "Its worker, given up by then, saw: failed, exit status 1." in said
 
     @pytest.mark.one_database
-    @pytest.mark.parametrize("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
+    @each("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
     def test_a_bad_end_changes_nothing_and_keeps_the_reason(self, as_user, publisher, unknown, status):
         response = self.resolve(as_user(publisher), unknown, status=status)
         assert response.status_code == 200
@@ -427,7 +428,7 @@ class TestResolve:
         assert unknown.status == "unknown"
 
     @pytest.mark.one_database
-    @pytest.mark.parametrize("reason", ["", "  ", "a\0b", "a\u202eb", "x" * 2001])
+    @each("reason", ["", "  ", "a\0b", "a\u202eb", "x" * 2001])
     def test_a_bad_reason_changes_nothing_and_keeps_the_choice(self, as_user, publisher, unknown, reason):
         response = self.resolve(as_user(publisher), unknown, reason=reason)
         assert response.status_code == 200

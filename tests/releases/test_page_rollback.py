@@ -8,6 +8,7 @@ from jobs.models import Event, Job
 from releases import tokens
 from releases.models import Action, MachineRun, ReleaseStage, Run
 from releases.tidying import move_on
+from tests.cases import each
 from tests.conftest import list_machines
 from tests.pages import (
     NO_MACHINES,
@@ -24,7 +25,7 @@ from tests.pages import (
 from tests.workers import begin, end
 
 BOTH_PAGES = ["roll_back_stage", "roll_back_job"]
-BOTH = pytest.mark.parametrize("name", BOTH_PAGES)
+BOTH = each("name", BOTH_PAGES)
 
 
 @pytest.fixture
@@ -100,8 +101,7 @@ class TestLooking:
         assert roll_back(released, machines[:1], name, by=outsider).status_code == 404
 
     @pytest.mark.one_database
-    @BOTH
-    @pytest.mark.parametrize("method", ["put", "patch", "delete"])
+    @each("name, method", list(product(BOTH_PAGES, ["put", "patch", "delete"])))
     def test_other_methods_are_refused(self, as_user, publisher, released, method, name):
         assert getattr(as_user(publisher), method)(page(name, released)).status_code == 405
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from jobs.models import Business, Job, Listing, Machine
 from releases.models import MachineRun, ReleaseStage, Run, Worker
+from tests.cases import each
 from tests.conftest import list_machines
 from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
 from tests.workers import begin, end
@@ -340,7 +341,7 @@ class TestWaiting:
         assert awaited(response, " checked") == set()
         assert not runs(job)
 
-    @pytest.mark.parametrize("value", ["x", "-1", "9" * 40, "$(reboot)", "1\0", "<script>alert(1)</script>"])
+    @each("value", ["x", "-1", "9" * 40, "$(reboot)", "1\0", "<script>alert(1)</script>"])
     def test_nonsense_is_refused(self, publish, holder, job, machines, value):
         response = publish(job, machines[1:2], when_free=[value])
         assert "This is not a machine's id" in words(response)

@@ -5,6 +5,7 @@ from django.core.management import CommandError, call_command
 
 from jobs.models import Job
 from releases.models import Run
+from tests.cases import each
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
 from tests.parallel import at_once
 
@@ -95,7 +96,7 @@ def test_waiting_tells_of_a_rollback_that_fails(released, finish, monkeypatch):
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("reason", ["", "   ", "\x1b[2J", "a\u202eb", "x" * 2001])
+@each("reason", ["", "   ", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(released, reason):
     command = ("rollback_stage", "--as", "publisher", released.pk, "pre-release", f"--reason={reason}")
     assert "reason:" in fail(*command, code=MISTAKE)
@@ -107,8 +108,8 @@ def test_a_reason_must_be_given(released):
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize(
-    ("user", "said"),
+@each(
+    "user, said",
     [
         ("requester", "lack the right to run or roll back"),
         ("approver", "lack the right to run or roll back"),

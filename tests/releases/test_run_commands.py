@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from releases.models import Run
+from tests.cases import each
 from tests.commands import CONFLICT, MISTAKE, fail, say
 from tests.workers import begin
 
@@ -44,12 +45,12 @@ def test_a_run_is_told_though_the_database_goes_away_once_the_step_is_done(
     assert state()[0] == AFTER[command]
 
 
-@pytest.mark.parametrize("number", [0, -1, 10**30])
+@each("number", [0, -1, 10**30])
 def test_a_run_that_is_not_there_is_a_mistake(command, publisher, number):
     assert "sees no such" in fail(command, "--as", "publisher", "--", number, code=MISTAKE)
 
 
-@pytest.mark.parametrize("reason", ["\x1b[2J", "a\u202eb", "x" * 2001])
+@each("reason", ["\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(run, command, reason):
     before = state()
     assert "reason:" in fail(command, "--as", "publisher", run.pk, f"--reason={reason}", code=MISTAKE)
@@ -57,8 +58,8 @@ def test_a_reason_that_no_page_takes_is_refused(run, command, reason):
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize(
-    ("user", "said"),
+@each(
+    "user, said",
     [
         ("requester", "lack the right to run or roll back"),
         ("approver", "lack the right to run or roll back"),
