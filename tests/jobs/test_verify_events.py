@@ -7,6 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from jobs import append_only
 from jobs.chain import seal
 from jobs.models import Event
+from tests.cases import each
 from tests.chains import forge, tear_out
 from tests.commands import FAILED, MISTAKE, fail, help_of, say, say_json
 
@@ -171,7 +172,7 @@ class TestTriggers:
         assert Event.objects.count() == before
 
 
-@pytest.mark.parametrize("number", [0, 7777, -1, 10**30])
+@each("number", [0, 7777, -1, 10**30])
 def test_a_job_that_is_not_there_is_refused(jobs, number):
     assert "There is no job" in fail("verify_events", "--", number, code=MISTAKE)
 

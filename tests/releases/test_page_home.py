@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from jobs.models import Business
 from releases.models import ReleaseStage
+from tests.cases import each
 from tests.conftest import list_machines, make_business
 from tests.databases import only_read, sqlite_plans
 from tests.pages import is_sent_to_login, page, source, words
@@ -210,8 +211,8 @@ def end_as(job, *statuses):
         ReleaseStage.objects.filter(pk=stage.pk).update(status=status, done_at=Now())
 
 
-@pytest.mark.parametrize(
-    ("statuses", "said_of_it"),
+@each(
+    "statuses, said_of_it",
     [
         (["succeeded", "rolled_back", "failed"], "To publish #{id} payment 2.0 · Gray release"),
         (["succeeded", "rolled_back", "succeeded"], "To publish #{id} payment 2.0 · Gray release"),
@@ -347,7 +348,7 @@ def test_an_open_page_finds_what_a_dead_worker_left(as_user, publisher, job, mac
     assert run.machine_runs.get().status == "unknown"
 
 
-@pytest.mark.parametrize("seen", ["", "x", "1-2-3", "9" * 5000, "\0", "<script>"])
+@each("seen", ["", "x", "1-2-3", "9" * 5000, "\0", "<script>"])
 def test_whatever_a_page_says_that_it_shows(as_user, publisher, job, start, machines, seen):
     start(job, machines[:1])
     response = as_user(publisher).get(reverse("running"), {"seen": seen})

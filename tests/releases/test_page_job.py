@@ -8,6 +8,7 @@ from jobs.models import Job, Membership
 from jobs.rights import Role
 from releases.models import MachineRun, ReleaseStage
 from releases.tidying import move_on
+from tests.cases import each
 from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, claim, end
@@ -30,12 +31,12 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+@each("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("job", job)).status_code == 405
 
 
-@pytest.mark.parametrize("number", ["0", "01", "-1", "9" * 18, "9" * 19, "1" * 23, "x", "1e1", "١", "1%00"])
+@each("number", ["0", "01", "-1", "9" * 18, "9" * 19, "1" * 23, "x", "1e1", "١", "1%00"])
 def test_a_number_that_is_no_job(as_user, ops, job, number):
     assert as_user(ops).get(f"/jobs/{number}/").status_code == 404
 

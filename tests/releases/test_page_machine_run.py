@@ -16,7 +16,7 @@ from releases.models import LogBlock, MachineRun, ReleaseStage
 from tests.cases import each
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
-ALL = pytest.mark.parametrize("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
+ALL = each("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
 EVIL = "<script>alert(1)</script></code></li>"
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from jobs.models import Event
 from releases.models import MachineRun, ReleaseStage, Run, Worker
+from tests.cases import each
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
 NAMES = ["pause_run", "resume_run", "cancel_run"]
-EVERY_STEP = pytest.mark.parametrize("name", NAMES)
+EVERY_STEP = each("name", NAMES)
 # What state a step begins from, and to which it leads
 STEPS = [
     ("pause_run", "running", "paused", Event.Verb.PAUSED),
@@ -17,7 +18,7 @@ STEPS = [
     ("cancel_run", "running", "cancelled", Event.Verb.CANCELLED),
     ("cancel_run", "paused", "cancelled", Event.Verb.CANCELLED),
 ]
-EVERY_STEP_FROM = pytest.mark.parametrize(("name", "was", "became", "verb"), STEPS)
+EVERY_STEP_FROM = each("name, was, became, verb", STEPS)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from jobs.rights import Role
 from releases import tokens
 from releases.forms import ReleaseStageForm
 from releases.models import Action, MachineRun, ReleaseStage, Run, Worker
+from tests.cases import each
 from tests.conftest import list_machines, make_task, make_user
 from tests.pages import (
     checked,
@@ -107,7 +108,7 @@ class TestLooking:
     def test_other_methods_are_refused(self, as_user, publisher, job, method):
         assert getattr(as_user(publisher), method)(page("stage", job)).status_code == 405
 
-    @pytest.mark.parametrize(
+    @each(
         "path",
         [
             "/jobs/{}/stages/prod/",
@@ -643,7 +644,7 @@ class TestCounting:
         publish(job, fleet[:19])
         assert started(job).get().machine_runs.count() == 19
 
-    @pytest.mark.parametrize("typed", [None, "", "19", "21", "-20", "x", "20.5", "9" * 5000, "20\0", "²0"])
+    @each("typed", [None, "", "19", "21", "-20", "x", "20.5", "9" * 5000, "20\0", "²0"])
     def test_from_twenty_on_their_number_must_be_typed(self, publish, make_job, fleet, typed):
         job = make_job(on=fleet)
         response = publish(job, fleet[:20], typed_count=typed)

@@ -128,9 +128,7 @@ class TestTryingAgain:
         return job
 
     @pytest.mark.one_database
-    @pytest.mark.parametrize(
-        ("what", "chosen"), [("failed", [2]), ("not_run", [4, 5]), ("nonsense", []), ("", []), ("failed\0", [])]
-    )
+    @each("what, chosen", [("failed", [2]), ("not_run", [4, 5]), ("nonsense", []), ("", []), ("failed\0", [])])
     def test_the_address_chooses_them(self, as_user, publisher, stopped, machines, what, chosen):
         response = as_user(publisher).get(page("stage", stopped), {"retry": what})
         assert response.status_code == 200

@@ -75,7 +75,7 @@ def test_what_ended_later_stays(logs):
     assert [is_pruned(log) for log in logs] == [False, *[True] * 5]
 
 
-@pytest.mark.parametrize("status", ["queued", "claimed", "running", "unknown"])
+@each("status", ["queued", "claimed", "running", "unknown"])
 def test_what_has_not_ended_for_certain_stays(logs, status):
     end(MachineRun.objects.filter(pk=logs[0].pk), 400, status=status)
     assert say_json("prune_logs", "--older-than", 30)["logs"] == 5

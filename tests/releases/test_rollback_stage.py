@@ -74,7 +74,7 @@ def test_a_stage_that_runs_is_a_conflict(released, machines, start):
     assert not rollbacks().exists()
 
 
-@pytest.mark.parametrize("which", [["gray-release"], ["gray-release", "pay-2"], ["all"]])
+@each("which", [["gray-release"], ["gray-release", "pay-2"], ["all"]])
 def test_what_another_rollback_does_already_is_a_conflict(released, which):
     say(*ROLL_BACK, released.pk, "all")
     assert "still going on there" in fail(*ROLL_BACK, released.pk, *which, code=CONFLICT)
