@@ -134,10 +134,7 @@ def asked_for(user):
 
 def running_now(user):
     runs = list(_whole(_runs_seen_by(user).active())[:SHOWN])
-    by_run = defaultdict(dict)
-    statuses = MachineRun.objects.filter(run__in=runs).order_by().values_list("run", "status")
-    for run_id, status, number in statuses.annotate(Count("pk")):
-        by_run[run_id][status] = number
+    by_run = MachineRun.objects.filter(run__in=runs).counts_by_run()
     for run in runs:
         counts = counted(by_run[run.pk], run.action)
         run.bar, run.ordered_counts, run.total = bar(counts), ordered(counts), counts.total()

@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Now
@@ -94,6 +96,13 @@ class MachineRunQuerySet(Queue, models.QuerySet):
     def counts(self):
         """How many are in each status, as {status: number}."""
         return dict(self.order_by().values_list("status").annotate(models.Count("pk")))
+
+    def counts_by_run(self):
+        """The same of each run among them, as {run id: {status: number}}."""
+        found = defaultdict(dict)
+        for run_id, status, number in self.order_by().values_list("run", "status").annotate(models.Count("pk")):
+            found[run_id][status] = number
+        return found
 
     def lock(self):
         """Inside a transaction, before several are changed: in one order, so that no two who do wait for each other."""

@@ -136,13 +136,13 @@ class TestHeads:
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"heads": [1]}', '{"heads": [{"job": "x"}]}', "\x00", "7"])
     def test_a_file_that_is_none_is_refused(self, db, tmp_path, text):
-        self.is_refused(tmp_path, text)
+        self.assert_refused(tmp_path, text)
 
     @pytest.mark.parametrize("head", ['"job": 1e400', '"job": 1, "number": -1e400', f'"job": {"[" * 100_000}'], ids=len)
     def test_a_number_or_a_depth_without_end_is_refused(self, db, tmp_path, head):
-        self.is_refused(tmp_path, f'{{"heads": [{{{head}}}]}}')
+        self.assert_refused(tmp_path, f'{{"heads": [{{{head}}}]}}')
 
-    def is_refused(self, tmp_path, text):
+    def assert_refused(self, tmp_path, text):
         (tmp_path / "heads.json").write_text(text)
         with pytest.raises(CommandError, match="is not what verify_events --json has printed"):
             say("verify_events", "--heads", tmp_path / "heads.json")

@@ -10,6 +10,7 @@ import pytest
 from releases.executors import remote_shell
 from tests.waiting import PATIENCE
 
+LONG = 30  # seconds that no script of these tests takes
 SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
 
 
@@ -49,44 +50,44 @@ def timeout_makes(request, environment, tmp_path):
         tool.chmod(0o755)
 
 
-def test_the_end_of_its_input_ends_the_script(begin, timeout_makes):
-    command, payload = remote_shell.prepare("sleep 3000 & echo begun; sleep 3000", {}, 30)
-    with begin(command) as process:
-        process.stdin.write(payload)
-        process.stdin.flush()
-        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
+def ended(process, payload, timeout):
+    """Sends a script that says `begun` and has it ended, by its lifeline where its limit is LONG; what more it said.
+
+    None when somebody, who then goes on, has its output open.
+    """
+    process.stdin.write(payload)
+    process.stdin.flush()
+    assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
+    if timeout == LONG:
         process.stdin.close()
-        assert process.wait(timeout=PATIENCE) == 128 + 15
-        assert process.stdout.read() == b""
+    process.wait(timeout=PATIENCE)
+    os.set_blocking(process.stdout.fileno(), False)
+    return process.stdout.read()
 
 
-@pytest.mark.parametrize("timeout", [30, 1])
+def test_the_end_of_its_input_ends_the_script(begin, timeout_makes):
+    command, payload = remote_shell.prepare("sleep 3000 & echo begun; sleep 3000", {}, LONG)
+    with begin(command) as process:
+        assert ended(process, payload, LONG) == b""
+    assert process.returncode == 128 + 15
+
+
+@pytest.mark.parametrize("timeout", [LONG, 1])
 def test_what_made_a_group_of_its_own_ends_too(begin, timeout):
     """As what a script runs by `timeout`."""
     command, payload = remote_shell.prepare("timeout 90 sh -c 'echo begun; sleep 80; :'", {}, timeout)
     with begin(command) as process:
-        process.stdin.write(payload)
-        process.stdin.flush()
-        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
-        if timeout == 30:
-            process.stdin.close()
-        process.wait(timeout=PATIENCE)
-        os.set_blocking(process.stdout.fileno(), False)
-        assert process.stdout.read() == b""  # and not None: nobody has it open
+        assert ended(process, payload, timeout) == b""
 
 
-@pytest.mark.parametrize("timeout", [30, 1])
+@pytest.mark.parametrize("timeout", [LONG, 2])
 def test_what_made_a_session_of_its_own_goes_on(begin, timeout, tmp_path):
     """As services do that a script starts."""
-    script = "setsid sh -c 'echo $$ >pid; sleep 80; :' >/dev/null 2>&1 & sleep 1; echo begun; sleep 80"
-    command, payload = remote_shell.prepare(script, {}, timeout + 1)
+    service = "setsid sh -c 'echo $$ >new; mv new pid; sleep 80; :' >/dev/null 2>&1 &"
+    script = f"{service} until [ -e pid ]; do sleep .1; done; echo begun; sleep 80"
+    command, payload = remote_shell.prepare(script, {}, timeout)
     with begin(command) as process:
-        process.stdin.write(payload)
-        process.stdin.flush()
-        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
-        if timeout == 30:
-            process.stdin.close()
-        process.wait(timeout=PATIENCE)
+        assert ended(process, payload, timeout) == b""
     os.killpg(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
@@ -102,7 +103,7 @@ def works(command):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not works(BARRED), reason="only root makes processes of two users")
 @pytest.mark.parametrize("barred", [BARRED, HIDDEN], ids=["seen", "hidden"])
-@pytest.mark.parametrize("timeout", [30, 1])
+@pytest.mark.parametrize("timeout", [LONG, 1])
 def test_what_it_may_not_kill_is_waited_for(environment, tmp_path, timeout, barred):
     """As what runs by sudo: its end was not seen before it is there."""
     if not works(barred):
@@ -111,14 +112,7 @@ def test_what_it_may_not_kill_is_waited_for(environment, tmp_path, timeout, barr
     command, payload = remote_shell.prepare(others, {}, timeout)
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     with subprocess.Popen([*barred, "/bin/sh", "-c", command], cwd=tmp_path, env=environment, **pipes) as process:
-        process.stdin.write(payload)
-        process.stdin.flush()
-        assert process.stdout.readline() + process.stdout.readline() == remote_shell.READY + b"begun\n"
-        if timeout == 30:
-            process.stdin.close()
-        process.wait(timeout=PATIENCE)
-        os.set_blocking(process.stdout.fileno(), False)
-        assert process.stdout.read() == b"over\n"
+        assert ended(process, payload, timeout) == b"over\n"
 
 
 @pytest.mark.parametrize("missing", [1, 3, 40])
