@@ -15,7 +15,7 @@ from django.db import (
 )
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import Value
+from django.db.models import Case, Value, When
 
 # PostgreSQL's words that it takes no writes for now (a failover, a full disk), and that it has ended a transaction in
 # which nothing was asked for too long, or that took too long: who asks was frozen, or a limit is short.
@@ -91,3 +91,11 @@ class Constant(Value):
 
     def as_sql(self, compiler, connection):
         return f"'{self.value}'", []
+
+
+def half_likely(condition):
+    """The same, of which PostgreSQL takes half to be true: for what is true of nearly all rows and looks rare to it.
+
+    It would read and sort all there is, where it can stop at the first few.
+    """
+    return Case(When(condition, then=True), default=False)

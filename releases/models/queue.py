@@ -1,6 +1,6 @@
 """The ledger as a queue: whose turn it is, who claims it, how it begins and ends, and what a dead worker left."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import timedelta
 from functools import cache
 
@@ -10,6 +10,7 @@ from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
+from deploy_portal.database import half_likely
 from jobs.models import Event, Freeze, Job, Listing
 from jobs.models.job_machine import SAME_PLACE
 from jobs.models.machine import PLACE
@@ -54,14 +55,12 @@ class Queue:
 
     def in_reach(self):
         """Leaves out those whose machine moved since they were queued, and releases whose machine has gone."""
-        return self.filter(SAME_PLACE, Q(run__action=Action.ROLLBACK) | is_listed())
+        return self.filter(half_likely(SAME_PLACE), Q(run__action=Action.ROLLBACK) | is_listed())
 
     def due(self, sites=()):
-        """Those whose turn it is and that are in reach, for these sites (none named: all), rollbacks first."""
+        """Those whose turn it is and that are in reach, for these sites (none named: all)."""
         due = self.in_turn().in_reach()
-        if sites:
-            due = due.filter(machine__site__in=sites)
-        return due.order_by(models.Case(models.When(run__action=Action.ROLLBACK, then=0), default=1), "run_id", "pk")
+        return due.filter(machine__site__in=sites) if sites else due
 
     def not_frozen(self):
         """Leaves out the releases that a freeze holds now, unless their job has leave; a rollback is never held."""
@@ -70,23 +69,51 @@ class Queue:
         occurrences = Freeze.objects.in_force()
         return self.exclude(run__in=Run.objects.held_by(occurrences)) if occurrences else self
 
+    def runs(self):
+        """The running runs that any of these is of."""
+        from releases.models.run import Run
+
+        return list(Run.objects.running().filter(Exists(self.filter(run=OuterRef("pk")))))
+
     def claim(self, worker, room, but=()):
         """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
         due = self.due(worker.sites).exclude(pk__in=but)
+        runs = due.runs()
         # What a freeze holds may be due for days: freezes are asked for only then, and nothing is locked for it.
-        if not due.exists():
+        claimable = due.not_frozen() if runs else due
+        if claimable is not due:
+            runs = claimable.runs()
+        if not runs:
             return 0
-        claimable = due.not_frozen()
-        if claimable is not due and not claimable.exists():
-            return 0
-        free = claimable.select_for_update(skip_locked=True, of=("self",))
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
         with transaction.atomic():
             # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
-            ids = list(free.values_list("pk", flat=True)[:room])
+            ids = claimable.lock_some_of_each(runs, self.in_hand(worker) if len(runs) > 1 else Counter(), room)
             return self.filter(Exists(alive), pk__in=ids, status=Status.QUEUED).update(
                 status=Status.CLAIMED, worker=worker, claimed_at=Now()
             )
+
+    def in_hand(self, worker):
+        """How many of each run `worker` has claimed or runs."""
+        its_own = self.filter(worker=worker, status__in=[Status.CLAIMED, Status.RUNNING])
+        return Counter(its_own.order_by().values_list("run", flat=True))
+
+    def lock_some_of_each(self, runs, in_hand, room):
+        """Locks up to `room` of these; returns their ids.
+
+        Rollbacks go before all else, and then the runs of which the fewest are in hand: none waits for the end of a
+        large one.
+        """
+        free = self.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
+        ids = []
+        while runs and len(ids) < room:
+            for run, share in _shares(runs, in_hand, room - len(ids)).items():
+                found = free.filter(run=run).exclude(pk__in=ids).values_list("pk", flat=True)[:share]
+                if len(found) < share:
+                    runs.remove(run)
+                in_hand[run.pk] += len(found)
+                ids += found
+        return ids
 
     def claimed_by(self, worker):
         return self.filter(worker=worker, status=Status.CLAIMED)
@@ -211,6 +238,15 @@ class Queue:
                 facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
                 run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
         return ids
+
+
+def _shares(runs, in_hand, room):
+    """How many of `room` each of these runs gets."""
+    shares = Counter()
+    for _place in range(room):
+        first = min(runs, key=lambda run: (run.action != Action.ROLLBACK, in_hand[run.pk] + shares[run], run.pk))
+        shares[first] += 1
+    return shares
 
 
 def no_earlier_than(moment):

@@ -24,6 +24,11 @@ def claimed(worker):
     return list(MachineRun.objects.claimed_by(worker).values_list("pk", flat=True))
 
 
+def of_each(worker, *runs):
+    """How many of each run a worker has claimed."""
+    return [MachineRun.objects.claimed_by(worker).filter(run=run).count() for run in runs]
+
+
 def begin(worker):
     """Claims and begins all that is due; returns the ids."""
     MachineRun.objects.claim(worker, 1000)
@@ -62,6 +67,45 @@ def test_what_is_claimed_is_not_claimed_again(start, job, machines, worker, othe
     start(job, machines)
     assert (MachineRun.objects.claim(worker, 4), MachineRun.objects.claim(other, 4)) == (4, 2)
     assert not set(claimed(worker)) & set(claimed(other))
+
+
+def test_a_small_run_does_not_wait_for_the_end_of_a_large_one(start, make_job, machines, worker, other):
+    large = start(make_job(on=machines[:4]), machines[:4])
+    MachineRun.objects.claim(worker, 2)
+    small = start(make_job(on=machines[4:]), machines[4:])
+    assert MachineRun.objects.claim(worker, 1) == 1
+    assert of_each(worker, large, small) == [2, 1]
+    assert MachineRun.objects.claim(other, 2) == 2
+    assert of_each(other, large, small) == [1, 1]
+
+
+def test_what_one_run_leaves_of_its_share_others_have(start, make_job, machines, worker):
+    large = start(make_job(on=machines[:5]), machines[:5])
+    small = start(make_job(on=machines[5:]), machines[5:])
+    assert MachineRun.objects.claim(worker, 4) == 4
+    assert of_each(worker, large, small) == [3, 1]
+    assert MachineRun.objects.claim(worker, 4) == 2
+
+
+def test_a_run_that_nothing_can_be_claimed_of_has_no_share(start, make_job, machines, worker):
+    paused = start(make_job(on=machines[:2]), machines[:2])
+    gone = start(make_job(on=machines[2:4]), machines[2:4])
+    goes_on = start(make_job(on=machines[4:]), machines[4:])
+    paused.pause(paused.started_by)
+    Machine.objects.filter(pk__in=[machine.pk for machine in machines[2:4]]).update(address="10.9.9.9")
+    assert MachineRun.objects.claim(worker, 2) == 2
+    assert of_each(worker, paused, gone, goes_on) == [0, 0, 2]
+
+
+def test_rollbacks_are_claimed_before_all_else(start, make_job, machines, worker, finish, publisher):
+    run = start(make_job(on=machines[:3]), machines[:3])
+    finish()
+    release = start(make_job(on=machines[3:]), machines[3:])
+    rollback = ReleaseStage.objects.get(pk=run.stage_id).roll_back(publisher, machines[:3], "too slow", "back")
+    assert MachineRun.objects.claim(worker, 2) == 2
+    assert of_each(worker, release, rollback) == [0, 2]
+    assert MachineRun.objects.claim(worker, 3) == 3
+    assert of_each(worker, release, rollback) == [2, 3]
 
 
 def test_a_claim_is_for_the_workers_sites(start, make_job, machines):
