@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
 
 
@@ -7,4 +8,6 @@ class DeployPortalConfig(AppConfig):
     verbose_name = _("People")
 
     def ready(self):
-        from deploy_portal import checks  # noqa: F401
+        from deploy_portal import checks, database  # noqa: F401
+
+        connection_created.connect(database.be_as_impatient)

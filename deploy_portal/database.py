@@ -17,6 +17,12 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Case, Value, When
 
+# What PostgreSQL calls the options of libpq that say how long the other side may be silent.
+IMPATIENCE = {
+    "tcp_keepalives_idle": "keepalives_idle",
+    "tcp_keepalives_interval": "keepalives_interval",
+    "tcp_user_timeout": "tcp_user_timeout",
+}
 # PostgreSQL's words that it takes no writes for now (a failover, a full disk), and that it has ended a transaction in
 # which nothing was asked for too long, or that took too long: who asks was frozen, or a limit is short.
 FOR_NOW = ("25006", "25P03", "25P04")
@@ -34,6 +40,17 @@ def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
     is_for_now = isinstance(error, InternalError) and getattr(error.__cause__, "sqlstate", "") in FOR_NOW
     return is_for_now or (isinstance(error, InterfaceError | OperationalError) and not is_of_another_version(error))
+
+
+def be_as_impatient(connection, **_):
+    """Has PostgreSQL wait for us no longer than we do for it: a host that is gone would hold its locks for hours.
+
+    By a question, for libpq's way to say so is one that PgBouncer refuses.
+    """
+    if connection.vendor == "postgresql":
+        told = [(name, str(connection.settings_dict["OPTIONS"][ours])) for name, ours in IMPATIENCE.items()]
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(told))}", sum(told, ()))
 
 
 @contextlib.contextmanager

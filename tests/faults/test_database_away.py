@@ -227,3 +227,12 @@ def test_a_page_waits_for_a_lock_that_is_let_go(
         assert client.post(page("stage", job), fields).status_code == 302
         letting_go.join()
     assert Run.objects.count() == 1
+
+
+def test_postgresql_waits_for_a_client_no_longer_than_that_for_it(only):
+    """Else who is cut off in a transaction would hold its locks for hours, and stop who takes over from it."""
+    only("postgresql")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE 'tcp%'")
+        names = {name for (name,) in cursor}
+    assert names == {"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout"}
