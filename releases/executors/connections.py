@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import logging
 import os
@@ -96,13 +97,13 @@ class Connections:
         try:
             async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT), peer.keys.ready() as keys:
                 return await _connect(
+                    client,
                     await addresses,
                     peer.port,
                     username=peer.user,
                     options=self._options,
                     client_keys=keys,
                     known_hosts=trusted,
-                    client_factory=lambda: client,
                     config=[],
                     host_key_alias=peer.address,  # which a host certificate must be for, and not what it leads to
                 )
@@ -186,13 +187,19 @@ def _options():
     )
 
 
-async def _connect(addresses, *args, **options):
-    """A connection to the first of these addresses that there is a way to."""
+async def _connect(client, addresses, *args, **options):
+    """A connection to the first of these addresses that there is a way to.
+
+    A host that swallows packets, as behind a broken IPv6, leaves the addresses after it their share of the time.
+    """
+    connect = functools.partial(asyncssh.connect, client_factory=lambda: client, **options)
     *others, last = addresses
     for address in others:
         with contextlib.suppress(OSError):
-            return await asyncssh.connect(address, *args, **options)
-    return await asyncssh.connect(last, *args, **options)
+            async with asyncio.timeout(settings.SSH_CONNECT_TIMEOUT / len(addresses)) as client.patience:
+                return await connect(address, *args)
+    client.patience = None
+    return await connect(last, *args)
 
 
 def _is_ip(address):

@@ -23,10 +23,13 @@ class Client(asyncssh.SSHClient):
         self._pool = pool
         self.peer = peer
         self.trusted = None
+        self.patience = None  # ours with an address, until its host accepts us
         self._connection = None
 
     def connection_made(self, conn):
         self._connection = conn
+        if self.patience and not self.patience.expired():
+            self.patience.reschedule(None)
 
     def connection_lost(self, exc):
         self._pool.forget(self.peer, self._connection)

@@ -630,7 +630,11 @@ class Names:
         if options.get("flags") == socket.AI_NUMERICHOST:  # asyncssh asks whether it is an address
             return self.usual(host, port, *args, **options)
         self.asked.append(host)
-        places = {"good.example": [ADDRESS], "two.example": ["127.0.0.2", ADDRESS]}
+        places = {
+            "good.example": [ADDRESS],
+            "two.example": ["127.0.0.2", ADDRESS],
+            "broken.example": ["127.0.0.3", ADDRESS],
+        }
         if host not in places:
             self.answers.wait(PATIENCE)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
@@ -701,6 +705,25 @@ def test_a_host_certificate_is_for_the_name_that_is_listed(ssh, ordered, fleet, 
 def test_of_the_addresses_of_a_name_one_that_answers_is_enough(named):
     async def by_name():
         return await named("two.example")
+
+    assert asyncio.run(by_name()).out == b"fine\n"
+
+
+@pytest.fixture
+def swallows(fleet):
+    """127.0.0.3 swallows packets at the machine's port: its queue of connections is full, and nobody takes any."""
+    place = "127.0.0.3", fleet.ports["web-01"]
+    with socket.create_server(place, backlog=0), socket.socket() as first:
+        first.connect(place)
+        yield
+
+
+def test_an_address_that_swallows_packets_leaves_the_others_their_time(named, swallows, settings):
+    """Such as that of IPv6, which comes first, where the way there is broken."""
+    settings.SSH_CONNECT_TIMEOUT = 4
+
+    async def by_name():
+        return await named("broken.example")
 
     assert asyncio.run(by_name()).out == b"fine\n"
 
