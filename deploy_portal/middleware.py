@@ -142,7 +142,7 @@ def busy_database(get_response):
     def process_exception(request, exception):
         if is_clash(exception):
             return _clashed(request, exception)
-        return database_unusable(request, exception)
+        return database_unusable(request, exception, has_begun=request.method == "POST")
 
     middleware.process_exception = process_exception
     return middleware
@@ -176,13 +176,21 @@ def _say_that_it_ended(request, response):
     return response
 
 
-def database_unusable(request, error):
-    """The page that says why the database cannot be used; None when that is not what the error means."""
+def database_unusable(request, error, has_begun=False):
+    """The page that says why the database cannot be used; None when that is not what the error means.
+
+    With `has_begun` something may have been changed: a commit may have been done whose answer was lost.
+    """
     is_of_another = is_of_another_version(error)
     if is_of_another:
         reason = _(
             "The database is of another version than the portal. Nothing was changed. "
             "Ops: run manage.py migrate, or start the newer portal."
+        )
+    elif is_away(error) and has_begun:
+        reason = _(
+            "The database is busy or being restarted. What you sent may have been done all the same: "
+            "look before you send it again."
         )
     elif is_away(error):
         reason = _("The database is busy or being restarted. Nothing was changed.")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Timer
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
 
@@ -211,6 +211,31 @@ def test_pages_say_that_the_database_is_away(
         assert "The database is busy or being restarted." in words(answer)
     assert not Run.objects.exists()
     assert client.post(page("stage", job), fields).status_code == 302
+
+
+@pytest.mark.fleet("pay-1")
+def test_a_page_does_not_deny_what_was_committed(
+    make_job, machines, publisher, as_user, release_task, rollback_task, monkeypatch
+):
+    """The network swallows the answer to a commit: the run is there, and goes on."""
+    job = make_job()
+    commit, asked = connection._commit, []
+
+    def note(execute, sql, *rest):
+        asked.append(sql)
+        return execute(sql, *rest)
+
+    def commit_unheard():
+        commit()
+        if any(sql.startswith('INSERT INTO "releases_run"') for sql in asked):
+            raise OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch, connection.execute_wrapper(note):
+        patch.setattr(connection, "_commit", commit_unheard)
+        answer = as_user(publisher).post(page("stage", job), stage_fields(job, publisher, machines))
+    assert (answer.status_code, Run.objects.count()) == (503, 1)
+    assert "Nothing was changed." not in words(answer)
+    assert "What you sent may have been done all the same" in words(answer)
 
 
 @pytest.mark.fleet("pay-1")
