@@ -25,10 +25,10 @@ _MARK = "#END-OF-SCRIPT-8c41f0"
 # text goes on by a pipe, since the size of arguments is limited, and /dev/null is its stdin. What is left of our stdin
 # is the lifeline: when it ends, so does the session. The loop reads it with the shell's own `read`, which leaves no
 # process behind; a shell that cannot fork it ends, and the script with it. `hit` signals all groups of the session
-# (`timeout` in a script makes one) and says whether anything lives in it; what it is not permitted to signal does, also
-# where /proc hides it. Statuses 124, 137 and 143 are those of a group that was told to end: its stragglers are killed.
-# What outlives even that, as it runs as root by sudo, is waited for longer than the portal waits, which then knows that
-# it may still be running.
+# (`timeout` in a script makes one), without a fork, for which a script may have left no room, and says whether anything
+# lives in it; what it is not permitted to signal does, also where /proc hides it. Statuses 124, 137 and 143 are those
+# of a group that was told to end: its stragglers are killed. What outlives even that, as it runs as root by sudo, is
+# waited for longer than the portal waits, which then knows that it may still be running.
 _WRAPPER = (
     r"exec sh -c 'exec 3<&0 </dev/null; echo {ready}; "
     r"s=$(head -c {size} <&3); "
@@ -36,11 +36,11 @@ _WRAPPER = (
     r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {interpreter} -c '
     r'"s=\$(cat); case \$s in *{mark}) ;; *) exit 255;; esac; exec </dev/null; eval \"unset s; \$s\"" 3<&- & '
     r'p=$!; trap "kill -KILL $p -$p" EXIT; '
-    r'hit() {{ s=$1; g=" $p "; m=$(LC_ALL=C; kill -$s -$p 2>&1); n=$?; [ -e /proc/self/stat ] && n=1; '
-    r"case $m in *[Pp]ermi*) n=0;; esac; "
+    r'hit() {{ s=$1; g=" $p "; n=1; kill -$s -$p && [ ! -e /proc/self/stat ] && n=0; '
     r"for f in /proc/[0-9]*/stat; do read -r x <$f || continue; set -- ${{x##*\) }}; "
     r'[ "$4" = $p ] || continue; [ $1 = Z ] && continue; n=0; '
-    r'case $g in *" $3 "*) ;; *) g="$g$3 "; kill -$s -$3;; esac; done; return $n; }}; '
+    r'case $g in *" $3 "*) ;; *) g="$g$3 "; kill -$s -$3;; esac; done; '
+    r"[ $s$n = 01 ] && case $(LC_ALL=C; kill -0 -$p 2>&1) in *[Pp]ermi*) n=0;; esac; return $n; }}; "
     r"gone() {{ for t in .1 .4 .5 2 2; do hit 0 || return; sleep $t; done; hit KILL; "
     r"for t in .1 1 2 3 4 5 6 7 8; do hit 0 || return; sleep $t; done; }}; "
     r'(while read -r _; do :; done; trap "" USR1; hit TERM; gone) <&3 >/dev/null 2>&1 3<&- & '

@@ -150,6 +150,18 @@ def test_a_script_that_cannot_be_watched_does_not_go_on(begin, tmp_path, monkeyp
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_script_that_leaves_no_process_to_fork_ends_with_its_input(begin, tmp_path, monkeypatch):
+    """It is then that the end is asked for. A shell ends when it can't fork, as here when a variable is not set."""
+    wrapper = remote_shell._WRAPPER.replace("$(LC_ALL", "${{none?}}$(LC_ALL").replace("sleep", ": ${{none?}}; sleep")
+    monkeypatch.setattr(remote_shell, "_WRAPPER", wrapper)
+    command, payload = remote_shell.prepare("timeout 90 sh -c 'echo begun; sleep 3; touch ran'", {}, LONG)
+    with begin(command) as process:
+        ended(process, payload, LONG)
+        os.set_blocking(process.stdout.fileno(), True)
+        process.stdout.read()  # until nothing is left that could write
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.skipif("bash" not in SHELLS, reason="has no bash")
 def test_bash_begins_as_bare_as_sh(begin, environment, tmp_path):
     """Started by sshd it would read a file of the user's, which may end or ask for something."""
