@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from functools import cache
 from heapq import heapify, heapreplace
+from random import random
 
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery
@@ -246,13 +247,13 @@ class Queue:
 
 
 def _shares(runs, in_hand, room):
-    """How many of `room` each of these runs gets."""
+    """How many of `room` each of these runs gets; by lot where as many are in hand, so that none waits for ever."""
     shares = Counter()
-    turns = [(run.action != Action.ROLLBACK, in_hand[run.pk], run.pk, run) for run in runs]
+    turns = [(run.action != Action.ROLLBACK, in_hand[run.pk], random(), run) for run in runs]  # noqa: S311
     heapify(turns)
     for _place in range(room):
-        is_release, number, pk, run = turns[0]
-        heapreplace(turns, (is_release, number + 1, pk, run))
+        is_release, number, lot, run = turns[0]
+        heapreplace(turns, (is_release, number + 1, lot, run))
         shares[run] += 1
     return shares
 

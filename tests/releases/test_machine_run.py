@@ -79,6 +79,18 @@ def test_a_small_run_does_not_wait_for_the_end_of_a_large_one(start, make_job, m
     assert of_each(other, large, small) == [1, 1]
 
 
+def test_a_worker_with_one_place_is_for_all_runs(start, make_job, machines, worker):
+    """It never has one in hand when it claims: who began first would have it to the end."""
+    start(make_job(on=machines[:4]), machines[:4])
+    small = start(make_job(on=machines[4:]), machines[4:])
+    for _try in range(60):
+        MachineRun.objects.claim(worker, 1)
+        if of_each(worker, small) == [1]:
+            return
+        MachineRun.objects.claimed_by(worker).update(status=MachineRun.Status.QUEUED, worker=None)
+    raise AssertionError("the small run waits for the large one")
+
+
 def test_what_one_run_leaves_of_its_share_others_have(start, make_job, machines, worker):
     large = start(make_job(on=machines[:5]), machines[:5])
     small = start(make_job(on=machines[5:]), machines[5:])
