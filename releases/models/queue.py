@@ -73,24 +73,22 @@ class Queue:
         return self.exclude(run__in=Run.objects.held_by(occurrences)) if occurrences else self
 
     def runs(self):
-        """The running runs that any of these is of."""
+        """The running runs that any of these is of; where only one is running, that."""
         from releases.models.run import Run
 
         runs = Run.objects.running().only("action")
-        if len(runs) == 1:  # as mostly; a worker asks all the time, and of one alone it is asked in half the time
-            return list(runs) if self.exists() else []
-        return list(runs.filter(Exists(self.filter(run=OuterRef("pk")))))
+        return list(runs if len(runs) == 1 else runs.filter(Exists(self.filter(run=OuterRef("pk")))))
 
     def claim(self, worker, room, but=()):
         """Claims up to `room` for `worker` by one conditional UPDATE, none of the ids in `but`; returns how many."""
         due = self.due(worker.sites).exclude(pk__in=but)
-        runs = due.runs()
         # What a freeze holds may be due for days: freezes are asked for only then, and nothing is locked for it.
-        claimable = due.not_frozen() if runs else due
-        if claimable is not due:
-            runs = claimable.runs()
-        if not runs:
+        if not due.exists():
             return 0
+        claimable = due.not_frozen()
+        if claimable is not due and not claimable.exists():
+            return 0
+        runs = claimable.runs()
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
         with transaction.atomic():
             # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.

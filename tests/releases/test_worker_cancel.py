@@ -166,9 +166,10 @@ def test_a_cancelled_run_leaves_the_others_alone(at_work, start, make_job, machi
 
 def test_the_room_of_what_was_cancelled_is_used_again(at_work, start, make_job, machines, publisher):
     running = Running(Outcome(Ending.CANCELLED, 143))
-    first, second = start(make_job("2.0"), machines[:1]), start(make_job("3.0"), machines[1:2])
+    first = start(make_job("2.0"), machines[:1])
     at_work(ScriptedExecutor(pay_1=running), at_once=1)
     wait_until(lambda: running.running)
+    second = start(make_job("3.0"), machines[1:2])
     assert counts(second) == {"queued": 1}
     first.cancel(publisher)
     assert ended(second).status == Run.Status.SUCCEEDED
