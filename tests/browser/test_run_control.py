@@ -3,7 +3,7 @@
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from releases.models import MachineRun, Run
+from releases.models import MachineRun, Run, Worker
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -86,6 +86,25 @@ def test_the_focus_stays_when_the_steps_change_and_the_run_ends(publisher_at, wo
     browser.wait_shown("[data-live-ended]")
     wait_until(lambda: browser.ask("document.activeElement.innerText").startswith("Pre-release run "))
     assert browser.ask("document.activeElement.id") == "run-title"
+
+
+def test_the_focus_comes_back_when_the_end_follows_long_after_the_cancel(publisher_at, job, machines, start):
+    browser = publisher_at
+    run, worker = start(job, machines[:1]), Worker.objects.enlist([])
+    ids = list(run.machine_runs.values_list("pk", flat=True))
+    MachineRun.objects.claim(worker, 1)
+    MachineRun.objects.begin(worker, ids)
+    open_stage(browser, job)
+    browser.tab_to("#controls a")
+    run.cancel(run.started_by)
+    wait_until(lambda: browser.words("#controls") == "")
+    for _ in range(2):
+        assert is_swapped(browser)
+        assert browser.ask("document.activeElement === document.body")
+    MachineRun.objects.end(worker, ids, MachineRun.Status.CANCELLED)
+    run.advance()
+    browser.wait_shown("[data-live-ended]")
+    wait_until(lambda: browser.ask("document.activeElement.id") == "run-title")
 
 
 def test_what_failed_is_tried_again(publisher_at, worker, job, machines, start, task_that):

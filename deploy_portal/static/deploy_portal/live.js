@@ -256,10 +256,13 @@
   // ---- #run-title: takes the focus from a button that went with the end of the run ----
   let focused = null;
 
+  function isFocusLost() {
+    return focused && !focused.isConnected && document.activeElement === document.body;
+  }
+
   function keepFocus() {
-    const isLost = focused && !focused.isConnected && document.activeElement === document.body;
     // While it is live the title is swapped too, and would be read out at every poll.
-    if (isLost && !document.querySelector("[data-live]")) document.getElementById("run-title")?.focus();
+    if (isFocusLost() && !document.querySelector("[data-live]")) document.getElementById("run-title")?.focus();
   }
 
   // ---- What is selected stays for a while, so that it can be copied; until then the page says how old it is ----
@@ -290,7 +293,8 @@
   }
 
   document.addEventListener("htmx:beforeSwap", (event) => {
-    focused = document.activeElement;
+    // What a cancel took away is gone some polls before the end.
+    if (!isFocusLost()) focused = document.activeElement;
     const { xhr, requestConfig } = event.detail;
     // Sent to the login page, which must not land inside this one: load the whole page, which comes back here.
     if (xhr.responseURL && new URL(xhr.responseURL).pathname !== new URL(requestConfig.path, location.href).pathname) {
