@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from functools import cache
 from heapq import heapify, heapreplace
-from random import random
 
 from django.db import IntegrityError, models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery
@@ -92,7 +91,7 @@ class Queue:
         alive = Worker.objects.filter(pk=worker.pk, stopped_at=None)
         with transaction.atomic():
             # Read first: as a subquery PostgreSQL may run it once for each row, and claim more than there is room for.
-            ids = claimable.lock_some_of_each(runs, self.in_hand(worker) if len(runs) > 1 else Counter(), room)
+            ids = claimable.lock_some_of_each(runs, worker, room)
             return self.filter(Exists(alive), pk__in=ids, status=Status.QUEUED).update(
                 status=Status.CLAIMED, worker=worker, claimed_at=Now()
             )
@@ -102,17 +101,20 @@ class Queue:
         its_own = self.filter(worker=worker, status__in=[Status.CLAIMED, Status.RUNNING])
         return Counter(its_own.order_by().values_list("run", flat=True))
 
-    def lock_some_of_each(self, runs, in_hand, room):
-        """Locks up to `room` of these; returns their ids.
+    def lock_some_of_each(self, runs, worker, room):
+        """Locks up to `room` of these, for `worker`; returns their ids.
 
         Rollbacks go before all else, and then the runs of which the fewest are in hand: none waits for the end of a
         large one.
         """
         free = self.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
+        in_hand = self.model.objects.in_hand(worker) if len(runs) > 1 else Counter()
         ids = []
         while runs and len(ids) < room:
-            for run, share in _shares(runs, in_hand, room - len(ids)).items():
+            for run, share in _shares(runs, in_hand, worker.served_last, room - len(ids)).items():
                 found = free.filter(run=run).exclude(pk__in=ids).values_list("pk", flat=True)[:share]
+                if found:
+                    worker.served_last = run.pk
                 if len(found) < share:
                     runs.remove(run)
                 in_hand[run.pk] += len(found)
@@ -244,14 +246,14 @@ class Queue:
         return ids
 
 
-def _shares(runs, in_hand, room):
-    """How many of `room` each of these runs gets; by lot where as many are in hand, so that none waits for ever."""
+def _shares(runs, in_hand, served_last, room):
+    """How many of `room` each of these runs gets; where as many are in hand, whose turn is next after `served_last`."""
     shares = Counter()
-    turns = [(run.action != Action.ROLLBACK, in_hand[run.pk], random(), run) for run in runs]  # noqa: S311
+    turns = [(run.action != Action.ROLLBACK, in_hand[run.pk], run.pk <= served_last, run.pk, run) for run in runs]
     heapify(turns)
     for _place in range(room):
-        is_release, number, lot, run = turns[0]
-        heapreplace(turns, (is_release, number + 1, lot, run))
+        is_release, number, *turn, run = turns[0]
+        heapreplace(turns, (is_release, number + 1, *turn, run))
         shares[run] += 1
     return shares
 

@@ -67,6 +67,7 @@ class Worker(models.Model):
     heartbeat_at = models.DateTimeField(_("last heartbeat"), db_default=Now())
     suspected_at = models.DateTimeField(_("suspected to be dead"), null=True)
     stopped_at = models.DateTimeField(_("stopped"), null=True)
+    served_last = 0  # the run that it claimed of last; known to its own process alone
 
     objects = WorkerQuerySet.as_manager()
 

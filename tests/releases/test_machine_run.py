@@ -79,16 +79,16 @@ def test_a_small_run_does_not_wait_for_the_end_of_a_large_one(start, make_job, m
     assert of_each(other, large, small) == [1, 1]
 
 
-def test_a_worker_with_one_place_is_for_all_runs(start, make_job, machines, worker):
+def test_a_worker_with_one_place_serves_all_runs_in_turn(start, make_job, machines, worker):
     """It never has one in hand when it claims: who began first would have it to the end."""
-    start(make_job(on=machines[:4]), machines[:4])
-    small = start(make_job(on=machines[4:]), machines[4:])
-    for _try in range(60):
-        MachineRun.objects.claim(worker, 1)
-        if of_each(worker, small) == [1]:
-            return
-        MachineRun.objects.claimed_by(worker).update(status=MachineRun.Status.QUEUED, worker=None)
-    raise AssertionError("the small run waits for the large one")
+    runs = [start(make_job(on=machines[first : first + 2]), machines[first : first + 2]) for first in (0, 2, 4)]
+    served = []
+    for _turn in range(6):
+        assert MachineRun.objects.claim(worker, 1) == 1
+        [pk] = MachineRun.objects.begin(worker, claimed(worker))
+        served.append(get(pk).run)
+        MachineRun.objects.end(worker, [pk], "succeeded", 0)
+    assert served == [*runs, *runs]
 
 
 def test_what_one_run_leaves_of_its_share_others_have(start, make_job, machines, worker):
