@@ -4,17 +4,25 @@ import re
 from math import prod
 
 from django.core.exceptions import ValidationError
+from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.words import enumerated
 from jobs.shares import in_half_width, share, share_of
 
-PLANNED = ("pre-release", "gray-release", "release")
 RANGE = re.compile(r"\[(\d+)-(\d+)\]")
 NUMBERED = re.compile(r"(.*?)([0-9]{1,6})([^0-9]*)")
 NUMERIC = re.compile(r"[0-9]+ ?%?", re.ASCII)
 MOST_NAMES = 20_000
 LONGEST_PATTERN = 300  # a host name has 253 characters at most
+
+
+class Kind(TextChoices):
+    """The release stages, in their order."""
+
+    PRE_RELEASE = "pre-release", _("Pre-release")
+    GRAY_RELEASE = "gray-release", _("Gray release")
+    RELEASE = "release", _("Release")
 
 
 def plan(machines, wishes):
@@ -24,14 +32,14 @@ def plan(machines, wishes):
     ValidationError tells which stage cannot be planned so, and why.
     """
     planned = {}
-    for stage in PLANNED[:-1]:
+    for stage in Kind.values[:-1]:
         if wish := in_half_width(wishes.get(stage, "")).strip():
             left = [machine for machine in machines if machine.pk not in planned]
             chosen = (
                 spread(left, share_of(len(machines), wish)) if _is_share(wish, stage) else _named(left, wish, stage)
             )
             planned |= dict.fromkeys((machine.pk for machine in chosen), stage)
-    return planned and {machine.pk: planned.get(machine.pk, PLANNED[-1]) for machine in machines}
+    return planned and {machine.pk: planned.get(machine.pk, Kind.RELEASE.value) for machine in machines}
 
 
 def spread(machines, count):

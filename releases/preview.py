@@ -7,8 +7,7 @@ from functools import cached_property
 from django.db.models import Max
 
 from jobs.models import Job
-from jobs.models.job_machine import STAGES
-from jobs.plan import folded
+from jobs.plan import Kind, folded
 from releases.models import Action, Run, Task, TaskVersion
 
 # A longer text is not compared line by line: that would take too long.
@@ -78,7 +77,7 @@ class Preview:
     def stages(self):
         """What the plan gives each stage; none without a plan."""
         groups = {group.title: group for group in _grouped((planned, name) for name, _, planned in self._rows)}
-        return [Group(word, groups[stage].hostnames) for stage, word in STAGES if stage in groups]
+        return [Group(word, groups[stage].hostnames) for stage, word in Kind.choices if stage in groups]
 
     @cached_property
     def _last_run(self):

@@ -11,7 +11,7 @@ from deploy_portal.clock import database_now
 from deploy_portal.database import take_turns
 from deploy_portal.templatetags.portal import inert
 from jobs.chain import seal
-from jobs.models.job_machine import STAGES
+from jobs.plan import Kind
 
 # Any number that nobody else takes turns under.
 PORTALS_OWN_CHAIN = 7_236_455
@@ -113,4 +113,4 @@ class Event(models.Model):
 
     @property
     def stage_in_words(self):
-        return dict(STAGES).get(self.stage, self.stage)
+        return dict(Kind.choices).get(self.stage, self.stage)

@@ -16,7 +16,7 @@ from jobs.models.business import Business
 from jobs.models.event import Event
 from jobs.models.job_machine import NAMES_KEPT, JobMachine, told_of_moves
 from jobs.models.notice import Notice
-from jobs.plan import plan
+from jobs.plan import Kind, plan
 from jobs.rights import Right
 from jobs.validators import printable_line, printable_text, release_version
 
@@ -200,7 +200,7 @@ class Job(models.Model):
 
     def plan(self, machines):
         """{machine id: stage} of what the requester wrote, for these machines; ValidationError when it cannot be."""
-        wishes = {"pre-release": self.plan_pre_release, "gray-release": self.plan_gray_release}
+        wishes = {Kind.PRE_RELEASE: self.plan_pre_release, Kind.GRAY_RELEASE: self.plan_gray_release}
         return plan(machines, wishes)
 
     def ask(self, by, machines):

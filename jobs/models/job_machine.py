@@ -7,12 +7,11 @@ from django.utils.translation import gettext_lazy as _
 
 from jobs.columns import JsonList
 from jobs.models.machine import PLACE, Listing, with_port
-from jobs.plan import PLANNED
+from jobs.plan import Kind
 
 # How many machines an event names.
 NAMES_KEPT = 20
 SAME_PLACE = Q(**{name: F(f"machine__{name}") for name in PLACE})
-STAGES = list(zip(PLANNED, (_("Pre-release"), _("Gray release"), _("Release")), strict=True))
 
 
 class JobMachineQuerySet(models.QuerySet):
@@ -75,7 +74,7 @@ class JobMachine(models.Model):
     port = models.PositiveIntegerField(_("SSH port when chosen"), default=22)
     user = models.CharField(_("SSH user when chosen"), max_length=32, blank=True)
     site = models.CharField(_("site when chosen"), max_length=255, blank=True)
-    planned = models.CharField(_("planned for"), max_length=20, blank=True, choices=STAGES)
+    planned = models.CharField(_("planned for"), max_length=20, blank=True, choices=Kind)
     excused_at = models.DateTimeField(_("excused"), null=True, editable=False)
     excused_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

@@ -9,6 +9,7 @@ from deploy_portal.database import is_deadlock
 from deploy_portal.words import enumerated
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
 from jobs.models.job_machine import told_of_moves
+from jobs.plan import Kind
 from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
@@ -23,12 +24,6 @@ from releases.models.task import Action
 
 # How the publisher wants the machines to follow each other.
 PACE = ["batch_size", "canary", "batch_pause", "failure_budget"]
-
-
-class Kind(models.TextChoices):
-    PRE_RELEASE = "pre-release", _("Pre-release")
-    GRAY_RELEASE = "gray-release", _("Gray release")
-    RELEASE = "release", _("Release")
 
 
 class ReleaseStageQuerySet(models.QuerySet):
