@@ -205,7 +205,8 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
             before = dict(with_version_before(offered, self.job).values_list("pk", "before"))
-            elsewhere = set(self._moved().values_list("machine", flat=True)) - {one.machine_id for one in moved}
+            elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True))
+            elsewhere -= {one.machine_id for one in moved}
             self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
             was = self._move(
                 self.Status.RUNNING,

@@ -40,7 +40,7 @@ class StageMachines:
             Machine.objects.live_in(self.job.business)
             .filter(*of_job, job_machines__excused_at=None, **where_chosen)
             .filter(holding.off_host())
-            .exclude(pk__in=in_job.latest_touched().released().values("machine"))
+            .exclude(pk__in=self.machines_released())
             .exclude(pk__in=self._waited_for())
         )
 
@@ -118,9 +118,6 @@ class StageMachines:
         """The ids of the machines that the job waits for: of a machine's runs in a job, the newer one begins later."""
         return MachineRun.objects.in_job(self.job).filter(status=Status.HELD).values("machine")
 
-    def _moved(self):
-        return self.job.job_machines.moved()
-
     def _held_machines(self):
         """This job's machines that any run holds now."""
         return Machine.objects.filter(MachineRun.objects.holding().on_host(), jobs=self.job)
@@ -137,10 +134,6 @@ class StageMachines:
         """The first run here that had some of the machines chosen now, which a new one tries again."""
         before = self.runs.filter(machine_runs__machine__in=self.machines.values("pk"))
         return before.order_by("pk").first()
-
-    def _changed_by_job(self):
-        touched = MachineRun.objects.in_job(self.job).latest_touched()
-        return touched.not_rolled_back()
 
     def _by_others_since(self, time):
         """{machine id: the newest touched machine run of each other job of the business since then, in order}."""
@@ -163,6 +156,6 @@ class StageMachines:
         return in_reach.exclude(machine__in=self._waited_for())
 
     def _changed_here(self):
+        changed = MachineRun.objects.in_job(self.job).latest_touched().not_rolled_back().filter(run__stage=self)
         # Many machine runs are of few runs: those are fetched once.
-        changed = self._changed_by_job().filter(run__stage=self).select_related("machine").prefetch_related("run")
-        return changed.order_by("machine__site", "machine__hostname")
+        return changed.select_related("machine").prefetch_related("run").order_by("machine__site", "machine__hostname")
