@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.words import enumerated
 from jobs.fields import LinesField, MachinesField, ReasonField, in_short
 from jobs.forms import ReasonForm, StepForm
+from jobs.machine_list import OTHERS
 from jobs.models import Machine
 from jobs.rights import Right
 from releases.candidates import why_not
@@ -17,7 +18,7 @@ from releases.models.stage import PACE
 
 # From this many machines on, their number is typed before they start.
 TYPED_FROM = 20
-MACHINES = ["machines", "when_free", "moved"]
+MACHINES = ["machines", *OTHERS]
 
 
 class RemarkForm(StepForm):
@@ -74,7 +75,7 @@ class ReleaseStageForm(forms.ModelForm):
         stage = self.instance
         job_id = request.session["job_id"]
         self.fields["machines"].queryset = stage.offered_machines(job_id=job_id)
-        for name in ("when_free", "moved"):
+        for name in OTHERS:
             if name in self.data:  # else it stays as it is and offers none
                 self.fields[name].queryset = stage.offered_machines(**{name: True}, job_id=job_id)
         for name in MACHINES:

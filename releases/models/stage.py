@@ -187,6 +187,11 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
     def can_be_skipped(self):
         return self.is_open and self.kind != Kind.RELEASE and not self.is_done
 
+    def pace_of(self, total):
+        """The pace of a run on `total` machines: a share becomes a number."""
+        shares = {name: share_of(total, getattr(self, name)) for name in ("batch_size", "failure_budget")}
+        return self._pace() | shares
+
     def start(self, by, machines, submit_key, when_free=(), moved=(), break_glass=False, **facts):
         """Starts the release task on `machines` and keeps what was chosen on this stage; returns the run.
 
@@ -218,7 +223,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
             self.machines.set([machine.pk for machine in machines])
             versions = {machine.pk: (before[machine.pk], self.job.version) for machine in machines}
             chosen = facts | self._departures(machines) | self._accept_moves(moved)
-            pace = self._pace_of(len(versions)) | {"retry_of": self._tried_before(), "remark": self.remark}
+            pace = self.pace_of(len(versions)) | {"retry_of": self._tried_before(), "remark": self.remark}
             return self._open_run(by, Action.RELEASE, was, versions, submit_key, chosen, waiting, **pace)
 
         return self._once(submit_key, machines, release)
@@ -322,11 +327,6 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
 
     def _pace(self):
         return {name: getattr(self, name) for name in PACE}
-
-    def _pace_of(self, total):
-        """The pace of a run on `total` machines: a share becomes a number."""
-        shares = {name: share_of(total, getattr(self, name)) for name in ("batch_size", "failure_budget")}
-        return self._pace() | shares
 
     def _open_run(self, by, action, was, versions, submit_key, chosen, waiting=(), *, remark, **pace):
         break_glass = self.job.is_waiting or Right.PUBLISH not in self.job.business.rights_by_role(by)

@@ -17,12 +17,11 @@ from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
 from jobs.models import Event, Freeze, JobMoved
 from jobs.rights import Right
-from jobs.shares import share_of
 from jobs.views.steps import ask_again, too_late
 from releases import tokens
 from releases.batches import batches
 from releases.candidates import candidates
-from releases.forms import TYPED_FROM, ReleaseStageForm, SkipForm, StartForm
+from releases.forms import ReleaseStageForm, SkipForm, StartForm
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved, Worker
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
@@ -161,7 +160,7 @@ def _to_try_again(stage):
 
 def _show_check(request, stage, form, counted):
     machines, sites = form.chosen, _by_site(form.chosen)
-    size = share_of(len(machines), stage.batch_size)
+    pace = stage.pace_of(len(machines))
     context = {
         "job": stage.job,
         "stage": stage,
@@ -169,13 +168,12 @@ def _show_check(request, stage, form, counted):
         "form": form,
         "tasks": [(stage.release_task, _("Release task")), (stage.rollback_task, _("Rollback task"))],
         "counted": counted,
-        "asks_count": len(machines) >= TYPED_FROM,
         "machines": machines,
         "sites": sites,
         "sites_without_worker": Worker.objects.unserved(site for site, *_names in sites),
         "carried": form.carried,
-        "batches": batches(len(machines), size, stage.canary),
-        "budget": share_of(len(machines), stage.failure_budget),
+        "batches": batches(len(machines), pace["batch_size"], stage.canary),
+        "budget": pace["failure_budget"],
         "freezes": Freeze.objects.met(stage.job, request.user, FREEZE_SOON),
         "waiting": form.cleaned_data["when_free"],
         "departures": stage.departures(machines),
