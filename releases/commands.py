@@ -46,12 +46,12 @@ class RunCommand(PortalCommand):
         parser.add_argument("--wait", action="store_true", help="wait for the end; exit code 3 when a machine failed")
         parser.add_argument("--wait-limit", type=seconds, default=3600, help="seconds to wait (default %(default)s)")
 
-    def finish(self, runs, wait, wait_limit, as_json):
+    def finish(self, runs, *, wait, wait_limit, json, **_):
         """Tells what was started; with `wait`, what became of it."""
         given_up = self._wait(runs, wait_limit) if wait else ""
         facts = [{"id": run.pk, "action": run.action, "status": run.status} for run in runs]
         words = "\n".join(f"Run {run.pk} ({run.action}) of {run.stage}: {run.status}" for run in runs)
-        self.say(words, as_json, runs=facts)
+        self.say(words, json, runs=facts)
         if given_up:
             raise CommandError(given_up, returncode=CONFLICT)
         if any(run.status in self.unwanted for run in runs):
@@ -102,4 +102,4 @@ class TurnCommand(RunCommand):
         run = get_run(user, run)
         reason = checked(RemarkForm({"reason": reason})).cleaned_data["reason"]
         getattr(run, self.step)(user, reason)
-        self.finish([run], options["wait"], options["wait_limit"], options["json"])
+        self.finish([run], **options)

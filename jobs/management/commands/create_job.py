@@ -21,7 +21,7 @@ class Command(PortalCommand):
         parser.add_argument("--plan-gray-release", default="", metavar="WHICH", help=what % "gray release")
         parser.add_argument("--remark", default="", help="what changes, risks, whom to call")
 
-    def act(self, user, *, business, version, machines, all, title, remark, json, **plan):
+    def act(self, user, *, business, version, machines, all, title, remark, json, **options):
         if bool(machines) == all:
             raise CommandError("Name the machines, or say --all; not both.", returncode=MISTAKE)
         business = business_named(user, business, Right.CREATE)
@@ -30,7 +30,7 @@ class Command(PortalCommand):
         chosen = list(live) if all else named_machines(live, machines)
         data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
         data |= {"machines": [machine.pk for machine in chosen], "remark": remark}
-        data |= {name: plan[name] for name in ("plan_pre_release", "plan_gray_release")}
+        data |= {name: options[name] for name in ("plan_pre_release", "plan_gray_release")}
         form = checked(JobForm(data, user=user, business=business))
         job = form.instance.ask_once(user, form.cleaned_data["machines"])
         words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"

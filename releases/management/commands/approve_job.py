@@ -19,10 +19,9 @@ class Command(PortalCommand):
         job = get_job(user, job, Right.APPROVE)
         facts = _told(Preview(job))
         if not json:
-            self.show("\n".join(f"{name}: {value}" for name, value in facts.items() if value), json, facts)
+            self.show("\n".join(f"{name}: {value}" for name, value in facts.items() if value))
         if dry_run:
-            words = f"{job} would be approved with --revision {job.revision}."
-            return self.say(words, json, **facts)
+            return self.say(f"{job} would be approved with --revision {job.revision}.", json, **facts)
         read = job.revision if revision is None else revision
         form = checked(ApprovalForm({"revision": read, "reason": remark}))
         job.revision = form.cleaned_data["revision"]

@@ -1,6 +1,6 @@
 from jobs.access import get_job
 from jobs.commands import PortalCommand
-from releases.models import MachineRun, ReleaseStage
+from releases.models import ReleaseStage
 from releases.tidying import tidy_at_once
 
 
@@ -35,7 +35,7 @@ def _run(run):
     }
 
 
-def _machine(machine_run: MachineRun):
+def _machine(machine_run):
     return {
         "hostname": machine_run.machine.hostname,
         "status": machine_run.status,

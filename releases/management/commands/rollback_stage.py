@@ -50,7 +50,7 @@ class Command(RunCommand):
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
         if left_out and not machines:
             self.stderr.write(_told(left_out))
-        self.finish(runs, options["wait"], options["wait_limit"], options["json"])
+        self.finish(runs, **options)
 
 
 def _left_out(changed, stages, looked, undo_later):

@@ -67,7 +67,7 @@ class Command(RunCommand):
         run = stage.start(
             user, form.chosen, secrets.token_urlsafe(16), *named, break_glass=form.breaks_glass, **counted.facts
         )
-        self.finish([run], options["wait"], options["wait_limit"], options["json"])
+        self.finish([run], **options)
 
 
 def _require_break_glass(user, stage, reason, remark):
