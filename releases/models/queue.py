@@ -13,6 +13,7 @@ from django.utils.translation import gettext_noop
 
 from deploy_portal.database import half_likely
 from jobs.models import Event, Freeze, Job, Listing
+from jobs.models.job import told_of_machines
 from jobs.models.job_machine import SAME_PLACE
 from jobs.models.machine import PLACE
 from releases.models.task import Action
@@ -236,12 +237,12 @@ class Queue:
             job.lock()
             lost = list(self.select_for_update(of=("self",)).select_related("machine", "run__stage__job"))
             for machine_run in lost:
-                by_run[machine_run.run].append(machine_run.machine.hostname)
+                by_run[machine_run.run].append(machine_run.machine)
             ids = [machine_run.pk for machine_run in lost]
             ended_at = no_earlier_than(F("started_at"))
             self.model.objects.filter(pk__in=ids).update(status=Status.UNKNOWN, reason=reason, ended_at=ended_at)
-            for run, hostnames in by_run.items():
-                facts = {"run": run.pk, "machines": len(hostnames), "hostnames": hostnames[:20]}
+            for run, machines in by_run.items():
+                facts = {"run": run.pk} | told_of_machines(machines)
                 run.stage.record(Event.Verb.LOST, None, "", Status.RUNNING, Status.UNKNOWN, **facts)
         return ids
 
