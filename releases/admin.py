@@ -10,6 +10,7 @@ from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Tol
 from deploy_portal.templatetags.portal import inert
 from deploy_portal.words import enumerated
 from jobs.admin import NumberedAdmin
+from jobs.fields import LinesField
 from releases.models import MachineRun, ReleaseStage, Run, Task, TaskVersion, Worker
 from releases.models.queue import BAD
 from releases.models.task import shell_script
@@ -31,7 +32,7 @@ def _numbered(script, title):
     return format_html(shown, title % {"n": len(lines)}, numbered)
 
 
-class ScriptField(forms.CharField):
+class ScriptField(LinesField):
     """Text as it is, blank ends included; only the line ends that browsers add go."""
 
     widget = forms.Textarea(attrs={"class": "mono", "spellcheck": "false", "wrap": "off"})
@@ -39,9 +40,6 @@ class ScriptField(forms.CharField):
     def __init__(self, *, rows, **kwargs):
         super().__init__(strip=False, validators=[shell_script], **kwargs)
         self.widget.attrs["rows"] = rows
-
-    def to_python(self, value):
-        return super().to_python(value).replace("\r\n", "\n")
 
 
 class TaskForm(forms.ModelForm):
