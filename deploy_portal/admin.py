@@ -9,6 +9,7 @@ import django_otp.plugins.otp_static.admin
 import django_otp.plugins.otp_totp.admin  # noqa: F401
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -369,7 +370,7 @@ class AccessAttemptAdmin(Told, ReadOnlyAdmin):
 
     @admin.display(description=_("locked"), boolean=True)
     def is_locked(self, attempt):
-        return attempt.failures_since_start >= axes.admin.settings.AXES_FAILURE_LIMIT
+        return attempt.failures_since_start >= settings.AXES_FAILURE_LIMIT
 
     def has_unlock_permission(self, request):
         return request.user.has_perm("axes.delete_accessattempt")

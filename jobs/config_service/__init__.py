@@ -4,10 +4,10 @@ from django.conf import settings
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service.base import Source, SourceError, check, load
-from jobs.config_service.rows import Refused, clean_rows
+from jobs.config_service.base import SourceError, check, load
+from jobs.config_service.rows import clean_rows
 
-__all__ = ["Refused", "Source", "SourceError", "check", "load", "read"]
+__all__ = ["SourceError", "check", "read"]
 
 
 def read(business, progress=None):

@@ -6,8 +6,7 @@ from itertools import count
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from jobs.config_service import Refused
-from jobs.config_service.rows import MachineRow
+from jobs.config_service.rows import MachineRow, Refused
 from jobs.models.job_machine import place_of
 from jobs.models.machine import FACTS, PLACE, Listing, Machine
 from jobs.models.sync import Place
