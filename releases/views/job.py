@@ -11,7 +11,7 @@ from jobs.models import Freeze
 from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
 from releases.models import ReleaseStage
-from releases.pictures import JobPicture, bar, ordered, tile_size
+from releases.pictures import JobPicture, ordered, tile_size
 from releases.preview import Preview
 from releases.tidying import tidy_if_alone
 
@@ -37,7 +37,7 @@ def job_page(request, job_id):
         "changed": picture.count_changed(),
         "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
-        "left": bool(left_to_do(job, seen)),
+        "left": Right.PUBLISH in job.rights and bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
@@ -54,7 +54,6 @@ def _machines(picture):
         "tile_size": tile_size(counts.total()),
         "counts": ordered(counts),
         "total": counts.total(),
-        "bar": bar(counts),
     }
 
 

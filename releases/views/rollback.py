@@ -72,8 +72,6 @@ def _show(request, rollback, form, conflict="", status=200):
     stage = rollback.stages[0] if what != "job" else None
     context = {
         "job": job,
-        "what": what,
-        "stage": stage,
         "pipeline": JobPicture(job).pipeline(stage),
         "list": _listed(rollback, form, request.POST.get("list")),
         "out_of_reach": rollback.out_of_reach,
