@@ -29,7 +29,7 @@ def sign_out_elsewhere(request):
     with transaction.atomic():
         request.user.end_sessions()
         request.user.tell(request.user, "signed_out")
-    _stay(request)
+    update_session_auth_hash(request, request.user)
     messages.success(request, _("All your other sessions have ended."))
     return redirect("account")
 
@@ -48,7 +48,7 @@ def change_password(request):
             # Nothing else of the row: ops may just have changed it.
             form.save(commit=False).save(update_fields=["password"])
             request.user.tell(request.user, "changed", fields=["password"])
-        _stay(request)
+        update_session_auth_hash(request, request.user)
         messages.success(request, _("Your password is changed. All your other sessions have ended."))
         return redirect("account")
     return render(request, "account/password.html", {"form": form})
@@ -66,7 +66,8 @@ def second_factor(request):
 def _set_up(request):
     form = ConfirmForm(request, request.POST or None, user=request.user)
     if form.is_valid():
-        _stay(request, second_factor=True)
+        request.session[sessions.SECOND_FACTOR] = True
+        update_session_auth_hash(request, request.user)
         return render(request, "account/backup_codes.html", {"codes": form.backup_codes})
     app = request.user.offer_second_factor()
     context = {"form": form, "app": app, "secret": b32encode(app.bin_key).decode()}
@@ -79,14 +80,8 @@ def _keep(request):
         return render(request, "account/second_factor.html", {"form": form})
     if request.POST.get("step") == "remove":
         request.user.remove_second_factor(request.user)
-        _stay(request, second_factor=False)
+        request.session[sessions.SECOND_FACTOR] = False
+        update_session_auth_hash(request, request.user)
         messages.success(request, _("Your second factor is removed. All your other sessions have ended."))
         return redirect("account")
     return render(request, "account/backup_codes.html", {"codes": request.user.new_backup_codes()})
-
-
-def _stay(request, **marks):
-    """Keeps this session of a person whose other ones have just ended."""
-    if "second_factor" in marks:
-        request.session[sessions.SECOND_FACTOR] = marks["second_factor"]
-    update_session_auth_hash(request, request.user)
