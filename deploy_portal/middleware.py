@@ -72,11 +72,8 @@ def forms_in_utf8(get_response):
 def request_origin(get_response):
     def middleware(request):
         part = "admin" if request.path.startswith(reverse("admin:index")) else "page"
-        token = origin.enter(f"{part} from {request.META.get('REMOTE_ADDR') or 'a socket'}")
-        try:
+        with origin.set_to(f"{part} from {request.META.get('REMOTE_ADDR') or 'a socket'}"):
             return get_response(request)
-        finally:
-            origin.leave(token)
 
     return middleware
 

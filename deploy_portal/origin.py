@@ -12,20 +12,16 @@ def current():
     return _origin.get()
 
 
-def enter(where):
-    """Makes `where` the origin from here on; returns the token for `leave`."""
-    return _origin.set(where)
-
-
-def leave(token):
-    _origin.reset(token)
-
-
 @contextmanager
-def process(kind):
-    """Within it, the origin is this process, as a `kind` of process."""
-    token = enter(f"{kind} on {socket.gethostname()[:200]}, pid {os.getpid()}")
+def set_to(where):
+    """Within it, `where` is the origin."""
+    token = _origin.set(where)
     try:
         yield
     finally:
-        leave(token)
+        _origin.reset(token)
+
+
+def process(kind):
+    """Within it, the origin is this process, as a `kind` of process."""
+    return set_to(f"{kind} on {socket.gethostname()[:200]}, pid {os.getpid()}")

@@ -19,9 +19,8 @@ def waiting(make_job):
 @pytest.fixture
 def came_from():
     """The origin that the events of a test are to name."""
-    token = origin.enter("192.0.2.7")
-    yield "192.0.2.7"
-    origin.leave(token)
+    with origin.set_to("192.0.2.7"):
+        yield "192.0.2.7"
 
 
 def put(job, status):
