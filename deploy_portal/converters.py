@@ -1,11 +1,7 @@
 """What may stand for a row's id in an address: `1`, never `01`, nor a number that no database holds."""
 
+from django.urls.converters import IntConverter
 
-class PkConverter:
+
+class PkConverter(IntConverter):
     regex = "[1-9][0-9]{0,17}"
-
-    def to_python(self, value):
-        return int(value)
-
-    def to_url(self, value):
-        return str(value)

@@ -1,13 +1,9 @@
+from django.urls.converters import StringConverter
+
 from releases.models import Kind
 
 
-class KindConverter:
+class KindConverter(StringConverter):
     """A release stage in an address."""
 
     regex = "|".join(Kind.values)
-
-    def to_python(self, value):
-        return value
-
-    def to_url(self, value):
-        return str(value)
