@@ -210,10 +210,10 @@ class MachineRun(models.Model):
     @property
     def environment(self):
         """What the script is told; the previous version is what the machine had before this job."""
-        stage, is_rollback = self.run.stage, self.run.action == Action.ROLLBACK
+        stage = self.run.stage
         return {
             "DEPLOY_VERSION": stage.job.version,
-            "DEPLOY_PREVIOUS_VERSION": self.version_after if is_rollback else self.version_before,
+            "DEPLOY_PREVIOUS_VERSION": self.version_after if self.run.is_rollback else self.version_before,
             "DEPLOY_JOB": str(stage.job_id),
             "DEPLOY_STAGE": stage.kind,
             "DEPLOY_ACTION": self.run.action,
@@ -232,7 +232,7 @@ class MachineRun(models.Model):
         """(now, back to) of a rollback of this machine run; now is empty when a failure left it unclear."""
         newest = self.newest_there or self
         now = newest.version_after if newest.status == Status.SUCCEEDED else ""
-        return now, self.version_after if self.run.action == Action.ROLLBACK else self.version_before
+        return now, self.version_after if self.run.is_rollback else self.version_before
 
     def look_at_later(self, others):
         """Sees whether this one is overtaken. `others`: the newest machine run of each other job here, in order."""

@@ -250,7 +250,7 @@ class Queue:
 def _shares(runs, in_hand, served_last, room):
     """How many of `room` each of these runs gets; where as many are in hand, whose turn is next after `served_last`."""
     shares = Counter()
-    turns = [(run.action != Action.ROLLBACK, in_hand[run.pk], run.pk <= served_last, run.pk, run) for run in runs]
+    turns = [(not run.is_rollback, in_hand[run.pk], run.pk <= served_last, run.pk, run) for run in runs]
     heapify(turns)
     for _place in range(room):
         is_release, number, *turn, run = turns[0]

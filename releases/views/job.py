@@ -40,7 +40,7 @@ def job_page(request, job_id):
         "left": Right.PUBLISH in job.rights and bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
         "preview": Preview(job) if job.is_before_first_stage else None,
-        "approvers": job.approvers_left() if job.status == job.Status.WAITING else [],
+        "approvers": job.approvers_left() if job.is_waiting else [],
     }
     context |= _machines(picture) | _freezes(job, context["rights"], request.user)
     return render(request, "releases/job.html", context)
