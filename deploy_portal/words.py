@@ -11,7 +11,7 @@ ngettext_lazy(
     "This password is too short. It must contain at least %d character.",
     "This password is too short. It must contain at least %d characters.",
 )
-gettext_noop("After you’ve created a user, you’ll be able to edit more user options.")  # noqa: RUF001
+gettext_noop("After you’ve created a user, you’ll be able to edit more user options.")
 gettext_noop("Error:"), gettext_noop("Model name"), gettext_noop("Add link"), gettext_noop("Change or view list link")
 ngettext_lazy("%(num)d month", "%(num)d months", "num"), ngettext_lazy("%(num)d day", "%(num)d days", "num")
 

@@ -165,7 +165,7 @@ def _named(name, value, is_checked):
 def current(context, name):
     """`aria-current` for the link of the navigation whose page, or a page beneath it, is shown."""
     url, path = reverse(name), context["request"].path
-    return mark_safe(' aria-current="page"') if path == url or (url != "/" and path.startswith(url)) else ""  # noqa: S308
+    return mark_safe(' aria-current="page"') if path == url or (url != "/" and path.startswith(url)) else ""
 
 
 @register.simple_tag

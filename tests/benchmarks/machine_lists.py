@@ -47,7 +47,7 @@ def enter(folder):
         DJANGO_SETTINGS_MODULE="deploy_portal.settings",
         STATIC_ROOT=str(folder / "static"),
         DATABASE_URL=f"sqlite:///{folder / 'benchmark.sqlite3'}",
-        SECRET_KEY="benchmark" * 8,  # noqa: S105
+        SECRET_KEY="benchmark" * 8,
         DEBUG="0",
         ALLOWED_HOSTS="testserver",
     )

@@ -123,7 +123,7 @@ def test_shift_that_led_back_to_a_box_selects_no_range(picker):
 
 def test_pasted_names_are_found_blocked_or_unknown(picker):
     picker.press("Paste names")
-    picker.type("[data-picker-paste-text]", "web-[04-05]，web-０6、10.0.0.20\nweb-99")  # noqa: RUF001
+    picker.type("[data-picker-paste-text]", "web-[04-05]，web-０6、10.0.0.20\nweb-99")
     assert picker.words("[data-picker-paste-blocked]") == "1 blocked\nweb-05 (held)"
     assert picker.words("[data-picker-paste-missing]") == "1 not in the list\nweb-99"
     picker.press("Add the 3 found")

@@ -41,7 +41,7 @@ STOCK = [
 urlpatterns = [*OURS, path("", include("deploy_portal.urls"))]
 
 
-class stock:  # noqa: N801
+class stock:
     """The same with Django's own login and logout: a URLconf may be any object that has `urlpatterns`."""
 
     urlpatterns = [*OURS, *STOCK, path("", include("deploy_portal.urls"))]

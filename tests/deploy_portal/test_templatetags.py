@@ -105,9 +105,9 @@ def test_an_age_is_exact_while_it_is_young(gone, shown, monkeypatch):
 @pytest.mark.parametrize(
     ("gone", "shown"),
     [
-        (timedelta(hours=2, minutes=5, seconds=9), "2\xa0小时，5\xa0分钟"),  # noqa: RUF001
-        (timedelta(days=9), "1\xa0周，2\xa0天"),  # noqa: RUF001
-        (timedelta(days=40), "1\xa0个月，1\xa0周"),  # noqa: RUF001
+        (timedelta(hours=2, minutes=5, seconds=9), "2\xa0小时，5\xa0分钟"),
+        (timedelta(days=9), "1\xa0周，2\xa0天"),
+        (timedelta(days=40), "1\xa0个月，1\xa0周"),
     ],
 )
 def test_an_age_in_chinese_is_a_time_that_has_gone_by_and_no_date(gone, shown):

@@ -49,7 +49,7 @@ def test_machines_can_be_named_in_any_form():
 
 def test_what_is_typed_in_full_width_is_as_good():
     machines = fleet(web=12)
-    found = planned(machines, "ｗｅｂ－１，web-2、web-［3-4］", "５０％")  # noqa: RUF001
+    found = planned(machines, "ｗｅｂ－１，web-2、web-［3-4］", "５０％")
     assert found["pre-release"] == ["web-1", "web-2", "web-3", "web-4"]
     assert len(found["gray-release"]) == 6
 

@@ -5,7 +5,7 @@ from jobs.shares import share, share_of
 from releases.batches import batches
 
 
-@pytest.mark.parametrize("value", ["1", "10", "999999", "1%", "1 %", "100 %", "100%", "１０", "1０ ％", "１０　％"])  # noqa: RUF001
+@pytest.mark.parametrize("value", ["1", "10", "999999", "1%", "1 %", "100 %", "100%", "１０", "1０ ％", "１０　％"])
 def test_a_number_of_machines_or_a_share_of_them_is_taken(value):
     assert share(value) is None
 
@@ -50,8 +50,8 @@ def test_digits_of_other_scripts_are_refused():
         (200, "10", 10),
         (6, "10", 10),
         (200, "5 %", 10),
-        (200, "１０", 10),  # noqa: RUF001
-        (200, "５％", 10),  # noqa: RUF001
+        (200, "１０", 10),
+        (200, "５％", 10),
         (201, "5%", 11),
         (6, "1%", 1),
         (6, "34 %", 3),
