@@ -9,11 +9,11 @@ from jobs.machine_list import MachineList, Mark
 from jobs.models import JobMoved
 from jobs.rights import Right
 from releases import tokens
-from releases.candidates import Rollback
 from releases.forms import RollbackForm, steps_in
 from releases.models import MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.models.stage_moved import STILL_GOING_ON
 from releases.pictures import JobPicture
+from releases.rollback import Rollback
 
 
 @gzip_page
