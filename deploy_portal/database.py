@@ -35,6 +35,9 @@ NOT_THERE_IN_SQLITE = re.compile(r"no such (column|table): |table \S+ has no col
 WRONG_ITSELF = ("23502", "23514")
 WRONG_ITSELF_IN_SQLITE = re.compile("(NOT NULL|CHECK) constraint failed")
 
+# Other apps may be gone by now, and their migrations tell nothing of the portal's.
+OUR_APPS = ("deploy_portal", "jobs", "releases")
+
 
 def is_away(error):
     """Whether the database cannot be had, or cannot be written to, for now: what was asked may go through later."""
@@ -88,13 +91,19 @@ def is_of_another_version(error):
 
 
 def require_migrations():
-    """For who would do harm without what the code relies on, such as a constraint."""
+    """For who would do harm without what the code relies on, such as a constraint, or by the rules of old."""
     if lacks_migrations():
         raise ProgrammingError("it lacks migrations: run manage.py migrate")
+    if ours := sorted(name for app, name in _applied() - _migrations() if app in OUR_APPS):
+        raise ProgrammingError(f"it is of a newer portal, which is to be started here instead: {ours[-1]}")
 
 
 def lacks_migrations():
-    return not _migrations() <= MigrationRecorder(connection).applied_migrations().keys()
+    return not _migrations() <= _applied()
+
+
+def _applied():
+    return MigrationRecorder(connection).applied_migrations().keys()
 
 
 @cache

@@ -49,7 +49,7 @@ class InertCommand(BaseCommand):
                 raise
             told = "The database cannot be used: "
             if is_of_another_version(error):
-                told += "it is of another version than the portal, run manage.py migrate: "
+                told += "it is of another version than the portal, run manage.py migrate or start the newer one: "
             raise CommandError(told + inert(error), returncode=MISTAKE) from error
         except UnicodeEncodeError as error:
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."

@@ -73,6 +73,20 @@ def test_on_a_database_that_lacks_a_migration_it_does_nothing(worker, make_job, 
     assert statuses(run) == {"pay-1": "queued"}
 
 
+def test_on_the_database_of_a_newer_portal_it_does_nothing(worker, make_job, machines, start):
+    """It was forgotten on its host, and has other rules than those that the database and the others go by."""
+    run = start(make_job(), machines[:1])
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("releases", "9999_to_come")
+    try:
+        started = worker()
+        assert started.end() == MISTAKE
+    finally:
+        recorder.record_unapplied("releases", "9999_to_come")
+    assert "it is of a newer portal, which is to be started here instead: 9999_to_come" in started.output
+    assert statuses(run) == {"pay-1": "queued"}
+
+
 def test_a_worker_without_a_site_serves_all_with_the_settings(made, settings):
     settings.WORKER_MACHINES_AT_ONCE = 7
     say("release_worker")

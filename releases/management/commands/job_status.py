@@ -5,7 +5,7 @@ from releases.tidying import tidy_at_once
 
 
 class Command(PortalCommand):
-    help = "Prints how a job stands: its stages, their runs, and each machine's state, exit status and worker."
+    help = "Prints how a job stands: its stages, their runs, and each machine's state, exit status and reason."
     only_tells = True
 
     def add_arguments(self, parser):
