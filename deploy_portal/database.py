@@ -90,20 +90,20 @@ def is_of_another_version(error):
     return bool(is_told_so) or getattr(error.__cause__, "sqlstate", "") in NOT_THERE
 
 
-def require_migrations():
+def require_own_version():
     """For who would do harm without what the code relies on, such as a constraint, or by the rules of old."""
-    if lacks_migrations():
-        raise ProgrammingError("it lacks migrations: run manage.py migrate")
-    if ours := sorted(name for app, name in _applied() - _migrations() if app in OUR_APPS):
-        raise ProgrammingError(f"it is of a newer portal, which is to be started here instead: {ours[-1]}")
+    if words := other_version():
+        raise ProgrammingError(f"it is {words}")
 
 
-def lacks_migrations():
-    return not _migrations() <= _applied()
-
-
-def _applied():
-    return MigrationRecorder(connection).applied_migrations().keys()
+def other_version():
+    """What the database is beside the code, and what to do; nothing where they are of one version."""
+    applied = MigrationRecorder(connection).applied_migrations().keys()
+    if not _migrations() <= applied:
+        return "older than the portal: run manage.py migrate"
+    if any(app in OUR_APPS for app, _ in applied - _migrations()):
+        return "newer than the portal: start the newer one here, too"
+    return ""
 
 
 @cache

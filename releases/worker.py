@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models import Prefetch
 from django.utils.translation import gettext_noop
 
-from deploy_portal.database import require_migrations
+from deploy_portal.database import require_own_version
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
 from releases.ledger import TICK, Ledger, pause
 from releases.log import LogKeeper, inert
@@ -75,7 +75,7 @@ class ReleaseWorker:
         return True
 
     def _enlist(self):
-        require_migrations()
+        require_own_version()
         return Worker.objects.enlist(self.sites)
 
     def drain(self):

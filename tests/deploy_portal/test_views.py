@@ -201,6 +201,17 @@ def test_a_database_that_lacks_a_migration_is_not_well(client, db):
     assert response.json() == {"database": "older than the portal: run manage.py migrate"}
 
 
+def test_the_database_of_a_newer_portal_is_not_well(client, db):
+    """Whoever spreads the load is to leave out a host on which the old one was forgotten."""
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("an_app_that_went", "0001_initial")
+    assert client.get("/health/").status_code == 200
+    recorder.record_applied("releases", "9999_to_come")
+    response = client.get("/health/")
+    assert response.status_code == 503
+    assert response.json() == {"database": "newer than the portal: start the newer one here, too"}
+
+
 def test_health_is_no_redirect_to_https(client, db, settings):
     settings.SECURE_SSL_REDIRECT = True
     assert client.get("/login/").status_code == 301

@@ -69,7 +69,7 @@ def test_on_a_database_that_lacks_a_migration_it_does_nothing(worker, make_job, 
         assert started.end() == MISTAKE
     finally:
         recorder.record_applied("releases", "0005_one_active_run_per_host")
-    assert "it lacks migrations: run manage.py migrate" in started.output
+    assert "it is older than the portal: run manage.py migrate" in started.output
     assert statuses(run) == {"pay-1": "queued"}
 
 
@@ -83,7 +83,7 @@ def test_on_the_database_of_a_newer_portal_it_does_nothing(worker, make_job, mac
         assert started.end() == MISTAKE
     finally:
         recorder.record_unapplied("releases", "9999_to_come")
-    assert "it is of a newer portal, which is to be started here instead: 9999_to_come" in started.output
+    assert "it is newer than the portal: start the newer one here, too" in started.output
     assert statuses(run) == {"pay-1": "queued"}
 
 
