@@ -5,10 +5,11 @@ import logging
 from dataclasses import replace
 
 from django.conf import settings
+from django.db import ProgrammingError
 from django.db.models import Prefetch
 from django.utils.translation import gettext_noop
 
-from deploy_portal.database import require_own_version
+from deploy_portal.database import other_version, require_own_version
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
 from releases.ledger import TICK, Ledger, pause
 from releases.log import LogKeeper, inert
@@ -44,6 +45,7 @@ class ReleaseWorker:
         self.room_made = asyncio.Event()
         self.draining = asyncio.Event()
         self.given_up = self.hurried = self.stopping = False
+        self.misfit = ""  # what the database has become, when it was migrated while this worker ran
 
     async def work(self):
         """Claims and executes; returns False when it was given up and what it held is no longer its own."""
@@ -88,7 +90,8 @@ class ReleaseWorker:
     async def claim(self):
         """Claims what there is room for and starts on it; whether there was any. Ends what somebody cancelled."""
         # What has ended and is only being recorded takes no room.
-        room = 0 if self.draining.is_set() else self.at_once - len(self.tasks.keys() - self.recording)
+        is_ending = self.misfit or self.draining.is_set()
+        room = 0 if is_ending else self.at_once - len(self.tasks.keys() - self.recording)
         claimed, unwanted = await self.ledger.ask(self._look, room, list(self.tasks))
         # Secrets may be in files, which are read once for all that begin together.
         masker = Masker() if claimed else None
@@ -193,15 +196,19 @@ class ReleaseWorker:
             self.room_made.clear()
 
     async def _live(self):
-        """Ends only when this worker was given up."""
+        """Ends only when this worker was given up, or has nothing left to do on a database of another version."""
         while await self.ledger.ask(self._beat_and_tidy):
+            if self.misfit and not self.tasks:
+                raise ProgrammingError(f"it is {self.misfit}")
             await asyncio.sleep(settings.WORKER_DEAD_AFTER / 5)
         log.error("Worker %s was given up; it ends itself", self.worker)
         self.given_up = True
 
     def _beat_and_tidy(self):
         """Whether it was not given up. It beats first: called again, for its connection went, it would bury itself."""
-        if is_alive := self.worker.beat():
+        is_alive = self.worker.beat()
+        self.misfit = other_version()
+        if is_alive and not self.misfit:
             tidy()
         return is_alive
 
