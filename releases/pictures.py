@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import attrgetter
 from statistics import median
+from typing import NamedTuple
 
-from django.db.models import OuterRef, Prefetch, Subquery
+from django.db.models import OuterRef, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
@@ -34,6 +35,7 @@ DONE = [Status.SUCCEEDED, "excused"]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
 TOLD = [*FAILURES, "rolled_back"]
+TILE = ["pk", "status", "batch", "reason", "started_at", "version_before", "version_after"]
 WAITS = [Status.QUEUED, Status.CLAIMED]
 # The order in which counts and bars name the states: good news first, what waits last.
 ORDER = [
@@ -78,19 +80,21 @@ class StageBox:
 
 @dataclass
 class Tile:
-    """One machine, and what of this job is on it."""
+    """One machine, and what of this job is on it; `ran` is a row of its machine run."""
 
-    machine: Machine
+    machine_id: int
+    hostname: str
+    site: str
     status: str
-    machine_run: MachineRun | None = None
+    version: str | None
+    ran: tuple | None = None
     stage: ReleaseStage | None = None
-    version: str = ""
     fill: int = 0
 
     @property
     def short_name(self):
         """The last digits of the host name, which tell neighbours apart."""
-        return re.search(r"\d*$", self.machine.hostname)[0] or self.machine.hostname[-4:]
+        return re.search(r"\d*$", self.hostname)[0] or self.hostname[-4:]
 
 
 @dataclass
@@ -138,26 +142,37 @@ def tile_size(number):
     return next((name for limit, name in TILE_SIZES if number <= limit), "t-5000")
 
 
+class Ran(NamedTuple):
+    """What a job's picture keeps of a machine run: its status as pages show it."""
+
+    pk: int
+    machine_id: int
+    stage_id: int
+    status: str
+
+
 class JobPicture:
     """Reads the machine runs of a job once; everything drawn of it comes from them.
 
+    They are read as rows, as are those of a run: everybody who watches asks for thousands every few seconds.
     `stages` are the job's, if they are known already; `runs` has the newest run of each, by the stage's id.
     """
 
     def __init__(self, job, stages=None):
         self.job = job
         self.stages = stages or ReleaseStage.objects.of(job)
-        # Many machine runs are of few runs: those are fetched once.
-        whole = Prefetch("run", Run.objects.select_related("started_by"))
-        runs = MachineRun.objects.in_job(job).prefetch_related(whole).order_by("pk")
         self.latest, self.touched, self.by_stage, self.runs = {}, {}, defaultdict(dict), {}
-        for machine_run in runs:
-            self.runs[machine_run.run.stage_id] = machine_run.run
-            if machine_run.started_at:
-                self.touched[machine_run.machine_id] = machine_run
-            if not machine_run.was_called_off:
-                self.latest[machine_run.machine_id] = machine_run
-                self.by_stage[machine_run.run.stage_id][machine_run.machine_id] = machine_run
+        machine_runs = MachineRun.objects.in_job(job).order_by("pk")
+        rows = list(machine_runs.values_list("pk", "run", "machine", "status", "started_at"))
+        runs = Run.objects.select_related("started_by").in_bulk({run_id for _pk, run_id, *_others in rows})
+        for pk, run_id, machine_id, status, started_at in rows:
+            run = self.runs[runs[run_id].stage_id] = runs[run_id]
+            ran = Ran(pk, machine_id, run.stage_id, run.shown(status))
+            if started_at:
+                self.touched[machine_id] = ran
+            # A rollback that was cancelled before it sent anything left everything as it was.
+            if started_at or status != Status.CANCELLED or not run.is_rollback:
+                self.latest[machine_id] = self.by_stage[run.stage_id][machine_id] = ran
         for stage in self.stages:
             if stage.pk in self.runs:
                 self.runs[stage.pk].stage = stage
@@ -165,7 +180,7 @@ class JobPicture:
     @property
     def out(self):
         """On how many machines the job's version was put, whatever else is told of them."""
-        return sum(machine_run.shown_status == Status.SUCCEEDED for machine_run in self.touched.values())
+        return sum(ran.status == Status.SUCCEEDED for ran in self.touched.values())
 
     def count_changed(self):
         """How many machines can be rolled back now."""
@@ -176,7 +191,7 @@ class JobPicture:
         return [
             StageBox(
                 stage,
-                Counter(self._status(machine_run) for machine_run in self.by_stage[stage.pk].values()),
+                Counter(map(self._status, self.by_stage[stage.pk].values())),
                 stage == current,
                 self.runs.get(stage.pk),
                 len(stage.planned_machines),
@@ -184,14 +199,14 @@ class JobPicture:
             for stage in self.stages
         ]
 
-    def _status(self, machine_run):
+    def _status(self, ran):
         """An unknown machine is held, and waits for whoever resolves it, though the job is done without it.
 
         One whose turn has not come waits as those that nobody has chosen yet.
         """
-        if machine_run.machine_id in self.excused and machine_run.status != Status.UNKNOWN:
+        if ran.machine_id in self.excused and ran.status != Status.UNKNOWN:
             return "excused"
-        return "waiting" if machine_run.status in WAITS else machine_run.shown_status
+        return "waiting" if ran.status in WAITS else ran.status
 
     @cached_property
     def excused(self):
@@ -206,17 +221,17 @@ class JobPicture:
         gone = set(listings.values_list("machine", flat=True))
         moved = set(self.job.job_machines.moved().values_list("machine", flat=True))
 
-        def tile(machine):
-            machine_run = self.latest.get(machine.pk)
-            if machine_run is None:
+        def tile(machine_id, hostname, site, version):
+            ran = self.latest.get(machine_id)
+            if ran is None:
                 known = (("excused", self.excused), ("gone", gone), ("changed", moved))
-                status = next((status for status, ids in known if machine.pk in ids), "waiting")
-                return Tile(machine, status, version=machine.now_on)
-            status = self._status(machine_run)
-            stage = None if status == "excused" else stage_of[machine_run.run.stage_id]
-            return Tile(machine, status, machine_run, stage, machine.now_on)
+                status = next((status for status, ids in known if machine_id in ids), "waiting")
+                return Tile(machine_id, hostname, site, status, version)
+            status = self._status(ran)
+            stage = None if status == "excused" else stage_of[ran.stage_id]
+            return Tile(machine_id, hostname, site, status, version, ran, stage)
 
-        return by_site(tile(machine) for machine in machines)
+        return by_site(tile(*row) for row in machines.values_list("pk", "hostname", "site", "now_on"))
 
 
 class RunPicture:
@@ -227,20 +242,20 @@ class RunPicture:
 
     def __init__(self, run):
         self.run = run
-        # Without the labels, which no tile shows: a config service may give many, to be read at every poll.
-        machine_runs = run.machine_runs.select_related("machine").defer("machine__labels")
-        machine_runs = machine_runs.order_by("machine__site", "machine__hostname")
-        self.tiles = []
-        for machine_run in machine_runs:
-            machine_run.run = run
-            version = machine_run.version_now
-            self.tiles.append(Tile(machine_run.machine, machine_run.shown_status, machine_run, version=version))
+        machine_runs = run.machine_runs.order_by("machine__site", "machine__hostname")
+        rows = machine_runs.values_list(*TILE, "machine", "machine__hostname", "machine__site", named=True)
+        self.tiles = [self._tile(row) for row in rows]
         if self.is_running:
             self._estimate()
         self.sites = by_site(self.tiles, ["rolled_back"] if run.is_rollback else DONE)
         self.total = len(self.tiles)
         self.counter = Counter(tile.status for tile in self.tiles)
         self.tile_size = tile_size(self.total)
+
+    def _tile(self, row):
+        version = row.version_after if row.status == Status.SUCCEEDED else row.version_before
+        status = self.run.shown(row.status)
+        return Tile(row.machine, row.machine__hostname, row.machine__site, status, version, row)
 
     def _estimate(self):
         """Fills running tiles by elapsed time against the median of this task, in tenths; never more than nine."""
@@ -252,7 +267,7 @@ class RunPicture:
         now = database_now()
         for tile in self.tiles:
             if usual and tile.status == Status.RUNNING:
-                tile.fill = 10 * max(0, min(9, int(10 * ((now - tile.machine_run.started_at) / usual))))
+                tile.fill = 10 * max(0, min(9, int(10 * ((now - tile.ran.started_at) / usual))))
 
     @property
     def is_running(self):
@@ -288,13 +303,13 @@ class RunPicture:
     @cached_property
     def sites_without_worker(self):
         """Where machines wait for a worker, though others live."""
-        sites = {tile.machine.site for tile in self.tiles if tile.status == Status.QUEUED}
+        sites = {tile.site for tile in self.tiles if tile.status == Status.QUEUED}
         return Worker.objects.unserved(sites) if self.is_running and sites else []
 
     @property
     def touched(self):
         """On how many machines a command was sent, so that they may have changed."""
-        return sum(tile.machine_run.started_at is not None for tile in self.tiles)
+        return sum(tile.ran.started_at is not None for tile in self.tiles)
 
     @property
     def untouched(self):
@@ -308,7 +323,7 @@ class RunPicture:
     @property
     def stopped_itself(self):
         """What went wrong may have been resolved since: what was not run tells it too, though not of old runs."""
-        told = self.is_spent or any(tile.machine_run.reason == SPENT for tile in self.tiles)
+        told = self.is_spent or any(tile.ran.reason == SPENT for tile in self.tiles)
         return not self.is_running and told and bool(self.counter[Status.NOT_RUN])
 
     @property
@@ -346,9 +361,9 @@ class RunPicture:
     @property
     def first_to_read(self):
         """The machine run whose log is shown before anybody asked for one; of what waits, one of the first batch."""
-        running = (tile.machine_run for tile in self.tiles if tile.status == Status.RUNNING)
-        machine_runs = [tile.machine_run for tile in self.tiles]
-        return next(iter(self.wrong), None) or next(running, min(machine_runs, key=attrgetter("batch")))
+        running = (tile.ran for tile in self.tiles if tile.status == Status.RUNNING)
+        rows = [tile.ran for tile in self.tiles]
+        return next(iter(self.wrong), None) or next(running, min(rows, key=attrgetter("batch")))
 
     @cached_property
     def wrong(self):
@@ -365,5 +380,5 @@ def by_site(tiles, goal=DONE):
     """Sites with their tiles; a tile whose status is in `goal` counts as done."""
     sites = {}
     for tile in tiles:
-        sites.setdefault(tile.machine.site, Site(tile.machine.site, goal)).tiles.append(tile)
+        sites.setdefault(tile.site, Site(tile.site, goal)).tiles.append(tile)
     return list(sites.values())

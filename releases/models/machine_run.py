@@ -245,18 +245,13 @@ class MachineRun(models.Model):
             self.overtaken_by = [other for other in since if not other.went_back] or since[-1:]
 
     @property
-    def was_called_off(self):
-        """Whether it is a rollback that was cancelled before it sent anything; see `not_called_off`."""
-        return self.run.is_rollback and self.status == Status.CANCELLED and self.started_at is None
-
-    @property
     def went_back(self):
-        """Whether it is a rollback that succeeded; pages show that as such, not as a success of the release."""
+        """Whether it is a rollback that succeeded."""
         return self.run.is_rollback and self.status == Status.SUCCEEDED
 
     @property
     def shown_status(self):
-        return "rolled_back" if self.went_back else self.status
+        return self.run.shown(self.status)
 
     def _put_back(self, other):
         return self.went_back and self.version_after == other.version_now

@@ -136,6 +136,10 @@ class Run(models.Model):
     def is_rollback(self):
         return self.action == Action.ROLLBACK
 
+    def shown(self, status):
+        """A status of one of its machine runs as pages show it: one that went back is no success of the release."""
+        return "rolled_back" if self.is_rollback and status == Status.SUCCEEDED else status
+
     @property
     def what(self):
         """Which stage it releases, or rolls back, as a sentence names it."""

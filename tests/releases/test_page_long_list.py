@@ -235,6 +235,32 @@ def test_what_has_a_tile_for_each_machine_travels_packed(as_user, publisher, lon
             assert len(shown.content) < 10_000
 
 
+def test_a_poll_reads_its_machines_as_rows(as_user, publisher, long_job, start, many, monkeypatch):
+    """Whole instances of them were most of what it cost."""
+    start(long_job, many)
+    for model in (Machine, MachineRun):
+        monkeypatch.setattr(model, "from_db", lambda *_row: pytest.fail("made whole"))
+    assert as_user(publisher).get(page("stage_live", long_job)).status_code == 200
+
+
+@pytest.mark.one_database
+def test_a_small_tile_says_what_it_stands_for_and_leads_to_its_log(as_user, publisher, long_job, start, finish, many):
+    run = start(long_job, many[:249], failure_budget="")
+    # No config service could list it; what is drawn without a template is escaped all the same.
+    Machine.objects.filter(pk=many[0].pk).update(hostname="<b>&'\"x9")
+    finish("failed", on=["web-007"])
+    hostile, failed = (run.machine_runs.get(machine=many[n]) for n in (0, 7))
+    text = as_user(publisher).get(page("job", long_job)).content.decode()
+    name = "&lt;b&gt;&amp;&#x27;&quot;x9: Succeeded"
+    log = f"/jobs/{long_job.pk}/machine-runs"
+    tile = '<a class="tile {}" id="tile-{}"{} title="{}" aria-label="{}">{}</a>'
+    assert tile.format("succeeded", many[0].pk, f' href="{log}/{hostile.pk}/"', name, name, "9") in text
+    name = "web-007: Failed"
+    assert tile.format("failed", many[7].pk, f' href="{log}/{failed.pk}/"', name, name, "007") in text
+    name = "web-249: Waiting"
+    assert tile.format("waiting", many[249].pk, "", name, name, "249") in text
+
+
 @pytest.fixture
 def hosts(payment):
     """1,200 machines of payment: more than a query has parameters."""
