@@ -1,11 +1,13 @@
 """A page that can no longer be kept up to date says so, and recovers by itself."""
 
 import re
+import time
 
 import pytest
 
 from jobs.models import Freeze
 from releases.models import Worker
+from releases.views import stage
 from tests.freezes import freeze_now
 from tests.waiting import wait_until
 from tests.workers import fall_silent
@@ -200,6 +202,38 @@ def test_who_selects_one_after_the_other_sees_what_is_new_in_between(
 def age(browser):
     """How many seconds a page that is live says that it is old."""
     return int(re.search(r"Live, (\d+) s ago", browser.words("[data-live]"))[1])
+
+
+POLLS = "performance.getEntriesByType('resource').filter((it) => it.name.includes('/live/'))"
+
+
+def test_nobody_sees_a_page_that_asks_for_nothing(publisher_at, job, machines, start, finish):
+    """As most of those who watch a long run: with another tab before it."""
+    browser = publisher_at
+    start(job, machines)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.wait_for("Live, ", "[data-live]")
+    hide = "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true})"
+    told = "document.dispatchEvent(new Event('visibilitychange'))"
+    browser.ask(f"{hide} && {told}", True)
+    time.sleep(1)  # what was asked before is answered
+    asked = browser.ask(f"{POLLS}.length")
+    finish()
+    a_minute_passes(browser)
+    assert browser.ask(f"{POLLS}.length") == asked
+    assert not browser.count(".lost, .stale")
+    browser.ask(f"{hide} && {told}", False)
+    browser.wait_shown("[data-live-ended]")
+
+
+def test_while_answers_take_long_a_page_asks_less_often(publisher_at, job, machines, start, monkeypatch):
+    browser = publisher_at
+    start(job, machines)
+    monkeypatch.setattr(stage, "tidy_if_alone", lambda: time.sleep(0.7))
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    wait_until(lambda: browser.ask(f"{POLLS}.length") > 1)
+    first, second = browser.ask(f"{POLLS}.slice(0, 2).map((it) => [it.startTime, it.responseEnd])")
+    assert second[0] - first[1] > 2000
 
 
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):

@@ -300,7 +300,7 @@ def test_an_open_page_asks_on_and_for_all_of_itself_only_when_other_runs_go_on(
     as_user, approver, job, start, finish, machines
 ):
     client = as_user(approver)
-    asks = 'id="running" hx-get="{}?seen={}" hx-trigger="every {}s"'
+    asks = 'id="running" hx-get="{}?seen={}" hx-trigger="every {}s,'
     assert asks.format(reverse("running"), "", 30) in source(client.get(URL))
     assert "HX-Trigger" not in running(client)
     run = start(job, machines[:2])

@@ -88,7 +88,7 @@ def test_a_large_run_is_asked_for_less_often(
     monkeypatch.setattr(
         RunPicture, "total", property(lambda picture: machine_runs, lambda picture, number: None), False
     )
-    assert f'hx-trigger="every {seconds}s"' in live(as_user(publisher), job).content.decode()
+    assert f'hx-trigger="every {seconds}s,' in live(as_user(publisher), job).content.decode()
 
 
 def test_the_head_of_the_page_tells_the_job_anew(as_user, publisher, job, start, finish, machines):

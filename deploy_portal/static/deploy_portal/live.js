@@ -277,6 +277,22 @@
     return isFresh && !isCollapsed && requestConfig.elt.matches("[hx-trigger*=every]") && target.contains(anchorNode);
   }
 
+  // ---- What polls: not while nobody sees the page; while answers take long, for many watch, the less often ----
+  const REST = 3; // times as long as an answer was waited for
+  const LONGEST_REST = 10_000; // ms
+  let restsUntil = 0;
+  let seenSince = 0;
+  document.addEventListener("visibilitychange", () => { seenSince = Date.now(); }); // what polls asks at once, too
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const { elt, requestConfig } = event.detail;
+    requestConfig.askedAt = Date.now();
+    if (elt.matches("[hx-trigger^=every]") && (document.hidden || Date.now() < restsUntil)) event.preventDefault();
+  });
+  document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig } }) => { // answered or given up
+    restsUntil = Date.now() + Math.min(LONGEST_REST, REST * (Date.now() - requestConfig.askedAt));
+  });
+
   let due = false; // one answer may settle many parts: prepare once
   function prepare() {
     if (due) return;
@@ -327,7 +343,7 @@
     document.body.append(spoken);
     prepare();
     setInterval(() => {
-      if (Date.now() - answeredAt > SILENCE) lost();
+      if (!document.hidden && Date.now() - Math.max(answeredAt, seenSince) > SILENCE) lost();
       showLive();
     }, 1000);
   });
