@@ -101,11 +101,12 @@ def test_with_leave_it_starts(check, ops, approver, job):
     assert Run.objects.exists()
 
 
-def test_leave_that_is_void_is_not_told(as_user, publisher, approver, ops, job):
+@pytest.mark.parametrize("field", ["void_at", "until"])
+def test_leave_that_is_void_or_over_is_not_told(as_user, publisher, approver, ops, job, field):
     Leave.objects.give(job, approver, occurrence_of(freeze_now(ops)), "urgent")
     client = as_user(publisher)
     assert "approver gave leave until" in words(client.get(page("stage", job)))
-    Leave.objects.update(void_at=Now())
+    Leave.objects.update(**{field: Now()})
     assert "gave leave" not in words(client.get(page("stage", job)))
 
 

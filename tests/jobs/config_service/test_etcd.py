@@ -233,6 +233,7 @@ def test_name_and_password(guarded, monkeypatch):
         {"header": HEADER, "kvs": [7]},
         {"header": HEADER, "kvs": [{"value": "eA=="}]},
         {"header": HEADER, "kvs": [{"key": "L20=!"}]},
+        {"header": HEADER, "kvs": [{"key": "L20=", "value": "eA==!"}]},
     ],
 )
 def test_no_answer_of_etcd(double, answer):
@@ -254,8 +255,9 @@ def test_more_of_nothing(double):
 def test_half_a_list_is_no_list(double):
     pair = {"key": coded("/machines/shop/a"), "value": coded("10.0.0.1")}
     double.answers = [{"header": HEADER, "kvs": [pair], "more": True, "count": "2"}, Answer({"code": 11}, 400)]
-    assert "status 400" in str(refusal(double.url("")))
+    assert "status 400" in str(refusal(double.url(""), page_size=1))
     first, second = double.bodies
+    assert first["limit"] == second["limit"] == 1
     assert "revision" not in first
     assert (second["revision"], second["key"]) == ("7", coded("/machines/shop/a\0"))
 

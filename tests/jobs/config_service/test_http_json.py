@@ -560,7 +560,8 @@ def secure_service(certificate):
         yield service
 
 
-def test_certificate_of_a_stranger(secure_service):
+def test_certificate_of_a_stranger(secure_service, monkeypatch):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     assert "certificate was not accepted" in str(refusal(secure_service))
     assert secure_service.requests == []
 

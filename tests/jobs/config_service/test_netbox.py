@@ -83,7 +83,7 @@ def test_what_is_asked(netbox):
     rows(netbox)
     rows(
         netbox,
-        url=netbox.url("/netbox"),
+        url=netbox.url("/netbox/"),
         site="sh-1, sh-2",
         tag="live",
         role="web",

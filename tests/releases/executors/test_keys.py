@@ -160,6 +160,12 @@ def test_a_key_that_others_can_read_is_not_used(fleet, folder, mode):
     assert "only the worker's user can read" in why(fleet, "payment")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_key_that_another_user_may_change_is_not_used(fleet, folder):
+    os.chown(folder / "payment", 65534, -1)
+    assert "only the worker's user can read" in why(fleet, "payment")
+
+
 def test_a_link_out_of_the_folder_is_not_followed(fleet, folder, tmp_path):
     put(tmp_path / "elsewhere", (folder / "payment").read_bytes())
     (folder / "sly").symlink_to(tmp_path / "elsewhere")
@@ -169,6 +175,12 @@ def test_a_link_out_of_the_folder_is_not_followed(fleet, folder, tmp_path):
 def test_a_link_within_the_folder_is(fleet, folder):
     (folder / "linked").symlink_to("payment")
     assert release(fleet, ("pay-1", "linked")) == ["released"]
+
+
+def test_the_folder_may_be_a_link_itself(fleet, folder, settings, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    settings.SSH_KEYS_DIR = str(tmp_path / "link")
+    assert release(fleet, ("pay-1", "payment")) == ["released"]
 
 
 def test_neither_a_folder_nor_a_pipe_nor_a_circle_is_a_key(fleet, folder):
@@ -216,9 +228,12 @@ def test_without_key_files_the_portal_uses_all_that_the_agent_holds(fleet, setti
     assert release(fleet, ("pay-1", ""), ("ord-1", "")) == ["released", "released"]
 
 
-def test_the_agent_is_left_alone_unless_it_is_asked_for(fleet, settings, agent, monkeypatch):
+def test_the_agent_is_left_alone_unless_it_is_asked_for(fleet, folder, settings, agent, monkeypatch):
     settings.SSH_AGENT = False
     monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    (folder / "payment").unlink()
+    put(folder / "payment.pub", KeyedFleet.keys["payment"].export_public_key())
+    assert "missing in SSH_KEYS_DIR" in why(fleet, "payment", "pay-1")
     assert "does not accept" in why(fleet, "", "pay-1")
     settings.SSH_KEY_FILES = []
     assert "set SSH_KEY_FILES" in why(fleet, "", "pay-1")
