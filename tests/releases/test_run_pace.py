@@ -7,7 +7,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
-from releases.models import MachineRun, ReleaseStage
+from releases.models import MachineRun, ReleaseStage, Run
 from releases.tidying import move_on, tidy
 from tests.workers import begin, claim, end, state
 
@@ -61,6 +61,7 @@ def test_a_budget_that_is_spent_in_a_batch_stops_what_has_not_begun_and_lets_end
     end(worker, claimed, "unknown")
     assert state(run) == ("running", 1, {"failed": 2, "unknown": 1, "running": 1, "not_run": 2})
     assert claim(worker) == []
+    assert not Run.objects.due().exists()
     end(worker, [third])
     assert state(run) == ("failed", 1, {"failed": 2, "unknown": 1, "succeeded": 1, "not_run": 2})
     assert run.machine_runs.filter(status="not_run", ended_at=None).count() == 0

@@ -213,7 +213,11 @@ def test_half_a_list_is_no_list(blueking, answers, words):
 
 
 @pytest.mark.parametrize(
-    "value", ["portal:secret", "[]", '{"bk_app_code": "portal"}', '{"bk_app_code": "portal", "bk_app_secret": 7}', ""]
+    "value",
+    [
+        *("portal:secret", "[]", "", '{"bk_app_code": "portal"}', '{"bk_app_code": "portal", "bk_app_secret": 7}'),
+        *('{"bk_app_code": "portal", "bk_app_secret": ""}', '{"bk_app_code": "", "bk_app_secret": "t0p-s3cret"}'),
+    ],
 )
 def test_unusable_credentials_are_named_but_not_shown(blueking, monkeypatch, value):
     monkeypatch.setenv("CONFIG_TOKEN_BK", value)
@@ -222,6 +226,8 @@ def test_unusable_credentials_are_named_but_not_shown(blueking, monkeypatch, val
     assert str(error).startswith("CONFIG_TOKEN_BK ")
     assert not value or value not in str(error)
     assert blueking.requests == []
+    options = {"url": "https://bk.example/", "business_id": 3, "token_variable": "CONFIG_TOKEN_BK"}
+    assert str(error) in map(str, BlueKingSource.check(options))
 
 
 @pytest.mark.parametrize(
