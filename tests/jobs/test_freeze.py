@@ -141,6 +141,12 @@ def test_the_next_time(rule, now, expected):
     assert f"{weekly(rule).upcoming(at(now)).starts:%m-%d %H:%M}" == expected
 
 
+def test_one_that_is_in_force_once_has_no_next_time():
+    freeze = Freeze(kind="once", starts_at=at("2026-11-25 12:00"), ends_at=at("2026-11-25 14:00"))
+    assert freeze.upcoming(at("2026-11-25 11:59")).starts == freeze.starts_at
+    assert freeze.upcoming(at("2026-11-25 12:00")) is None
+
+
 def test_none_is_seen_where_two_become_one_of_a_fortnight(settings):
     """The hour between them is the one that the change of the clocks skips."""
     settings.TIME_ZONE = "Europe/Berlin"

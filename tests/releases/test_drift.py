@@ -254,8 +254,9 @@ class TestAfterTheStart:
     def ends(self, run):
         return list(run.machine_runs.values_list("machine__hostname", "status", "reason"))
 
-    def test_what_is_gone_or_moved_when_its_turn_comes_is_not_run(self, run, machines, worker, payment):
+    def test_what_is_gone_or_moved_when_its_turn_comes_is_not_run(self, run, machines, worker, payment, orders):
         end(worker, begin(worker))
+        list_machines(orders, "pay-2")  # which is not its business
         list_machines(payment, "pay-1", "pay-3", "pay-4", "pay-5", "pay-6")
         assert claim(worker) == []
         end(worker, [])

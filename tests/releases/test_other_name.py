@@ -267,6 +267,12 @@ class TestRollbackOfWhatMoved:
         assert begin(worker) == claimed
         assert back.machine_runs.get().address == "10.0.0.77"
 
+    def test_it_follows_in_a_pause_too(self, back, publisher, worker):
+        back.pause(publisher)
+        self.move("10.0.0.77")
+        end(worker, [])
+        assert back.machine_runs.get().address == "10.0.0.77"
+
     def test_it_does_not_go_to_a_host_that_is_held(self, back, make_job, machines, start, worker):
         other = start(make_job("3.0"), machines[1:2])
         self.move("10.0.0.2")

@@ -272,6 +272,23 @@ def test_a_machine_that_closes_its_connection_with_the_end_of_a_command(during, 
     assert during(twice) == [Ending.SUCCEEDED] * 2
 
 
+class Dies(SaysReady):
+    """Says that a signal killed the script, of which more may still run."""
+
+    def data_received(self, data, datatype):
+        self._chan.exit_with_signal("KILL")
+
+
+def test_after_the_word_of_a_signal_nothing_is_kept(during, warm, ordered, logins, fleet, monkeypatch):
+    monkeypatch.setattr(fleet, "session", lambda hostname: Dies())
+
+    async def twice():
+        return [(await ordered("echo").by(warm)).outcome.ending for _ in range(2)]
+
+    assert during(twice) == [Ending.FAILED] * 2
+    assert logins() == 2
+
+
 # The host key
 
 
