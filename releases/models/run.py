@@ -214,7 +214,7 @@ class Run(models.Model):
         """Once the open batch has ended, opens the next one or ends the run. Safe at any time, from anyone."""
         with transaction.atomic():
             self.stage.job.lock()
-            self.refresh_from_db(fields=["open_batch", "status", "cancelled_at"])
+            self.refresh_from_db(fields=["open_batch", "status"])
             if not self.is_active:
                 return
             if self.failure_budget and self.machine_runs.failures().count() >= self.failure_budget:
@@ -257,7 +257,7 @@ class Run(models.Model):
             self.stage.record(Event.Verb.ENDED, None, was=was, became=self.status, **facts)
 
     def _outcome(self, counts):
-        if self.cancelled_at and Status.CANCELLED in counts:
+        if Status.CANCELLED in counts:
             return self.Status.CANCELLED
         return self.Status.FAILED if counts.keys() & set(BAD) else self.Status.SUCCEEDED
 
