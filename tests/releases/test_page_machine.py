@@ -40,9 +40,10 @@ class TestOne:
     def test_what_was_never_sent_there_leaves_no_doubt(self, as_user, publisher, make_job, machines, start, finish):
         start(make_job("2.0"), machines[:2])
         finish()
-        start(make_job("2.1"), machines[:2], batch_size=1)
+        start(make_job("2.1"), machines[:3], batch_size=1)
         finish("failed", on=["pay-1"])
         assert "Now on 2.0 First seen" in words(as_user(publisher).get(page(machines[1])))
+        assert "Now on – First seen" in words(as_user(publisher).get(page(machines[2])))
 
     @pytest.mark.parametrize(
         ("address", "told"), [("10.0.0.1", "10.0.0.1:2222"), ("2001:db8::1", "[2001:db8::1]:2222")]
@@ -84,14 +85,15 @@ class TestOne:
         assert "payment" not in said.lower()
 
     def test_one_that_two_businesses_share_is_told_of_for_each(
-        self, as_user, ops, job, orders, machines, start, finish
+        self, as_user, ops, make_job, orders, machines, start, finish
     ):
         list_machines(orders, "pay-1")
-        start(job, machines[:1])
-        finish()
+        for version, ended in (("2.0", "succeeded"), ("2.1", "failed")):
+            start(make_job(version), machines[:1])
+            finish(ended)
         said = words(as_user(ops).get(page(machines[0])))
-        assert "Payment Live Now on 2.0" in said
-        assert "Orders Live Now on –" in said
+        assert "Payment Live Now on 2.0 last seen; since then: failed" in said
+        assert "Orders Live Now on – First seen" in said
 
     def test_one_that_is_gone_is_told_so(self, as_user, publisher, payment, machines):
         list_machines(payment, *(machine.hostname for machine in machines[1:]))

@@ -233,6 +233,19 @@ def test_a_command_that_answers_the_signal_with_success_has_still_timed_out(run,
     gone()
 
 
+def test_a_command_that_fails_by_itself_when_its_time_is_over_has_failed(ssh, ordered, fleet):
+    async def late():
+        execution = ordered("echo so far; until [ -e go ]; do sleep 0.1; done; rm go; exit 7")
+        task = asyncio.create_task(execution.by(ssh))
+        await execution.says(b"so far\n")
+        let_pass(execution.order.timeout)
+        (fleet.home("web-01") / "go").touch()
+        return await task
+
+    outcome = asyncio.run(late()).outcome
+    assert (outcome.ending, outcome.exit_status) == (Ending.FAILED, 7)
+
+
 def test_without_a_remote_timeout_the_lifeline_ends_the_command(run, gone, monkeypatch):
     monkeypatch.setattr(ssh_module, "TIMEOUT_GRACE", -29)
     assert run("sleep 3000", timeout=30).outcome.ending == Ending.TIMED_OUT
