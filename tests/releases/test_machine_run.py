@@ -25,8 +25,8 @@ def claimed(worker):
 
 
 def of_each(worker, *runs):
-    """How many of each run a worker has claimed."""
-    return [MachineRun.objects.claimed_by(worker).filter(run=run).count() for run in runs]
+    """How many of each run a worker has had."""
+    return [MachineRun.objects.filter(worker=worker, run=run).count() for run in runs]
 
 
 def begin(worker):
@@ -69,14 +69,18 @@ def test_what_is_claimed_is_not_claimed_again(start, job, machines, worker, othe
     assert not set(claimed(worker)) & set(claimed(other))
 
 
-def test_a_small_run_does_not_wait_for_the_end_of_a_large_one(start, make_job, machines, worker, other):
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_small_run_does_not_wait_for_the_end_of_a_large_one(start, make_job, machines, worker, other, has_begun):
     large = start(make_job(on=machines[:4]), machines[:4])
     MachineRun.objects.claim(worker, 2)
+    if has_begun:
+        MachineRun.objects.begin(worker, claimed(worker))
     small = start(make_job(on=machines[4:]), machines[4:])
-    assert MachineRun.objects.claim(worker, 1) == 1
-    assert of_each(worker, large, small) == [2, 1]
-    assert MachineRun.objects.claim(other, 2) == 2
-    assert of_each(other, large, small) == [1, 1]
+    assert MachineRun.objects.claim(other, 1) == 1
+    assert of_each(other, large, small) == [1, 0]
+    for number in (1, 2):
+        assert MachineRun.objects.claim(worker, 1) == 1
+        assert of_each(worker, large, small) == [2, number]
 
 
 def test_a_worker_with_one_place_serves_all_runs_in_turn(start, make_job, machines, worker):

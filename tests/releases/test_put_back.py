@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
+from deploy_portal.clock import database_now
 from jobs.models import Job, Machine
 from releases.models import MachineRun, ReleaseStage, Run, StageMoved
 from releases.tidying import move_on, tidy
@@ -211,6 +212,14 @@ def test_nor_does_it_when_its_worker_was_lost(put, set_back, start, worker, publ
     worker.leave()
     run.machine_runs.get().resolve(publisher, "succeeded", "it is there")
     assert versions(start(make_job("4.0"), here)) == {("pay-1", "3.0", "4.0")}
+
+
+def test_what_ended_on_another_machine_puts_no_begin_off(put, set_back, start, worker, make_job, machines):
+    put("2.0")
+    set_back()
+    run = start(make_job("3.0"), machines[1:2])
+    begin(worker)
+    assert run.machine_runs.get().started_at <= database_now()
 
 
 def test_nor_where_an_older_run_that_waited_was_the_last(
