@@ -176,6 +176,11 @@ def test_what_waits_is_one_number_whether_its_run_has_begun_or_not(as_user, publ
     assert ["Machines 6 6 waiting" in said for said in shown] == [True] * 3
 
 
+def test_a_release_that_was_cancelled_before_it_began_is_told_as_cancelled(as_user, publisher, job, start, machines):
+    start(job, machines[:1]).cancel(publisher)
+    assert "Machines 6 1 cancelled 5 waiting" in words(as_user(publisher).get(page("job", job)))
+
+
 def test_a_tile_is_read_out_with_all_that_it_shows(as_user, publisher, job, start, finish, machines):
     start(job, machines[:1])
     finish()
