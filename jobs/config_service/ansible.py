@@ -145,9 +145,8 @@ def _output(process, deadline, allowance):
 def _hosts_by_group(inventory):
     """The names of the hosts of each group, with those of its children; a group without any is left out."""
     try:
-        groups = {name: found for name, found in inventory.items() if name != "_meta"}
-        hosts = {name: set(found.get("hosts", [])) for name, found in groups.items()}
-        children = {name: set(found.get("children", [])) for name, found in groups.items()}
+        hosts = {name: set(found.get("hosts", [])) for name, found in inventory.items()}
+        children = {name: set(found.get("children", [])) for name, found in inventory.items()}
     except (AttributeError, TypeError):
         raise SourceError(_("ansible-inventory gave no inventory. Look at what it gives.")) from None
     growing = True

@@ -49,7 +49,7 @@ def test_json(folder, content):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("line_break", ["\n", "\r\n"])
 def test_csv(folder, mark, line_break):
-    lines = ["hostname,address,port,user,site,labels.rack", "web1, 10.0.0.1 ,2222,deploy,上海,r1", "", "web2,,,,,", ""]
+    lines = ["hostname, address,port,user,site,labels.rack", "web1, 10.0.0.1,2222,deploy,上海,r1", "", "web2,,,,, ", ""]
     assert csv_rows(folder, mark + line_break.join(lines).encode()) == [
         {
             "hostname": "web1",
@@ -106,6 +106,13 @@ def test_csv_that_is_refused(folder, text, words):
 def test_json_that_is_refused(folder, content, words):
     (folder / "shop.json").write_bytes(content)
     assert words in str(refusal("shop.json"))
+
+
+def test_the_folder_may_be_a_link_itself(folder, settings, tmp_path):
+    (folder / "shop.json").write_text(json.dumps([WEB1]))
+    (tmp_path / "link").symlink_to(folder)
+    settings.CONFIG_FILES_DIR = tmp_path / "link"
+    assert rows("shop.json") == [WEB1]
 
 
 @pytest.mark.parametrize("path", ["../secret.json", "x/../../secret.json", "{folder}/../secret.json", "link.json"])
