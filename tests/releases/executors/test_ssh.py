@@ -270,6 +270,44 @@ async def _struck(ssh, execution, fleet, seconds=0):
     return await task
 
 
+def test_all_that_came_before_a_cut_is_kept_however_late_it_is_taken(ssh, ordered, fleet, monkeypatch, gone):
+    """What has no room in the session's buffer waits in its channel."""
+    channels, lost = [], asyncio.Event()
+
+    class Command(ssh_module._Command):
+        def connection_made(self, chan):
+            channels.append(chan)
+            super().connection_made(chan)
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            lost.set()
+
+    def waiting():
+        return sum(len(data) for data, _stream in channels[0]._recv_buf) if channels else 0
+
+    async def cut():
+        execution, go_on = ordered("yes; sleep 3000", "cutting-01"), asyncio.Event()
+
+        async def take_late(data, stream):
+            await go_on.wait()
+            execution.blocks.append((data, stream))
+
+        execution._take = take_late
+        task = asyncio.create_task(execution.by(ssh))
+        await becomes(lambda: waiting() > ssh_module.BUFFERED_BYTES // 4)
+        fleet.strike("cutting-01")
+        await asyncio.wait_for(lost.wait(), PATIENCE)
+        go_on.set()
+        return await task
+
+    monkeypatch.setattr(ssh_module, "_Command", Command)
+    execution = asyncio.run(cut())
+    assert execution.outcome.ending == Ending.UNKNOWN
+    assert len(execution.out) > 1.2 * ssh_module.BUFFERED_BYTES
+    gone("cutting-01")
+
+
 def _and_then(method, call):
     def both(self):
         method(self)
