@@ -319,6 +319,7 @@ class TestFacts:
             response = client.get(address(name, waiting))
             assert told in words(response)
             assert f'href="{address("machine_run", machine_run)}"' in source(response)
+            assert "Waits for:" not in words(client.get(address(name, machine_run)))
         finish()
         assert "Waits for:" not in words(client.get(address("machine_run_log", waiting)))
 

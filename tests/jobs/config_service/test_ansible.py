@@ -325,6 +325,7 @@ def test_no_such_inventory(folder, path, words):
     [
         ({}, "“path” must name"),
         ({"path": " "}, "“path” must name"),
+        ({"path": "../a.ini"}, "outside CONFIG_FILES_DIR"),
         ({"path": "a.ini", "executable": "/bin/sh"}, "ends in /ansible-inventory"),
         ({"path": "a.ini", "executable": "bin/ansible-inventory"}, "ends in /ansible-inventory"),
         ({"path": "a.ini", "executable": "./ansible-inventory"}, "ends in /ansible-inventory"),

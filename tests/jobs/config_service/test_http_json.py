@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jobs.config_service import download
 from jobs.config_service.answers import MAX_BYTES, MAX_OBJECTS
 from jobs.config_service.base import SourceError
-from jobs.config_service.http_json import HttpJsonSource
+from jobs.config_service.http_json import HttpJsonSource, _pinned
 from tests.config_service import MOVES, Answer, ConfigServiceDouble, paged
 
 TOKEN = "t0p-s3cret"
@@ -87,7 +87,7 @@ def test_next_links_absolute_relative_and_query_only(service):
 
 
 def test_next_may_be_elsewhere_in_the_answer(service):
-    service.answers = [{"machines": [WEB1], "links": {"next": "/2"}}, {"machines": [WEB2], "links": {}}]
+    service.answers = [{"machines": [WEB1], "links": {"next": "/2"}}, {"machines": [WEB2], "links": {"next": ""}}]
     assert rows(service, next="links.next") == [WEB1, WEB2]
 
 
@@ -352,6 +352,10 @@ def test_next_link_that_leads_elsewhere(service, link):
     service.answers = [{"machines": [WEB1], "next": link}, {"machines": [WEB2]}]
     assert "another host" in str(refusal(service))
     assert service.paths == ["/machines"]
+
+
+def test_a_link_may_name_the_port_that_goes_without_saying():
+    assert _pinned("https://cmdb/machines", "https://cmdb:443/machines?page=2") == "https://cmdb/machines?page=2"
 
 
 def test_cycle_of_next_links(service):
