@@ -73,6 +73,7 @@ class TestOne:
         said = words(as_user(publisher).get(page(machines[0])))
         assert "Held since" in said
         assert f"#{job.pk} payment 2.0 · Pre-release" in said
+        assert "Held since" not in words(as_user(publisher).get(page(machines[1])))
 
     def test_of_another_business_only_that_it_holds_it_is_told(
         self, as_user, outsider, job, payment, orders, machines, start
