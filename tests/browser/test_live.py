@@ -236,6 +236,16 @@ def test_while_answers_take_long_a_page_asks_less_often(publisher_at, job, machi
     assert second[0] - first[1] > 2000
 
 
+def test_a_clock_that_is_set_back_stops_no_page(publisher_at, job, machines, start, finish):
+    browser = publisher_at
+    start(job, machines)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    wait_until(lambda: browser.ask(f"{POLLS}.length") > 1)
+    browser.ask("(Date.now = ((now) => () => now() - 3_600_000)(Date.now)) && 1")
+    finish()
+    browser.wait_shown("[data-live-ended]")
+
+
 def test_whoever_is_logged_out_is_asked_to_log_in(publisher_at, worker, job, machines, start, publisher, task_that):
     browser = publisher_at
     task_that("sleep 500")

@@ -280,17 +280,18 @@
   // ---- What polls: not while nobody sees the page; while answers take long, for many watch, the less often ----
   const REST = 3; // times as long as an answer was waited for
   const LONGEST_REST = 10_000; // ms
-  let restsUntil = 0;
+  let restsUntil = 0; // by a clock that nobody sets back, or all would rest for as long as it was
   let seenSince = 0;
   document.addEventListener("visibilitychange", () => { seenSince = Date.now(); }); // what polls asks at once, too
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     const { elt, requestConfig } = event.detail;
-    requestConfig.askedAt = Date.now();
-    if (elt.matches("[hx-trigger^=every]") && (document.hidden || Date.now() < restsUntil)) event.preventDefault();
+    requestConfig.askedAt = performance.now();
+    if (elt.matches("[hx-trigger^=every]") && (document.hidden || performance.now() < restsUntil)) event.preventDefault();
   });
   document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig } }) => { // answered or given up
-    restsUntil = Date.now() + Math.min(LONGEST_REST, REST * (Date.now() - requestConfig.askedAt));
+    const now = performance.now();
+    restsUntil = now + Math.min(LONGEST_REST, REST * (now - requestConfig.askedAt));
   });
 
   let due = false; // one answer may settle many parts: prepare once
