@@ -23,9 +23,8 @@ from django.db.models.functions import Cast, Now
 from django.db.models.lookups import GreaterThan
 
 from jobs.models import Business, Job, JobMachine, Listing
-from jobs.plan import Kind
 from jobs.rights import Right
-from releases.models import MachineRun, ReleaseStage, Run
+from releases.models import Kind, MachineRun, ReleaseStage, Run
 from releases.models.machine_run import newest_version
 from releases.models.run import ACTIVE
 from releases.models.stage import DONE, first_left

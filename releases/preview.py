@@ -7,8 +7,8 @@ from functools import cached_property
 from django.db.models import Max
 
 from jobs.models import Job
-from jobs.plan import Kind, folded
-from releases.models import Action, Run, Task, TaskVersion
+from jobs.plan import folded
+from releases.models import Action, Kind, Run, Task, TaskVersion
 
 # A longer text is not compared line by line: that would take too long.
 LONGEST_COMPARED = 2000

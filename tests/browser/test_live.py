@@ -216,7 +216,7 @@ def test_nobody_sees_a_page_that_asks_for_nothing(publisher_at, job, machines, s
     hide = "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true})"
     told = "document.dispatchEvent(new Event('visibilitychange'))"
     browser.ask(f"{hide} && {told}", True)
-    time.sleep(1)  # what was asked before is answered
+    wait_until(lambda: not browser.count(".htmx-request"))  # what was asked before is answered
     asked = browser.ask(f"{POLLS}.length")
     finish()
     a_minute_passes(browser)

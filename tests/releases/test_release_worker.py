@@ -59,31 +59,28 @@ def test_it_serves_its_site_only_and_ends_well_when_told_to(worker, make_job, ma
     assert "Ctrl-C ends it" in started.output
 
 
-def test_on_a_database_that_lacks_a_migration_it_does_nothing(worker, make_job, machines, start):
-    """A constraint may be missing, such as that of one active run for each host."""
+@pytest.mark.parametrize(
+    ("change", "undo", "migration", "told"),
+    [
+        # A constraint may be missing, such as that of one active run for each host.
+        ("unapplied", "applied", "0005_one_active_run_per_host", "older than the portal: run manage.py migrate"),
+        # It was forgotten on its host, and has other rules than those that the database and the others go by.
+        ("applied", "unapplied", "9999_to_come", "newer than the portal: start the newer one here, too"),
+    ],
+    ids=["older", "newer"],
+)
+def test_on_a_database_of_another_version_it_does_nothing(
+    worker, make_job, machines, start, change, undo, migration, told
+):
     run = start(make_job(), machines[:1])
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("releases", "0005_one_active_run_per_host")
+    getattr(recorder, f"record_{change}")("releases", migration)
     try:
         started = worker()
         assert started.end() == MISTAKE
     finally:
-        recorder.record_applied("releases", "0005_one_active_run_per_host")
-    assert "it is older than the portal: run manage.py migrate" in started.output
-    assert statuses(run) == {"pay-1": "queued"}
-
-
-def test_on_the_database_of_a_newer_portal_it_does_nothing(worker, make_job, machines, start):
-    """It was forgotten on its host, and has other rules than those that the database and the others go by."""
-    run = start(make_job(), machines[:1])
-    recorder = MigrationRecorder(connection)
-    recorder.record_applied("releases", "9999_to_come")
-    try:
-        started = worker()
-        assert started.end() == MISTAKE
-    finally:
-        recorder.record_unapplied("releases", "9999_to_come")
-    assert "it is newer than the portal: start the newer one here, too" in started.output
+        getattr(recorder, f"record_{undo}")("releases", migration)
+    assert f"it is {told}" in started.output
     assert statuses(run) == {"pay-1": "queued"}
 
 
