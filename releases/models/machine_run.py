@@ -1,8 +1,8 @@
 from collections import defaultdict
 
 from django.db import IntegrityError, models, transaction
-from django.db.models import Exists, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Exists, OuterRef, Q, Subquery
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.database import Constant, half_likely
@@ -119,20 +119,25 @@ def newest_version(machine, business):
     return there.in_business(business).newest("version_after")
 
 
-def with_version_before(machines, job):
-    """`machines` with `before`: what a release by `job` finds there, or found before it put its own there; or empty."""
+def versions_before(machines, job):
+    """{machine id: what a release by `job` finds there, or found before it put its own there; or empty}."""
+    there = with_versions(machines, job.business)
+    before = {pk: version or "" for pk, version in there.values_list("pk", "now_on")}
+    if job.version in before.values():  # seldom, and dear to ask
+        before |= _found_before_own(there.filter(now_on=job.version), job)
+    return before
+
+
+def _found_before_own(machines, job):
+    """Of these, which have the job's version, {machine id: what there was before} of those on which `job` put it."""
     there = MachineRun.objects.filter(machine=OuterRef("pk")).in_business(job.business).released()
-    own = there.in_job(job).newest("version_before")
     # Another job may have put the same version there; one that went back again since has left what it found.
     went_back = MachineRun.objects.rolled_back().filter(
         machine=OuterRef("machine"), run__stage__job=OuterRef("run__stage__job"), pk__gt=OuterRef("pk")
     )
     same = there.filter(Q(run__stage__job=job) | ~Exists(went_back), version_after=job.version)
-    put_by = same.newest("run__stage__job")
-    own_is_there = models.When(now_on=job.version, put_by=job.pk, then=own)
-    return with_versions(machines, job.business).annotate(
-        put_by=put_by, before=Coalesce(models.Case(own_is_there, default="now_on"), Value(""))
-    )
+    own = machines.alias(put_by=same.newest("run__stage__job")).filter(put_by=job.pk)
+    return dict(own.values_list("pk", there.in_job(job).newest("version_before")))
 
 
 class NotUnknown(Exception):
@@ -281,7 +286,7 @@ class MachineRun(models.Model):
             if not there.exists():
                 held.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
                 return False
-        before = with_version_before(Machine.objects.filter(pk=self.machine_id), job).get().before
+        before = versions_before(Machine.objects.filter(pk=self.machine_id), job)[self.machine_id]
         try:
             with transaction.atomic():
                 return bool(held.update(status=Status.QUEUED, queued_at=Now(), version_before=before))

@@ -14,7 +14,7 @@ from jobs.rights import Right
 from jobs.shares import share, share_of
 from jobs.validators import printable_text
 from releases.batches import batches
-from releases.models.machine_run import MachineRun, with_version_before
+from releases.models.machine_run import MachineRun, versions_before
 from releases.models.run import MachinesHeld, Run
 from releases.models.stage_machines import StageMachines
 from releases.models.stage_moved import MOVED_ON, NOT_OPEN, NOT_TO_SKIP, STILL_GOING_ON, Frozen, StageMoved
@@ -209,7 +209,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
             held = set(self._held_machines().values_list("pk", flat=True))
             waiting = held & {machine.pk for machine in when_free}
             offered = self.offered_machines(bool(when_free), bool(moved))
-            before = dict(with_version_before(offered, self.job).values_list("pk", "before"))
+            before = versions_before(offered, self.job)
             elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True))
             elsewhere -= {one.machine_id for one in moved}
             self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
