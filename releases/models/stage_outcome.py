@@ -32,7 +32,8 @@ class StageOutcome:
 
     def _outcome(self):
         """What the newest runs of its machines come to, those left aside that were excused."""
-        runs = MachineRun.objects.filter(run__stage=self).exclude(machine__in=self._excused())
+        here = MachineRun.objects.filter(run__stage=self)
+        runs = here.exclude(machine__in=self._excused())
         touched = runs.latest_touched()
         if self.runs.last().is_rollback and touched.exists() and not touched.not_rolled_back().exists():
             return self.Status.ROLLED_BACK
@@ -43,7 +44,9 @@ class StageOutcome:
             return self.Status.CANCELLED
         if latest.released().exists():
             return self.Status.SUCCEEDED
-        return self.Status.ROLLED_BACK if latest.exists() else self.Status.WAITING
+        # With nothing else left here, what went back tells, also where it was excused.
+        went_back = here.latest_touched().rolled_back().exists()
+        return self.Status.ROLLED_BACK if went_back else self.Status.WAITING
 
     def _job_status(self):
         """Released when every machine was, or was rolled back or excused; rolled back when nothing of it is left.

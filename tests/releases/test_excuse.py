@@ -5,6 +5,7 @@ import pytest
 from jobs.models import Job, JobMachine, JobMoved
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from tests.conftest import list_machines
+from tests.pages import words
 from tests.parallel import at_once
 from tests.workers import begin, end
 
@@ -156,6 +157,18 @@ def test_a_stage_of_which_what_went_back_is_all_that_is_not_excused_is_rolled_ba
     finish("failed")
     excuse(job, machines[1:2], publisher, "scrapped")
     assert stage_of(job).status == "rolled_back"
+
+
+def test_a_stage_of_which_all_is_excused_and_went_back_is_rolled_back(job, machines, start, finish, publisher, client):
+    start(job, machines[:1])
+    finish("failed")
+    excuse(job, machines[:1], publisher, "scrapped")
+    stage_of(job).skip(publisher, "nothing else to try")
+    stage_of(job).roll_back(publisher, machines[:1], "what it left there", "back")
+    finish()
+    assert stage_of(job).status == "rolled_back"
+    client.force_login(publisher)
+    assert "Pre-release Rolled back publisher" in words(client.get(f"/jobs/{job.pk}/"))
 
 
 def test_a_stage_is_not_rolled_back_by_a_rollback_that_was_called_off(job, machines, start, finish, publisher):
