@@ -47,12 +47,16 @@ class ReleaseWorker:
         self.given_up = self.hurried = self.stopping = False
         self.misfit = ""  # what the database has become, when it was migrated while this worker ran
 
-    async def work(self):
-        """Claims and executes; returns False when it was given up and what it held is no longer its own."""
+    async def work(self, tell=lambda: None):
+        """Claims and executes; returns False when it was given up and what it held is no longer its own.
+
+        `tell` is called once it is in the ledger: until then it may find that it may not begin.
+        """
         self.ledger = Ledger(worker=None)
         if not await self._enlisted():
             self.ledger.close()
             return True
+        tell()
         parts = (self.ledger.write_for_ever, self._look_for_ever, self._live, self._drained)
         parts = [asyncio.create_task(part()) for part in parts]
         try:

@@ -233,7 +233,7 @@ def commands(world, monkeypatch):
     runs = {"pause_run": running, "resume_run": paused, "cancel_run": paused}
     base |= {name: {"actor": "publisher", "run": run} for name, run in runs.items()}
 
-    async def work(worker):
+    async def work(worker, tell):
         return True
 
     monkeypatch.setattr(ReleaseWorker, "work", work)

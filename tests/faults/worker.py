@@ -74,10 +74,15 @@ class WorkerProcess:
         return self.log.read_text(errors="replace")
 
     @property
+    def catches_sigterm(self):
+        """Whether it has come so far that it can be told to end."""
+        caught = re.search(r"SigCgt:\s+(\w+)", self._status())[1]
+        return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
+
+    @property
     def peak_memory(self):
         """In bytes."""
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024
+        return int(re.search(r"VmHWM:\s+(\d+) kB", self._status())[1]) * 1024
 
     def kill(self):
         """As `kill -9` does."""
@@ -110,6 +115,10 @@ class WorkerProcess:
         with self.process:
             if self.is_alive:
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _status(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return status.read()
 
     def _stat(self):
         with open(f"/proc/{self.process.pid}/stat") as stat:

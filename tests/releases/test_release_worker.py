@@ -33,7 +33,7 @@ def made(monkeypatch, settings):
     """The workers that the command makes; they do no work."""
     made = []
 
-    async def work(worker):
+    async def work(worker, tell):
         made.append(worker)
         return True
 
@@ -81,6 +81,7 @@ def test_on_a_database_of_another_version_it_does_nothing(
     finally:
         getattr(recorder, f"record_{undo}")("releases", migration)
     assert f"it is {told}" in started.output
+    assert "Working" not in started.output
     assert statuses(run) == {"pay-1": "queued"}
 
 
@@ -110,7 +111,7 @@ def test_seconds_that_make_no_sense_are_a_mistake(made, grace):
 
 
 def test_a_worker_that_was_given_up_says_so(made, monkeypatch):
-    async def given_up(worker):
+    async def given_up(worker, tell):
         return False
 
     monkeypatch.setattr(ReleaseWorker, "work", given_up)

@@ -39,5 +39,4 @@ class Command(InertCommand):
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, worker.drain)
-        self.show("Working. Ctrl-C ends it once what runs has ended.")
-        return await worker.work()
+        return await worker.work(lambda: self.show("Working. Ctrl-C ends it once what runs has ended."))
