@@ -7,11 +7,11 @@ import sys
 from django.core.checks import Tags
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError, SystemCheckError
-from django.db import Error, ProgrammingError
+from django.db import Error, IntegrityError, ProgrammingError
 from django.http import Http404
 
 from deploy_portal import origin
-from deploy_portal.database import is_away, is_of_another_version
+from deploy_portal.database import is_away, is_clash, is_of_another_version
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from jobs.models import Business, JobMoved
@@ -20,6 +20,7 @@ from jobs.rights import Right
 # Exit codes: a mistake in the call or a missing right, a run that failed, a conflict with what happened meanwhile.
 # 2 is what argparse ends with.
 MISTAKE, FAILED, CONFLICT = 1, 3, 4
+QUICKER = "Somebody else was quicker: what this needs was changed or removed at the same moment. Nothing was changed."
 
 
 class InertCommand(BaseCommand):
@@ -93,6 +94,10 @@ class PortalCommand(InertCommand):
             raise CommandError(" ".join(error.messages), returncode=MISTAKE) from error
         except self.conflicts as error:
             raise CommandError(str(error), returncode=CONFLICT) from error
+        except IntegrityError as error:
+            if not is_clash(error):
+                raise
+            raise CommandError(QUICKER, returncode=CONFLICT) from error
 
     def act(self, user, **options):
         raise NotImplementedError

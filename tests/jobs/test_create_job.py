@@ -1,10 +1,11 @@
 import socket
 
 import pytest
+from django.db import IntegrityError, transaction
 
-from jobs.models import Job, Listing, Membership
+from jobs.models import Business, Job, Listing, Membership
 from jobs.rights import Role
-from tests.commands import MISTAKE, fail, help_of, say, say_json
+from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 from tests.conftest import list_machines, rows
 
 CREATE = ("create_job", "--as", "requester")
@@ -43,6 +44,28 @@ def test_the_same_again_is_the_same_job():
     assert Job.objects.get().events.count() == 1
     other = say_json(*CREATE, "payment", "2.14.3", "pay-2")
     assert other["job"] != first["job"]
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """Has a command write a business with this instead of its job."""
+
+    def write(**wrong):
+        with transaction.atomic():
+            Business.objects.create(**wrong)
+
+    return lambda **wrong: monkeypatch.setattr(Job, "ask_once", lambda *_: write(**wrong))
+
+
+def test_what_the_database_refuses_for_what_others_wrote_is_a_conflict(writes):
+    writes(slug="payment")
+    assert "Somebody else was quicker" in fail(*CREATE, "payment", "2.14.3", "pay-1", code=CONFLICT)
+
+
+def test_what_it_would_refuse_whatever_others_wrote_is_a_fault(writes):
+    writes(slug="new", approvers_needed=10)
+    with pytest.raises(IntegrityError):
+        say(*CREATE, "payment", "2.14.3", "pay-1")
 
 
 def test_the_same_for_another_business_is_another_job(requester, orders):
