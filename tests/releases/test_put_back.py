@@ -154,6 +154,14 @@ def test_also_when_that_job_came_back_and_a_third_one_went(put, take_back, start
     assert versions(start(job, here)) == {("pay-1", "2.0", "2.0")}
 
 
+def test_also_when_the_rollback_of_that_job_failed(put, take_back, start, finish, publisher, here):
+    job = put("2.0")
+    take_back(job)
+    ReleaseStage.objects.of_kind(put("2.0"), "pre-release").roll_back(publisher, here, "bad", "back")
+    finish("failed")
+    assert versions(start(job, here)) == {("pay-1", "2.0", "2.0")}
+
+
 def test_the_same_version_that_another_job_took_back_again_is_its_own(
     put, take_back, start, finish, as_user, publisher, here
 ):
