@@ -18,8 +18,9 @@ from django.db.models import (
     Subquery,
     Value,
     When,
+    Window,
 )
-from django.db.models.functions import Cast, Now
+from django.db.models.functions import Cast, Now, RowNumber
 from django.db.models.lookups import GreaterThan
 
 from jobs.models import Business, Job, JobMachine, Listing
@@ -35,12 +36,15 @@ SHOWN = 20
 
 @dataclass
 class Waiting:
-    """One thing that waits for a person: `what` is unknown, failed, to_publish, left, to_approve or sent_back."""
+    """One thing that waits for a person: `what` is unknown, failed, to_publish, left, to_approve or sent_back.
+
+    Of a stage's unknown machines `machine_run` is the one that waits longest; as `number` it says how many they are.
+    """
 
     what: str
     job: Job
     stage: ReleaseStage | None = None
-    machine_runs: list[MachineRun] | None = None
+    machine_run: MachineRun | None = None
 
 
 def waiting_for(user):
@@ -54,11 +58,13 @@ def _unknown(user):
         status=MachineRun.Status.UNKNOWN,
         machine__in=MachineRun.objects.holding().values("machine"),
         run__stage__job__business__in=Business.objects.where(user, Right.RESOLVE),
-    ).select_related("machine", "run__stage__job__business")
-    by_stage = {}
-    for machine_run in machine_runs.order_by("ended_at"):
-        by_stage.setdefault(machine_run.run.stage, []).append(machine_run)
-    return [Waiting("unknown", stage.job, stage, runs) for stage, runs in by_stage.items()]
+    )
+    in_stage, longest_first = F("run__stage"), ["ended_at", "pk"]
+    number = Window(Count("pk"), partition_by=in_stage)
+    place = Window(RowNumber(), partition_by=in_stage, order_by=longest_first)
+    first = machine_runs.annotate(number=number, place=place).filter(place=1).order_by(*longest_first)
+    rows = first.select_related("machine", "run__stage__job__business")[: SHOWN + 1]
+    return [Waiting("unknown", row.run.stage.job, row.run.stage, row) for row in rows]
 
 
 def _to_publish(user):

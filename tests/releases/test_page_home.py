@@ -439,6 +439,21 @@ def test_more_businesses_need_no_more_queries(as_user, ops, job, orders, start, 
     assert queries() == few
 
 
+def test_of_a_stages_unknown_machines_the_one_that_waits_longest_is_read_and_all_are_counted(
+    as_user, publisher, make_job, start, finish, machines
+):
+    run = start(make_job("2.0"), machines[:4])
+    start(make_job("3.0"), machines[4:])
+    finish("unknown")
+    run.machine_runs.filter(machine=machines[2]).update(ended_at=Now() - timedelta(hours=2))
+    with CaptureQueriesContext(connection) as asked:
+        said = waiting(as_user(publisher).get(URL))
+    assert ["4 unknown" in said, "2 unknown" in said] == [True, True]
+    assert ["pay-3 is held for 2" in said, "pay-5 is held for 0" in said] == [True, True]
+    [query] = (query["sql"] for query in asked if "= 'unknown'" in query["sql"])
+    assert "LIMIT 21" in query
+
+
 @pytest.mark.one_database
 def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher):
     """And does not go through all that ever ran in the businesses of a publisher."""
