@@ -35,17 +35,24 @@ def _last_words(folder):
 
 
 class RunningDemo:
-    """A demo with web server, at any free port, from its start until `stop`."""
+    """A demo with web server, at any free port, until `stop`; on a leash, so that it does not outlive the tests."""
 
     def __init__(self, folder):
         self.folder = folder
         self.output = folder.parent / f"{folder.name}.out"
-        command = [sys.executable, "manage.py", "demo", "--data", folder, "--machines", "6", "--port", "0"]
+        command = [sys.executable, "-m", "releases.demo.leash", "manage", "demo"]
+        command += ["--data", folder, "--machines", "6", "--port", "0"]
         # A shell that starts something in the background has it ignore SIGINT
         in_background = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                in_background + command, cwd=ROOT, env=ENVIRONMENT, stdout=output, stderr=output, start_new_session=True
+                in_background + command,
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         wait_until(lambda: self.says("Ctrl-C stops") or self.process.poll() is not None, PATIENCE)
         self.facts = json.loads((folder / "demo.json").read_text())
