@@ -465,7 +465,7 @@ def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher)
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", ["home", "running", "machines", "job", "stage", "stage_live"])
+@pytest.mark.parametrize("name", ["home", "running", "machines", "health", "job", "stage", "stage_live"])
 def test_what_only_shows_is_shown_while_the_database_takes_no_writes(
     as_user, publisher, job, start, worker, machines, name
 ):
