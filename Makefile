@@ -13,8 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/python manage.py demo
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest -n 6
-	$(BIN)/python -m pytest -n 6 -p tests.postgres
+	$(BIN)/python -m tests
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
