@@ -34,7 +34,8 @@ _WRAPPER = (
     r"s=$(head -c {size} <&3); "
     r'case $s in *"{mark}") ;; *) exit 255;; esac; '
     r'printf %s "$s" | setsid timeout -k {kill_after} {timeout} {interpreter} -c '
-    r'"s=\$(cat); case \$s in *{mark}) ;; *) exit 255;; esac; exec </dev/null; eval \"unset s; \$s\"" 3<&- & '
+    r'"s=\$(cat); case \$s in *{mark}) ;; *) exit 255;; esac; exec </dev/null; '
+    r'eval \"unset s; \${{s%{mark}}}\"" 3<&- & '
     r'p=$!; trap "kill -KILL $p -$p" EXIT; '
     r'hit() {{ s=$1; g=" $p "; n=1; kill -$s -$p && [ ! -e /proc/self/stat ] && n=0; '
     r"for f in /proc/[0-9]*/stat; do read -r x <$f || continue; set -- ${{x##*\) }}; "

@@ -115,6 +115,15 @@ def test_what_it_may_not_kill_is_waited_for(environment, tmp_path, timeout, barr
         assert ended(process, payload, timeout) == b"over\n"
 
 
+@pytest.mark.parametrize("script", ["cat <<END\nbegun", "echo begun\\"])
+def test_nothing_is_added_to_a_script_that_does_not_end_well(begin, script):
+    command, payload = remote_shell.prepare(script, {}, LONG)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        assert process.stdout.read().rstrip() == remote_shell.READY + b"begun"
+
+
 @pytest.mark.parametrize("missing", [1, 3, 40])
 def test_half_a_script_is_not_run(begin, tmp_path, missing):
     command, payload = remote_shell.prepare("touch ran\n# and more that does not arrive", {}, 30)
