@@ -41,6 +41,7 @@ _CONNECT_ERRORS = [
     (UnicodeError, _NO_ADDRESS),
     (TimeoutError, SILENT),
     (ConnectionRefusedError, _REFUSED),
+    (ConnectionError, BROKE_OFF),
 ]
 
 # The fastest first; what asyncssh has by default comes after, for older hosts

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from releases.demo.fleet import ADDRESS, Fleet
+from releases.demo.fleet import ADDRESS, Fleet, listening_socket
 from releases.demo.shell import Session
 from releases.executors.base import ExecutorError, Order
 from tests.fleet import running_fleet
@@ -68,3 +68,20 @@ def test_nothing_was_run_there(machine, ssh, settings, end, reason):
         asyncio.run(execution.by(ssh))
     assert not execution.started
     assert not (machine.home("web-01") / "here").exists()
+
+
+def test_reset_before_it_was_logged_in(machine, ssh, settings):
+    """As by a machine that goes down, or whose sshd has too many guests."""
+    settings.SSH_KEY_FILES, settings.SSH_KNOWN_HOSTS = [str(machine.client_key)], str(machine.known_hosts)
+
+    async def reset_by(reader, writer):
+        await reader.read(1)
+        reset(writer.transport)
+
+    async def executed():
+        async with await asyncio.start_server(reset_by, sock=listening_socket()) as server:
+            port = server.sockets[0].getsockname()[1]
+            await Execution(Order("web-01", ADDRESS, port, "deploy", "touch here", 10)).by(ssh)
+
+    with pytest.raises(ExecutorError, match="broke the connection off"):
+        asyncio.run(executed())
