@@ -27,6 +27,7 @@ PACKET_BYTES = 64  # what keeping one costs besides, so that tiny ones do not fi
 PACKETS_AT_ONCE = 200  # handed on before others have their turn: a flood of tiny ones has no end
 
 _NOT_WANTED = _("The command was not sent.")
+_NOT_TAKEN = _("The machine let the portal in, but took no script in time; a profile there may wait for input.")
 _NO_COMMANDS = _("The machine does not let the portal run commands; nothing was run.")
 _CUT = _("The connection was lost; the command may still be running.")
 _NO_STATUS = _("The machine closed the session without an exit status.")
@@ -156,9 +157,11 @@ class _Command(asyncssh.SSHClientSession):
                         raise ExecutorError(self._why_not())
                     self._news.clear()
                     await self._news.wait()
+        except TimeoutError as error:
+            raise ExecutorError(_NOT_TAKEN if self._channel else SILENT) from error
         except (asyncssh.Error, OSError) as error:
             logger.info("No session: %r", error)
-            raise ExecutorError(SILENT if isinstance(error, TimeoutError) else self._why_not()) from error
+            raise ExecutorError(self._why_not()) from error
 
     async def say_why(self):
         """Hands on what came until now or, where its session has ended, until that is closed."""

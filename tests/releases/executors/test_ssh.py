@@ -571,10 +571,11 @@ def test_what_reads_the_input_is_sent_no_script(ssh, ordered, fleet, settings, r
     settings.SSH_CONNECT_TIMEOUT = 2
     runs_first(first)
     execution = ordered("true\ntouch ran")
-    with pytest.raises(ExecutorError, match="did not answer in time"):
+    with pytest.raises(ExecutorError) as error:
         asyncio.run(execution.by(ssh))
     assert not execution.started
     assert execution.out in (b"Hello\n", b"")  # where the login alone took that long
+    assert not execution.out or "may wait for input" in str(error.value)
     assert not (fleet.home("web-01") / "ran").exists()
 
 
