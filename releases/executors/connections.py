@@ -84,8 +84,11 @@ class Connections:
                 connection.close()
         return connection if trusted else None
 
-    async def fresh(self, order, peer):
-        """A connection to the order's machine, whose host key was verified; ExecutorError says why there is none."""
+    async def fresh(self, order, peer, output):
+        """A connection to the order's machine, whose host key was verified; ExecutorError says why there is none.
+
+        What the machine says to that is output: an account may have expired, or the machine be going down.
+        """
         self._enter(asyncio.get_running_loop())
         known_hosts = self._known_hosts_file.read()
         client = Client(self.pool, peer)
@@ -112,6 +115,8 @@ class Connections:
             raise error_for(*client.trusted) from error
         except (asyncssh.Error, OSError, ValueError) as error:
             logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
+            if client.banner:
+                await output(client.banner.encode(), "err")
             raise _connect_error(error) from error
 
     def _enter(self, loop):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import asyncssh
 from django.conf import settings
 
+BANNER_LENGTH = 10_000  # of what a machine says before it lets us in, the last of it is why it does not
+
 
 class Peer(NamedTuple):
     """What makes a kept connection the right one. `keys` are those that the portal logs in with."""
@@ -24,12 +26,16 @@ class Client(asyncssh.SSHClient):
         self.peer = peer
         self.trusted = None
         self.patience = None  # ours with an address, until its host accepts us
+        self.banner = ""
         self._connection = None
 
     def connection_made(self, conn):
         self._connection = conn
         if self.patience and not self.patience.expired():
             self.patience.reschedule(None)
+
+    def auth_banner_received(self, msg, lang):
+        self.banner = (self.banner + msg)[-BANNER_LENGTH:]
 
     def connection_lost(self, exc):
         self._pool.forget(self.peer, self._connection)

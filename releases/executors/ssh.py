@@ -47,7 +47,7 @@ class SshExecutor(Executor):
         script = remote_shell.prepare(order.script, order.env, order.timeout)
         new_command = functools.partial(_Command, *script, order.timeout, output)
         where = order, self._connections.peer(order)
-        command = await self._wait_warm(where, new_command) or await self._wait_fresh(where, new_command)
+        command = await self._wait_warm(where, new_command) or await self._wait_fresh(where, new_command, output)
         try:
             if not await started():
                 return Outcome(Ending.UNKNOWN, reason=_NOT_WANTED)
@@ -55,7 +55,7 @@ class SshExecutor(Executor):
                 return await command.run()
         finally:
             self._let_go(command)
-        return await self._run_anew(where, new_command, started)
+        return await self._run_anew(where, new_command, started, output)
 
     async def close(self):
         await self._connections.pool.close()
@@ -72,18 +72,18 @@ class SshExecutor(Executor):
             return await _opened(new_command(connection), WARM_SECONDS)
         return None
 
-    async def _wait_fresh(self, where, new_command):
+    async def _wait_fresh(self, where, new_command, output):
         """The same on a fresh connection; ExecutorError says why there is none.
 
         What a machine takes to open a session is over, too, before `started` is asked: its answer is soon out of date.
         """
-        command = new_command(await self._connections.fresh(*where))
+        command = new_command(await self._connections.fresh(*where, output))
         return await _opened(command, settings.SSH_CONNECT_TIMEOUT, says_why=True)
 
-    async def _run_anew(self, where, new_command, started):
+    async def _run_anew(self, where, new_command, started, output):
         """For a command whose connection went while it waited for its script: nothing was sent yet."""
         try:
-            command = await self._wait_fresh(where, new_command)
+            command = await self._wait_fresh(where, new_command, output)
         except ExecutorError as error:
             return Outcome(Ending.FAILED, reason=str(error))
         except asyncio.CancelledError:

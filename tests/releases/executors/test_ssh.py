@@ -16,7 +16,7 @@ import pytest
 from releases.demo import shell
 from releases.demo.fleet import ADDRESS, _Door
 from releases.demo.shell import Session
-from releases.executors import connections, remote_shell
+from releases.executors import connections, pool, remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Ending, ExecutorError, Order
 from tests.releases.executors.conftest import SaysReady, becomes, let_pass
@@ -533,6 +533,22 @@ def test_a_user_who_may_not_log_in(run):
     assert error.value.permanent
 
 
+def test_what_a_machine_says_before_it_lets_nobody_in_is_output(ssh, ordered, monkeypatch):
+    """As of an account that has expired, and no more of it than is kept."""
+
+    def refuse(door, username, key):
+        door._connection.send_auth_banner("x" * 20_000)
+        door._connection.send_auth_banner("Going down.\n")
+        door._connection.close()
+
+    monkeypatch.setattr(_Door, "validate_public_key", refuse)
+    execution = ordered("echo")
+    with pytest.raises(ExecutorError, match="broke the connection off"):
+        asyncio.run(execution.by(ssh))
+    assert execution.err.endswith(b"xGoing down.\n")
+    assert len(execution.err) == pool.BANNER_LENGTH
+
+
 def test_a_machine_where_no_shell_begins(run, fleet):
     fleet.home("homeless-01").rmdir()
     with pytest.raises(ExecutorError, match="nothing was run"):
@@ -864,7 +880,7 @@ def test_a_worker_without_file_descriptors_says_that_it_has_none(ssh, ordered, l
         if lacks == "connection":
             ours._known_hosts_file.read()
         with no_file_descriptors():
-            await ours.fresh(order, peer or ours.peer(order))
+            await ours.fresh(order, peer or ours.peer(order), None)
 
     with pytest.raises(ExecutorError, match="no file descriptors left") as error:
         asyncio.run(without())
