@@ -171,6 +171,8 @@ class ReleaseWorker:
         except ExecutorError as error:
             await output(f"{error}\n".encode(), "err")
             return Outcome(Ending.FAILED, reason=NOT_CHECKED)
+        if check.ending == Ending.FAILED and check.reason:
+            await output(f"{check.reason}\n".encode(), "err")
         return replace(check, reason=CHECK_ENDED.get(check.ending, check.reason))
 
     async def _check(self, machine_run, started, output):

@@ -115,6 +115,13 @@ def test_a_check_that_cannot_be_run_is_a_failure_and_says_so(released):
     assert "The machine refused the connection.\n" in log_of(run)
 
 
+def test_why_a_check_failed_is_in_the_log(released):
+    """As that its machine went down before it was sent."""
+    run, _, _ = released(check=ends(Outcome(Ending.FAILED, reason="The machine refused the connection.")))
+    ended(run)
+    assert log_of(run) == "The machine refused the connection.\n"
+
+
 def test_a_check_that_breaks_the_executor_leaves_an_unknown_machine(released):
     async def break_down(started, output):
         raise ValueError("a bug")
