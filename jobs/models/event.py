@@ -26,9 +26,9 @@ class EventQuerySet(models.QuerySet):
 
     def append(self, job, *, actor, detail, **words):
         """Writes the next event of a chain, for those who hold its lock."""
-        last = self.filter(job=job).order_by("-number").first()
-        event = Event(job=job, actor=actor, at=database_now(), origin=origin.current())
-        event.number, event.previous = (last.number + 1, last.digest) if last else (1, "")
+        last = self.filter(job=job).order_by("-number").values_list("number", "digest", Now()).first()
+        number, previous, now = last or (0, "", database_now())
+        event = Event(job=job, number=number + 1, actor=actor, at=now, origin=origin.current(), previous=previous)
         for name, text in words.items():
             setattr(event, name, str(text))
         event.detail = json.loads(json.dumps(detail))  # as it is read again

@@ -271,10 +271,9 @@ class Job(models.Model):
     def lapse(self):
         """Makes void what was given by who may no longer approve: leave, and all approvals until a stage has begun."""
         self.leaves.lapse(self)
-        if not (self.is_before_approvers and self.approvals_now):
-            return
-        allowed = set(self.approvers().values_list("pk", flat=True))
-        if gone := [str(approval.by) for approval in self.approvals_now if approval.by_id not in allowed]:
+        approvals = self.approvals_now if self.is_before_approvers else []
+        allowed = set(self.approvers().values_list("pk", flat=True)) if approvals else ()
+        if gone := [str(approval.by) for approval in approvals if approval.by_id not in allowed]:
             with contextlib.suppress(JobMoved), transaction.atomic():
                 was = self._reopen(self.BEFORE_APPROVERS)
                 self._approve_if_enough()

@@ -7,6 +7,7 @@ from jobs.models import Job
 from releases.models.machine_run import MachineRun
 from releases.models.queue import BAD
 from releases.models.run import Run
+from releases.models.task import Action
 
 
 class StageOutcome:
@@ -37,12 +38,14 @@ class StageOutcome:
         touched = runs.latest_touched()
         if self.runs.last().is_rollback and touched.exists() and not touched.not_rolled_back().exists():
             return self.Status.ROLLED_BACK
-        latest = runs.not_called_off().latest_per_machine()
-        if latest.filter(status__in=BAD).exists():
+        latest = runs.not_called_off().latest_per_machine().order_by()
+        ends = set(latest.values_list("status", "run__action").distinct())
+        statuses = {status for status, _action in ends}
+        if statuses & set(BAD):
             return self.Status.FAILED
-        if latest.filter(status=MachineRun.Status.CANCELLED).exists():
+        if MachineRun.Status.CANCELLED in statuses:
             return self.Status.CANCELLED
-        if latest.released().exists():
+        if (MachineRun.Status.SUCCEEDED, Action.RELEASE) in ends:
             return self.Status.SUCCEEDED
         # With nothing else left here, what went back tells, also where it was excused.
         went_back = here.latest_touched().rolled_back().exists()
