@@ -7,11 +7,12 @@ import pytest
 
 from jobs.models import Freeze
 from releases.models import Worker
-from releases.views import stage
+from releases.views import machine_run, stage
 from tests.freezes import freeze_now
 from tests.waiting import wait_until
 from tests.workers import fall_silent
 
+CHANGES_OF_BODY = "new MutationObserver(() => changes++).observe(document.body, {attributes: true})"
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
@@ -49,8 +50,7 @@ def test_a_lost_connection_does_not_come_and_go_while_only_the_log_answers(
     browser.block("*/live/*")
     browser.wait_for("Connection lost ", "[data-live]")
     browser.ask("(window.logs = 0) || document.addEventListener('htmx:afterOnLoad', () => logs++)")
-    observer = "new MutationObserver(() => changes++).observe(document.body, {attributes: true})"
-    browser.ask(f"(window.changes = 0) || {observer}")
+    browser.ask(f"(window.changes = 0) || {CHANGES_OF_BODY}")
     wait_until(lambda: browser.ask("logs") > 2)
     assert browser.ask("changes") == 0
     browser.block()
@@ -204,10 +204,20 @@ def age(browser):
     return int(re.search(r"Live, (\d+) s ago", browser.words("[data-live]"))[1])
 
 
-POLLS = "performance.getEntriesByType('resource').filter((it) => it.name.includes('/live/'))"
+ASKED = "performance.getEntriesByType('resource').filter((it) => it.name.includes('{}'))"
+POLLS, LOG_POLLS = ASKED.format("/live/"), ASKED.format("/log/")
 
 
-def test_nobody_sees_a_page_that_asks_for_nothing(publisher_at, job, machines, start, finish):
+def take_long(monkeypatch, seconds, module, name):
+    """Answers do of which this is a step."""
+    step = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **named: time.sleep(seconds) or step(*args, **named))
+
+
+OF_RUN, OF_LOG = (stage, "tidy_if_alone"), (machine_run, "_show")
+
+
+def test_nobody_sees_a_page_that_asks_for_nothing(publisher_at, job, machines, start, finish, monkeypatch):
     """As most of those who watch a long run: with another tab before it."""
     browser = publisher_at
     start(job, machines)
@@ -222,18 +232,37 @@ def test_nobody_sees_a_page_that_asks_for_nothing(publisher_at, job, machines, s
     a_minute_passes(browser)
     assert browser.ask(f"{POLLS}.length") == asked
     assert not browser.count(".lost, .stale")
+    for step in (OF_RUN, OF_LOG):
+        take_long(monkeypatch, 1.5, *step)
+    browser.ask(f"(window.changes = 0) || {CHANGES_OF_BODY}")
     browser.ask(f"{hide} && {told}", False)
     browser.wait_shown("[data-live-ended]")
+    assert browser.ask("changes") == 0  # nor is it shown as lost until it is answered
 
 
 def test_while_answers_take_long_a_page_asks_less_often(publisher_at, job, machines, start, monkeypatch):
     browser = publisher_at
     start(job, machines)
-    monkeypatch.setattr(stage, "tidy_if_alone", lambda: time.sleep(0.7))
+    take_long(monkeypatch, 0.7, *OF_RUN)
     browser.open(f"/jobs/{job.pk}/stages/pre-release/")
     wait_until(lambda: browser.ask(f"{POLLS}.length") > 1)
     first, second = browser.ask(f"{POLLS}.slice(0, 2).map((it) => [it.startTime, it.responseEnd])")
     assert second[0] - first[1] > 2000
+
+
+def test_a_log_that_is_answered_late_leaves_its_run_its_turn(
+    publisher_at, worker, job, machines, start, task_that, monkeypatch
+):
+    browser = publisher_at
+    task_that("sleep 500")
+    start(job, machines[:1])
+    take_long(monkeypatch, 1.5, *OF_LOG)
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    wait_until(lambda: browser.ask(f"{LOG_POLLS}.length"))
+    log_came = browser.ask(f"{LOG_POLLS}[0].responseEnd")
+    asked_next = f"{POLLS}.map((it) => it.startTime).find((at) => at > {log_came}) ?? 0"
+    wait_until(lambda: browser.ask(asked_next))
+    assert browser.ask(asked_next) - log_came < 3000
 
 
 def test_a_clock_that_is_set_back_stops_no_page(publisher_at, job, machines, start, finish):

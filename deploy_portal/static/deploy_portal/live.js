@@ -280,18 +280,21 @@
   // ---- What polls: not while nobody sees the page; while answers take long, for many watch, the less often ----
   const REST = 3; // times as long as an answer was waited for
   const LONGEST_REST = 10_000; // ms
-  let restsUntil = 0; // by a clock that nobody sets back, or all would rest for as long as it was
+  const restsUntil = new Map(); // path -> when; one for all would leave no turn to a run, which asks less often than its log
   let seenSince = 0;
   document.addEventListener("visibilitychange", () => { seenSince = Date.now(); }); // what polls asks at once, too
 
+  const pathOf = (requestConfig) => requestConfig.path.split("?")[0];
+
   document.addEventListener("htmx:beforeRequest", (event) => {
     const { elt, requestConfig } = event.detail;
-    requestConfig.askedAt = performance.now();
-    if (elt.matches("[hx-trigger^=every]") && (document.hidden || performance.now() < restsUntil)) event.preventDefault();
+    requestConfig.askedAt = performance.now(); // by a clock that nobody sets back, or all would rest for as long as it was
+    const rests = performance.now() < restsUntil.get(pathOf(requestConfig));
+    if (elt.matches("[hx-trigger^=every]") && (document.hidden || rests)) event.preventDefault();
   });
   document.addEventListener("htmx:afterRequest", ({ detail: { requestConfig } }) => { // answered or given up
     const now = performance.now();
-    restsUntil = now + Math.min(LONGEST_REST, REST * (now - requestConfig.askedAt));
+    restsUntil.set(pathOf(requestConfig), now + Math.min(LONGEST_REST, REST * (now - requestConfig.askedAt)));
   });
 
   let due = false; // one answer may settle many parts: prepare once
