@@ -1,8 +1,11 @@
 """The log beside a run: it opens with a tile, grows by itself, follows its end, and is searched."""
 
+from threading import Event
+
 import pytest
 
 from releases.models import LogBlock, MachineRun, Worker
+from releases.views import machine_run as view
 from tests.waiting import wait_until
 from tests.workers import begin, end
 
@@ -59,6 +62,33 @@ def test_a_tile_opens_its_log_and_stays_marked(publisher_at, worker, job, machin
     browser.wait_for("2 running", "#live .counts")
     shown = "[...document.querySelectorAll('.tile[aria-current]')].map((it) => '#' + it.id)"
     wait_until(lambda: browser.ask(shown) == [tile])
+
+
+def test_of_two_logs_the_one_asked_for_last_is_shown_though_the_other_comes_later(
+    publisher_at, job, machines, start, monkeypatch
+):
+    browser = publisher_at
+    browser.expected = ["htmx:"]  # it tells of what is called off as of an error
+    start(job, machines)
+    open_run(browser, job)
+    show, go_on, shown = view._show, Event(), Event()
+
+    def late(request, machine_run, *args, **context):
+        response = show(request, machine_run, *args, **context)
+        if machine_run.machine == machines[1]:
+            go_on.wait(10)
+            shown.set()
+        return response
+
+    monkeypatch.setattr(view, "_show", late)
+    for machine in machines[1:3]:
+        browser.click(f"#tile-{machine.pk}")
+    browser.wait_for("pay-3", "#log-pane h2")
+    go_on.set()
+    assert shown.wait(10)
+    browser.ask("document.querySelector('#live').swapped = false")
+    wait_until(lambda: browser.ask("document.querySelector('#live').swapped === undefined"))
+    assert browser.words("#log-pane h2") == "pay-3"
 
 
 def test_what_only_a_script_does_is_not_offered_without(publisher_at, job, machines, start, finish):

@@ -208,7 +208,6 @@
     if (!tile || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     isRead = true;
-    htmx.trigger("#log-pane", "htmx:abort"); // a log that was asked for by itself comes no more
     const options = { source: tile, target: "#log-pane", swap: "innerHTML" };
     htmx.ajax("GET", tile.getAttribute("href"), options).catch(() => {}); // htmx tells of it by an event
   });
