@@ -22,18 +22,17 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """What never asks the tests' database, asks it by a browser or is the same on each is run on SQLite."""
+    """What never asks the tests' database, asks it by a browser or is the same on each was run on SQLite."""
     asking = [item for item in items if _asks_the_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(asking)])
     items[:] = asking
 
 
 def _asks_the_database(item):
-    if item.get_closest_marker("any_database"):
-        return True
     if any(item.get_closest_marker(name) for name in ("browser", "one_database")):
         return False
-    return bool(item.get_closest_marker("django_db") or {"db", "transactional_db"} & set(item.fixturenames))
+    is_marked = any(item.get_closest_marker(name) for name in ("django_db", "any_database"))
+    return is_marked or bool({"db", "transactional_db"} & set(item.fixturenames))
 
 
 def pytest_report_header(config):

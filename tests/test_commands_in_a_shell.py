@@ -109,10 +109,8 @@ def test_help_is_there_where_nothing_is_configured_yet():
     assert b"Set SECRET_KEY" in shell("$PORTAL job_status --as li.wei 1", DEBUG="0").stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "unbuffered"),
-    [("verify_events --help", ""), ("migrate -h", "1"), ("--help", ""), ("help verify_events", ""), ("", "1")],
-)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["verify_events --help", "migrate -h", "--help", "help verify_events", ""])
 def test_help_that_nobody_can_read_is_no_error(command, unbuffered):
     for redirection in (">/dev/full", "| true; exit ${PIPESTATUS[0]}"):
         ended = shell(f"$PORTAL {command} {redirection}", PYTHONUNBUFFERED=unbuffered)

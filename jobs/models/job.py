@@ -271,8 +271,9 @@ class Job(models.Model):
     def lapse(self):
         """Makes void what was given by who may no longer approve: leave, and all approvals until a stage has begun."""
         self.leaves.lapse(self)
-        approvals = self.approvals_now if self.is_before_approvers else []
-        allowed = set(self.approvers().values_list("pk", flat=True)) if approvals else ()
+        if not (self.is_before_approvers and (approvals := self.approvals_now)):
+            return
+        allowed = set(self.approvers().values_list("pk", flat=True))
         if gone := [str(approval.by) for approval in approvals if approval.by_id not in allowed]:
             with contextlib.suppress(JobMoved), transaction.atomic():
                 was = self._reopen(self.BEFORE_APPROVERS)

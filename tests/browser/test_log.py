@@ -6,7 +6,7 @@ import pytest
 
 from releases.models import LogBlock, MachineRun, Worker
 from releases.views import machine_run as view
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 from tests.workers import begin, end
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -76,7 +76,7 @@ def test_of_two_logs_the_one_asked_for_last_is_shown_though_the_other_comes_late
     def late(request, machine_run, *args, **context):
         response = show(request, machine_run, *args, **context)
         if machine_run.machine == machines[1]:
-            go_on.wait(10)
+            go_on.wait(PATIENCE)
             shown.set()
         return response
 
@@ -85,7 +85,7 @@ def test_of_two_logs_the_one_asked_for_last_is_shown_though_the_other_comes_late
         browser.click(f"#tile-{machine.pk}")
     browser.wait_for("pay-3", "#log-pane h2")
     go_on.set()
-    assert shown.wait(10)
+    assert shown.wait(PATIENCE)
     browser.ask("document.querySelector('#live').swapped = false")
     wait_until(lambda: browser.ask("document.querySelector('#live').swapped === undefined"))
     assert browser.words("#log-pane h2") == "pay-3"

@@ -15,7 +15,7 @@ from tests.forms import Page
 from tests.pages import page, words
 from tests.parallel import at_once
 
-pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +66,7 @@ def test_each_person_has_a_limit_of_their_own(as_user, requester, ops, make_job)
     assert withdraw(as_user(ops), job).status_code == 302
 
 
+@pytest.mark.one_database
 def test_reading_and_live_parts_are_never_limited(as_user, publisher, job, start, machines):
     start(job, machines)
     client = as_user(publisher)
@@ -127,7 +128,6 @@ def test_each_page_of_a_login_is_limited(name):
     assert "123456" not in answers[-1].text
 
 
-@pytest.mark.any_database
 def test_zero_is_no_limit(settings, as_user, requester, make_job):
     settings.WRITES_PER_MINUTE = settings.LOGINS_PER_MINUTE = 0
     client = as_user(requester)
@@ -137,7 +137,6 @@ def test_zero_is_no_limit(settings, as_user, requester, make_job):
     assert not Quota.objects.exists()
 
 
-@pytest.mark.any_database
 def test_a_used_quota_is_full_again_after_a_minute_and_old_ones_are_forgotten():
     assert [Quota.objects.take("one", 2) > 0 for _ in range(4)] == [False, False, True, True]
     a_minute_later()
@@ -148,7 +147,6 @@ def test_a_used_quota_is_full_again_after_a_minute_and_old_ones_are_forgotten():
     assert list(Quota.objects.values_list("who", flat=True)) == ["two"]
 
 
-@pytest.mark.any_database
 def test_what_was_left_of_a_minute_that_is_over_is_not_used():
     Quota.objects.take("one", 2)
     a_minute_later()
@@ -161,14 +159,12 @@ def test_who_was_refused_at_the_end_of_a_minute_is_not_let_in_thereby(monkeypatc
     assert Quota.objects.take("one", 2) == 1
 
 
-@pytest.mark.any_database
 def test_nobody_waits_for_the_time_by_which_the_databases_clock_was_set_back():
     assert [Quota.objects.take("one", 2) > 0 for _ in range(3)] == [False, False, True]
     Quota.objects.update(since=Now() + timedelta(hours=1))
     assert [Quota.objects.take("one", 2) > 0 for _ in range(3)] == [False, False, True]
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_those_who_come_at_once_do_not_get_more():
     taken = at_once(*[lambda: Quota.objects.take("one", 3)] * 8)

@@ -18,8 +18,6 @@ from jobs.models import Business, Event
 from tests.databases import read_only, stood_still
 from tests.pages import words
 
-pytestmark = pytest.mark.one_database
-
 
 def fill_session(request):
     # Random: the session is compressed before it is measured.
@@ -158,7 +156,6 @@ def test_no_page_of_a_person_needs_the_database_to_say_that_it_is_away(client, p
         assert [client.get(page).status_code, client.post(page).status_code] == [503, 503]
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("what", NOT_THERE)
 def test_a_database_of_another_version_is_told_as_such(client, db, odd_pages, what, caplog):
     response = client.get("/newer/", {"what": what})
@@ -167,7 +164,6 @@ def test_a_database_of_another_version_is_told_as_such(client, db, odd_pages, wh
     assert "Traceback" in caplog.text  # it may be a fault of the code's own
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("what", NOT_THERE)
 def test_nobody_waits_for_such_a_database(db, what):
     with pytest.raises(Error) as told:
@@ -175,7 +171,6 @@ def test_nobody_waits_for_such_a_database(db, what):
     assert not is_away(told.value)
 
 
-@pytest.mark.any_database
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="a limit of PostgreSQL")
 @pytest.mark.django_db(transaction=True)
 def test_a_transaction_that_stood_still_too_long_is_a_database_that_is_away():
@@ -187,7 +182,6 @@ def test_a_transaction_that_stood_still_too_long_is_a_database_that_is_away():
     assert is_away(told.value)
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize(
     "asking", ["deploy_portal.models.User.must_have_second_factor", "jobs.models.Job.objects.seen_by"]
 )
@@ -199,7 +193,6 @@ def test_so_it_is_wherever_it_is_found_out(client, publisher, monkeypatch, setti
     assert (response.status_code, "manage.py migrate" in response.text) == (503, True)
 
 
-@pytest.mark.any_database
 def test_so_it_is_where_the_quota_is_taken(client, db, monkeypatch, settings):
     settings.LOGINS_PER_MINUTE = 60
     monkeypatch.setattr("deploy_portal.models.Quota.objects.take", ask_for_what_is_not_there)
@@ -261,7 +254,6 @@ def test_a_wrong_method_is_logged_once(as_user, publisher, caplog):
     assert len([record for record in caplog.records if record.name == "django.request"]) == 1
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL does not lock the whole database")
 def test_a_locked_sqlite_is_a_503_and_changes_nothing(client, make_job, approver):

@@ -14,8 +14,6 @@ from tests.oidc_provider import CLIENT, Provider, key_of
 from tests.pages import words
 from tests.waiting import PATIENCE
 
-pytestmark = pytest.mark.one_database
-
 CALLBACK = "/login/oidc/callback/"
 REFUSED = "/login/?refused=1"
 
@@ -88,7 +86,6 @@ def test_a_login_leads_to_the_page_that_has_the_button(client, provider, person,
     assert log_in(client, provider, sent).url == page
 
 
-@pytest.mark.any_database
 def test_a_second_factor_of_the_portal_is_asked_for_all_the_same(client, provider, person):
     app = person.offer_second_factor()
     app.confirmed = True
@@ -99,7 +96,6 @@ def test_a_second_factor_of_the_portal_is_asked_for_all_the_same(client, provide
 
 
 class TestUnknown:
-    @pytest.mark.any_database
     def test_is_refused_unless_told(self, client, provider):
         response = log_in(client, provider)
         assert response.url == REFUSED
@@ -115,7 +111,6 @@ class TestUnknown:
         assert is_in(client)
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("name", ["", None, 7, ["person"], "a b", "\0", "x" * 151, "<script>", {"a": "b"}])
 def test_a_name_that_cannot_be_one_is_refused(client, provider, settings, name):
     settings.OIDC_CREATE_USER = True
@@ -167,6 +162,7 @@ def test_an_address_is_a_name_only_when_it_was_verified(client, provider, settin
 
 
 class TestRefused:
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         "token",
         [
@@ -200,6 +196,7 @@ class TestRefused:
         log_in(client, provider)
         assert is_in(client)
 
+    @pytest.mark.one_database
     def test_an_answer_that_is_none(self, client, provider, person, case):
         answers = [(500, b""), (200, b""), (200, b"<html>"), (200, []), (200, {}), (200, None), (200, b"[" * 100_000)]
         for endpoint, answer in product(["/token", "/jwks", "/user"], answers):
@@ -212,12 +209,10 @@ class TestRefused:
         settings.OIDC_OP_TOKEN_ENDPOINT = "http://127.0.0.1:9/token"
         assert log_in(client, provider).url == REFUSED
 
-    @pytest.mark.any_database
     def test_a_person_who_was_made_inactive(self, client, provider, person):
         User.objects.update(is_active=False)
         assert log_in(client, provider).url == REFUSED
 
-    @pytest.mark.any_database
     def test_one_who_is_made_inactive_meanwhile_is_out_at_once(self, client, provider, person):
         log_in(client, provider)
         assert is_in(client)
@@ -246,7 +241,6 @@ class TestRefused:
         client.get(CALLBACK, {"error": "x"})
         assert is_in(client)
 
-    @pytest.mark.any_database
     def test_refused_tries_lock_out_nobody_who_shares_the_address(self, client, provider):
         for _ in range(6):
             assert log_in(client, provider).url == REFUSED

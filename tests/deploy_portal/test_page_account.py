@@ -11,8 +11,6 @@ from jobs.models import Event, Membership
 from tests.conftest import PASSWORD, make_user
 from tests.pages import is_sent_to_login, words
 
-pytestmark = pytest.mark.one_database
-
 NEW = "another horse battery"
 PAGES = ["account", "change_password", "second_factor"]
 
@@ -65,7 +63,6 @@ class TestAccount:
 
 
 class TestSignOutElsewhere:
-    @pytest.mark.any_database
     def test_ends_all_sessions_but_this_one(self, as_user, person, elsewhere):
         client = as_user(person)
         response = client.post("/account/sign-out/", follow=True)
@@ -181,7 +178,6 @@ class TestPassword:
         assert "no-store" in as_user(person).get("/account/password/")["Cache-Control"]
 
 
-@pytest.mark.any_database
 def test_a_person_who_is_deactivated_is_out_at_once(elsewhere, person):
     person.is_active = False
     person.save()

@@ -19,7 +19,7 @@ from tests.conftest import PASSWORD, make_user
 from tests.pages import words
 from tests.parallel import at_once
 
-pytestmark = [pytest.mark.usefixtures("contexts"), pytest.mark.one_database]
+pytestmark = pytest.mark.usefixtures("contexts")
 
 PAGE = "/account/second-factor/"
 CODE_PAGE = "/login/code/"
@@ -112,13 +112,11 @@ class TestSetUp:
         assert event.detail == {"added": ["second factor"]}
         assert event.origin == "page from 127.0.0.1"
 
-    @pytest.mark.any_database
     def test_the_backup_codes_are_not_in_the_database(self, person, backup_codes):
         kept = set(StaticToken.objects.values_list("token", flat=True))
         assert len(kept) == 10
         assert not kept & {code.replace("-", "") for code in backup_codes}
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("code", ["000000", "", "abc", "12345", "1" * 41, "<script>", "\0", "１２３４５６"])
     def test_a_wrong_code_turns_nothing_on(self, as_user, person, code):
         client = as_user(person)
@@ -128,7 +126,6 @@ class TestSetUp:
         assert response.context["form"].errors["code"]
         assert person.second_factor is None
 
-    @pytest.mark.any_database
     def test_of_two_confirmations_at_once_one_counts(self, transactional_db):
         person = make_user("person")
         code = code_of(person.offer_second_factor())
@@ -142,7 +139,6 @@ class TestSetUp:
         assert person.confirm_second_factor(code_of(person.offer_second_factor()))
         assert person.confirm_second_factor(code_of(person.offer_second_factor())) is None
 
-    @pytest.mark.any_database
     def test_two_that_were_offered_at_once_are_no_error(self, as_user, person):
         for _ in range(2):
             TOTPDevice.objects.create(user=person, name="app", confirmed=False)
@@ -175,7 +171,6 @@ class TestLogIn:
     def test_nor_to_a_step_but_to_the_page_that_has_its_button(self, at_code_page, person):
         assert give(at_code_page, app_code(person), next="/jobs/7/approve/?hand=made").url == "/jobs/7/"
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("shape", [str, str.upper, lambda code: code.replace("-", " ")])
     def test_a_backup_code_lets_in_once(self, at_code_page, backup_codes, shape):
         assert give(at_code_page, shape(backup_codes[3])).url == "/"
@@ -192,7 +187,6 @@ class TestLogIn:
         assert WRONG in words(give(again, code))
         assert not is_in(again)
 
-    @pytest.mark.any_database
     def test_of_one_code_sent_four_times_at_once_one_is_taken(self, transactional_db):
         person = make_user("person")
         person.confirm_second_factor(code_of(person.offer_second_factor()))
@@ -206,7 +200,6 @@ class TestLogIn:
         assert WRONG in shown
         assert "4 tries left" in shown
 
-    @pytest.mark.any_database
     def test_after_a_wrong_code_the_right_one_must_wait(self, at_code_page, person, settings):
         settings.OTP_TOTP_THROTTLE_FACTOR = 3600  # a second would be over when the host is slow
         give(at_code_page, "000000")
@@ -214,14 +207,12 @@ class TestLogIn:
         forget_throttle()
         assert give(at_code_page, app_code(person)).url == "/"
 
-    @pytest.mark.any_database
     def test_nobody_waits_for_the_time_by_which_the_webs_clock_was_set_back(self, at_code_page, person):
         """While it is ahead, what every app shows is wrong."""
         give(at_code_page, "000000")
         TOTPDevice.objects.update(throttling_failure_timestamp=timezone.now() + timedelta(hours=8))
         assert give(at_code_page, app_code(person)).url == "/"
 
-    @pytest.mark.any_database
     def test_wrong_codes_count_as_wrong_passwords_do(self, at_code_page, person):
         for _ in range(5):
             response = give(at_code_page, "000000")
@@ -240,7 +231,6 @@ class TestLogIn:
         give(at_code_page, "123456")
         assert "123456" not in AccessAttempt.objects.get().post_data
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("code", ["", " ", "-", "\0", "x" * 5000, "<script>", "用户", "' OR 1=1 --"])
     def test_a_strange_code_is_a_wrong_one(self, at_code_page, code):
         response = give(at_code_page, code)
@@ -269,7 +259,6 @@ class TestLogIn:
     def test_without_the_first_step_there_is_no_second(self, client, db):
         assert client.get(CODE_PAGE).url == "/login/?next=&ended=age"
 
-    @pytest.mark.any_database
     def test_another_persons_code_does_not_help(self, at_code_page):
         other = make_user("other")
         other.confirm_second_factor(code_of(other.offer_second_factor()))
@@ -288,13 +277,11 @@ class TestKeep:
         give(at_code_page, backup_codes[0])
         return at_code_page
 
-    @pytest.mark.any_database
     def test_shows_how_many_backup_codes_are_left_and_no_secret(self, inside, person):
         response = inside.get(PAGE)
         assert "9 backup codes are left." in words(response)
         assert "<svg" not in response.text
 
-    @pytest.mark.any_database
     def test_new_backup_codes_take_the_place_of_the_old(self, inside, person, backup_codes):
         response = inside.post(PAGE, {"code": app_code(person), "step": "codes"})
         new = response.context["codes"]
@@ -304,7 +291,6 @@ class TestKeep:
         StaticToken.objects.first().device.throttle_reset()
         assert person.use_code(new[1])
 
-    @pytest.mark.any_database
     def test_it_is_removed_with_a_code(self, inside, person):
         response = inside.post(PAGE, {"code": app_code(person), "step": "remove"}, follow=True)
         assert Event.objects.order_by("-number").first().detail == {"deleted": ["second factor"]}
@@ -373,7 +359,6 @@ class TestRequired:
         client.post(PAGE, {"code": codes[0], "step": "remove"})
         assert client.get("/jobs/").url == PAGE
 
-    @pytest.mark.any_database
     def test_a_role_that_is_given_counts_from_the_next_request(self, as_user, requester, payment):
         client = as_user(requester)
         assert client.get("/jobs/").status_code == 200
@@ -390,7 +375,6 @@ class TestRequired:
             patch.setattr("django.db.backends.utils.CursorWrapper.execute", away)
             assert client.get("/jobs/").status_code == 503
 
-    @pytest.mark.any_database
     def test_it_costs_who_has_one_no_query(self, as_user, publisher, django_assert_num_queries, settings):
         client = as_user(publisher)
         client.get(PAGE)
@@ -413,7 +397,6 @@ class TestReset:
 
         return reset
 
-    @pytest.mark.any_database
     def test_ops_reset_it_which_is_written_down(self, reset, person, backup_codes, ops):
         inside = Client()
         inside.force_login(person)
@@ -434,7 +417,6 @@ class TestReset:
         assert as_user(ops).get(f"/admin/{path}/").status_code == 404
 
 
-@pytest.mark.any_database
 def test_a_command_as_somebody_needs_no_code(make_job, approver, settings):
     from io import StringIO
 

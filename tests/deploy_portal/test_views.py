@@ -10,8 +10,6 @@ from django.db.models.functions import Now
 
 from tests.conftest import PASSWORD, make_user
 
-pytestmark = pytest.mark.one_database
-
 
 @pytest.fixture
 def person(db):
@@ -35,6 +33,7 @@ def test_a_person_comes_back_to_the_page_they_wanted(client, person):
     assert response.url == "/jobs/1/stages/release/"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "elsewhere",
     ["//evil", "//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "///evil.example"],
@@ -126,7 +125,6 @@ def test_a_password_that_is_typed_where_the_name_goes_is_not_in_the_log(client, 
     assert "secret" not in f"{caplog.text}{kept.post_data}"
 
 
-@pytest.mark.any_database
 def test_rows_of_old_logins_are_deleted_as_the_document_says(client, person):
     for age in (0, 181):
         try_login(client, password=PASSWORD)

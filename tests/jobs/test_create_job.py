@@ -8,8 +8,6 @@ from jobs.rights import Role
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 from tests.conftest import list_machines, rows
 
-pytestmark = pytest.mark.one_database
-
 CREATE = ("create_job", "--as", "requester")
 
 
@@ -18,7 +16,6 @@ def everybody(machines, requester, publisher, approver, ops, outsider):
     """The people and machines that a command may name."""
 
 
-@pytest.mark.any_database
 def test_a_job_is_asked_for_on_named_machines():
     assert "waits for approval" in say(*CREATE, "payment", "2.14.3", "pay-1", "pay-2")
     job = Job.objects.get()
@@ -78,7 +75,6 @@ def test_the_same_for_another_business_is_another_job(requester, orders):
     assert len(jobs) == 2
 
 
-@pytest.mark.any_database
 def test_the_same_again_once_the_first_has_begun_is_another_job():
     first = say_json(*CREATE, "payment", "2.14.3", "pay-1")
     Job.objects.update(status=Job.Status.IN_PROGRESS, break_glass=True)
@@ -92,13 +88,11 @@ def test_the_event_tells_that_it_was_a_command():
     assert event.origin.startswith(f"command on {socket.gethostname()}, pid ")
 
 
-@pytest.mark.any_database
 def test_host_names_are_read_in_any_case_and_once():
     say(*CREATE, "payment", "2.14.3", "PAY-1", "pay-1")
     assert Job.objects.get().machines.get().hostname == "pay-1"
 
 
-@pytest.mark.any_database
 def test_machines_that_the_business_does_not_have_are_named(orders, payment):
     list_machines(orders, "ord-1")
     Listing.objects.take(payment, rows(*(f"pay-{number}" for number in range(1, 6))))
@@ -147,7 +141,6 @@ def test_a_business_that_is_not_there_is_refused():
     assert "sees no such" in fail(*CREATE, "nonsense", "2.0", "--all", code=MISTAKE)
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("user", ["publisher", "ops"])
 def test_others_who_may_ask(user):
     say("create_job", "--as", user, "payment", "2.0", "--all")

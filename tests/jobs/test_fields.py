@@ -5,8 +5,6 @@ from jobs.fields import MOST, LinesField, MachinesField, in_short
 from jobs.models import Listing, Machine
 from tests.conftest import list_machines, rows
 
-pytestmark = pytest.mark.one_database
-
 NOT_OFFERED = ["Some of these machines cannot be chosen here."]
 
 
@@ -85,12 +83,10 @@ def test_a_machine_that_is_gone_is_refused(field, payment, machines):
     assert error_of(field, [machines[0].pk]).messages == NOT_OFFERED
 
 
-@pytest.mark.any_database
 def test_an_id_that_does_not_exist_is_refused(field):
     assert error_of(field, ["999999999999999999"]).messages == NOT_OFFERED
 
 
-@pytest.mark.any_database
 def test_the_form_says_in_its_own_words_why_not(field, machines):
     field.why_not = lambda ids: [f"{pk} is on holiday" for pk in ids]
     assert error_of(field, ["7777", machines[0].pk]).messages == ["7777 is on holiday"]
@@ -102,7 +98,6 @@ def test_however_many_are_named_it_is_one_query(field, number, django_assert_num
         assert error_of(field, [str(pk) for pk in range(1_000_000, 1_000_000 + number)])
 
 
-@pytest.mark.any_database
 def test_ten_thousand_machines_can_be_chosen(field, payment, django_assert_num_queries):
     row = rows("x")[0]
     many = [type(row)(f"pay-{n}", f"10.1.{n // 250}.{n % 250 + 1}", 22, "", {}, "") for n in range(10_000)]

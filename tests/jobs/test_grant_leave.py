@@ -6,8 +6,6 @@ from tests.cases import each
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 from tests.freezes import freeze_now, occurrence_of
 
-pytestmark = pytest.mark.one_database
-
 GRANT = ("grant_leave", "--as", "approver", "--reason", "a hole in the wall")
 
 
@@ -16,7 +14,6 @@ def freeze(ops, payment):
     return freeze_now(ops, payment)
 
 
-@pytest.mark.any_database
 def test_leave_is_given(freeze, job, approver):
     assert "has leave. Frozen from" in say(*GRANT, job.pk)
     leave = Leave.objects.get()
@@ -51,7 +48,6 @@ def test_no_leave_passes_a_stop(job, ops):
     assert not Leave.objects.exists()
 
 
-@pytest.mark.any_database
 def test_again_is_a_conflict(freeze, job):
     say(*GRANT, job.pk)
     assert "given this leave already" in fail(*GRANT, job.pk, code=CONFLICT)
@@ -64,6 +60,7 @@ def test_nobody_gives_leave_to_their_own_job(freeze, job, requester, payment):
     assert not Leave.objects.exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("user", "said"),
     [
@@ -79,6 +76,7 @@ def test_who_may_not_is_told_so(freeze, job, publisher, outsider, user, said):
     assert not Leave.objects.exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(freeze, job, reason):
     assert "reason:" in fail("grant_leave", "--as", "approver", job.pk, f"--reason={reason}", code=MISTAKE)

@@ -10,8 +10,6 @@ from jobs.rights import Role
 from tests.conftest import make_member
 from tests.pages import asks_again_for, is_sent_to_login, page, words
 
-pytestmark = pytest.mark.one_database
-
 
 @pytest.fixture
 def job(make_job):
@@ -45,6 +43,7 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(client.post(page("approve_job", job)), page("approve_job", job))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
 def test_only_a_post_approves(as_user, approver, job, method):
     assert getattr(as_user(approver), method)(page("approve_job", job)).status_code == 405
@@ -52,6 +51,7 @@ def test_only_a_post_approves(as_user, approver, job, method):
     assert job.status == Job.Status.WAITING
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["requester", "publisher", "ops"])
 def test_others_are_told_which_right_is_missing(as_user, request, job, person):
     response = approve(as_user(request.getfixturevalue(person)), job)
@@ -61,6 +61,7 @@ def test_others_are_told_which_right_is_missing(as_user, request, job, person):
     assert job.status == Job.Status.WAITING
 
 
+@pytest.mark.one_database
 def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     assert approve(as_user(outsider), job).status_code == 404
 
@@ -107,7 +108,6 @@ def test_an_approval_that_an_edit_made_void_is_not_told_again(as_user, approver,
     assert "This job was changed meanwhile" in words(approve(client, job, revision=read))
 
 
-@pytest.mark.any_database
 def test_an_approval_that_lapsed_with_another_one_is_not_told_again(as_user, approver, job, payment):
     second, read = make_member("second", payment, Role.APPROVER), job.revision
     Job.objects.update(approvers_needed=2)
@@ -135,6 +135,7 @@ def test_a_withdrawn_job_is_not_approved(as_user, approver, requester, job):
     assert job.status == Job.Status.WITHDRAWN
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("revision", ["", "x", "-1", "0", "1.5", "9" * 30, "9" * 5000, "1\0", "２"])
 def test_a_revision_that_was_never_shown_approves_nothing(as_user, approver, job, revision):
     assert approve(as_user(approver), job, revision=revision).status_code in (200, 409)
@@ -142,6 +143,7 @@ def test_a_revision_that_was_never_shown_approves_nothing(as_user, approver, job
     assert job.status == Job.Status.WAITING
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["a\0b", "a\u202eb"])
 def test_a_remark_that_cannot_be_kept_is_told(as_user, approver, job, reason):
     response = approve(as_user(approver), job, reason=reason)
@@ -152,6 +154,7 @@ def test_a_remark_that_cannot_be_kept_is_told(as_user, approver, job, reason):
     assert job.status == Job.Status.WAITING
 
 
+@pytest.mark.one_database
 def test_a_remark_is_text_and_no_markup(as_user, approver, job):
     response = approve(as_user(approver), job, reason="<script>alert(1)</script>")
     assert "<script>alert" not in response.content.decode()

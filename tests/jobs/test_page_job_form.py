@@ -18,8 +18,6 @@ from tests.conftest import list_machines, make_business, make_user, mark_fresh
 from tests.pages import checked, ids, is_sent_to_login, offered, page, source, without_nones, words
 from tests.parallel import at_once
 
-pytestmark = pytest.mark.one_database
-
 NEW = reverse("new_job")
 
 
@@ -54,7 +52,6 @@ def make_old(business):
     )
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_one_button_pressed_many_times_at_once_asks_for_one_job(requester, payment, machines):
     clients = [Client() for _ in range(5)]
@@ -76,7 +73,6 @@ class TestNew:
             client.post(NEW, fields(payment, machines[:2], **more))
         assert Job.objects.count() == 2
 
-    @pytest.mark.any_database
     def test_the_same_later_or_by_somebody_else_or_after_it_was_withdrawn_is_another_one(
         self, as_user, requester, ops, payment, machines
     ):
@@ -103,7 +99,6 @@ class TestNew:
         as_user(request.getfixturevalue(person)).post(NEW, fields(payment, machines))
         assert Job.objects.get().requester.username == person
 
-    @pytest.mark.any_database
     def test_where_no_approval_is_needed_none_is_asked_for(self, as_user, requester, payment, make_job):
         job, client = make_job(), as_user(requester)
         for needed, buttons in [
@@ -181,7 +176,6 @@ class TestTheSameFormAgain:
         Job.objects.update(created_at=Now() - timedelta(hours=1))
         return client, data
 
-    @pytest.mark.any_database
     def test_with_the_same_in_it_leads_to_the_job_that_it_made(self, sent):
         client, data = sent
         assert client.post(NEW, data).url == page("job", Job.objects.get())
@@ -197,7 +191,6 @@ class TestTheSameFormAgain:
         assert "because of #77" in words(response)
         assert checked(response) == {machines[1].pk}
 
-    @pytest.mark.any_database
     def test_sent_once_more_it_asks_for_another_job(self, sent):
         client, data = sent
         data["version"] = "2.14.4"
@@ -217,7 +210,6 @@ class TestTheSameFormAgain:
         assert self.key_in(client.post(NEW, data | {"version": "a;b"})) == data["key"]
         assert self.key_in(client.post(NEW, data | {"list": "1"})) == data["key"]
 
-    @pytest.mark.any_database
     def test_a_key_of_somebody_else_is_as_good_as_any(self, sent, as_user, ops):
         _client, data = sent
         assert as_user(ops).post(NEW, data).status_code == 302
@@ -255,6 +247,7 @@ class TestBadInput:
         assert "Nothing was saved." in words(response)
         return response
 
+    @pytest.mark.one_database
     def test_a_bad_title(self, as_user, requester, payment, machines, case):
         for title in BAD_TITLES:
             with case(title=title):
@@ -263,6 +256,7 @@ class TestBadInput:
                 assert "because of #77" in words(response)
                 assert checked(response) == {machines[0].pk}
 
+    @pytest.mark.one_database
     def test_a_bad_version(self, as_user, requester, payment, machines, case):
         for version in BAD_VERSIONS:
             with case(version=version):
@@ -271,13 +265,13 @@ class TestBadInput:
                 assert f'value="{version or ""}"' in source(response) or not version
                 assert checked(response) == {machines[0].pk}
 
+    @pytest.mark.one_database
     def test_a_bad_remark(self, as_user, requester, payment, machines, case):
         for remark in ["x" * 2001, "a\0b", "a\x1b[2Jb", "a\u202eb", "a\u2066b"]:
             with case(remark=remark):
                 response = self.refused(as_user, requester, fields(payment, machines[:1], remark=remark))
                 assert 'value="Checkout fix"' in source(response)
 
-    @pytest.mark.any_database
     def test_bad_machines(self, as_user, requester, payment, machines, case):
         for value, why in BAD_MACHINES:
             with case(machines=value):
@@ -299,20 +293,17 @@ class TestBadInput:
         assert "ord-secret" not in source(response)
         assert checked(response) == {machines[0].pk}
 
-    @pytest.mark.any_database
     def test_a_gone_machine_is_named(self, as_user, requester, payment, machines):
         list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
         response = self.refused(as_user, requester, fields(payment, [machines[0], machines[5]]))
         assert "pay-6 is no longer a live machine of this business." in words(response)
         assert checked(response) == {machines[0].pk}
 
-    @pytest.mark.any_database
     def test_machines_of_one_business_for_another(self, as_user, ops, payment, machines, orders):
         list_machines(orders, "ord-1")
         response = self.refused(as_user, ops, fields(orders, machines))
         assert "is no longer a live machine of this business" in words(response)
 
-    @pytest.mark.any_database
     def test_a_short_name_that_is_the_number_of_another_business_offers_none_of_its_machines(
         self, as_user, ops, payment, machines
     ):
@@ -354,7 +345,6 @@ class TestGoodInput:
         as_user(requester).post(NEW, fields(payment, machines[:1], remark="一\r\n\ttwo 🎉"))
         assert Job.objects.get().remark == "一\n\ttwo 🎉"
 
-    @pytest.mark.any_database
     def test_a_job_of_a_thousand_machines(self, as_user, requester, payment, db):
         fleet = list_machines(payment, *(f"web-{n:04}" for n in range(1000)))
         as_user(requester).post(NEW, fields(payment, fleet))
@@ -367,13 +357,11 @@ class TestConfigService:
         response = as_user(requester).get(NEW)
         assert Machine.objects.get(hostname="pay-7").pk in offered(response)
 
-    @pytest.mark.any_database
     def test_a_fresh_list_is_not_asked_for_again(self, as_user, requester, config_files, payment, machines):
         list_is(config_files, payment, *(f"pay-{n}" for n in range(1, 8)))
         mark_fresh(payment)
         assert offered(as_user(requester).get(NEW)) == set(ids(machines))
 
-    @pytest.mark.any_database
     def test_the_machines_of_a_post_are_asked_for_as_well(self, as_user, requester, config_files, payment, machines):
         list_is(config_files, payment, *(f"pay-{n}" for n in range(1, 6)))
         response = as_user(requester).post(NEW, fields(payment, machines))
@@ -427,6 +415,7 @@ class TestEdit:
     def test_it_asks_who_you_are(self, client, job):
         assert is_sent_to_login(client.get(page("edit_job", job)), page("edit_job", job))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["publisher", "approver", "colleague"])
     def test_others_are_told_which_right_is_missing(self, as_user, request, job, machines, payment, person):
         colleague = make_user("colleague")
@@ -449,6 +438,7 @@ class TestEdit:
         assert client.get(page("edit_job", job)).status_code == 404
         assert self.change(client, job, machines).status_code == 404
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, requester, job, method):
         assert getattr(as_user(requester), method)(page("edit_job", job)).status_code == 405
@@ -458,6 +448,7 @@ class TestEdit:
         job.refresh_from_db()
         assert job.business.slug == "payment"
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("bad", [{"title": ""}, {"version": "a;b"}, {"machines": []}, {"remark": "a\u202eb"}])
     def test_bad_input_changes_nothing_and_stays_typed(self, as_user, requester, job, machines, bad):
         response = self.change(as_user(requester), job, machines[:2], **{"title": "After"} | bad)
@@ -493,7 +484,6 @@ class TestEdit:
         assert "Saved. It needs approval again." in words(response)
         assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
 
-    @pytest.mark.any_database
     def test_saving_once_more_after_it_was_sent_back_is_told(self, as_user, requester, approver, job, machines):
         data = fields(job.business, machines, revision=job.revision)
         client = as_user(requester)
@@ -510,7 +500,6 @@ class TestEdit:
         assert "Nothing was saved." in words(response)
         assert job.events.filter(verb=Event.Verb.EDITED).count() == 1
 
-    @pytest.mark.any_database
     def test_turning_a_page_of_the_list_hides_no_edit_of_somebody_else(
         self, as_user, ops, requester, payment, make_job
     ):
@@ -541,7 +530,6 @@ class TestEdit:
         assert (job.title, job.machines.count()) == ("Payment 2.0", 6)
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_an_edit_sent_many_times_at_once_is_saved_once_and_never_in_conflict_with_itself(requester, job, machines):
     clients = [Client() for _ in range(4)]

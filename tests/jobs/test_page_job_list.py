@@ -12,8 +12,6 @@ from tests.conftest import make_member
 from tests.forms import Page
 from tests.pages import is_sent_to_login, source, words
 
-pytestmark = pytest.mark.one_database
-
 URL = reverse("jobs")
 
 
@@ -30,7 +28,6 @@ def test_it_lists_the_jobs_of_my_businesses_only(as_user, approver, job, foreign
     assert foreign_job.title not in said
 
 
-@pytest.mark.any_database
 def test_ops_see_all(as_user, ops, job, foreign_job):
     said = words(as_user(ops).get(URL))
     assert job.title in said
@@ -41,19 +38,18 @@ def test_it_asks_who_you_are(client, db):
     assert is_sent_to_login(client.get(URL), URL)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, approver, method):
     assert getattr(as_user(approver), method)(URL).status_code == 405
 
 
-@pytest.mark.any_database
 def test_it_can_be_narrowed_to_a_business(as_user, ops, job, foreign_job):
     said = words(as_user(ops).get(URL, {"business": "orders"}))
     assert foreign_job.title in said
     assert job.title not in said
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize(("role", "business"), [(Role.APPROVER, "Payment"), (Role.REQUESTER, "Orders")])
 def test_a_new_job_is_for_that_business_if_one_may_ask_for_it(as_user, requester, payment, orders, role, business):
     Membership.objects.create(user=requester, business=orders, role=role)
@@ -68,7 +64,6 @@ def test_a_business_of_others_narrows_nothing(as_user, approver, job, foreign_jo
     assert foreign_job.title not in said
 
 
-@pytest.mark.any_database
 def test_it_can_be_narrowed_to_a_status(as_user, approver, make_job):
     make_job("2.0"), make_job("3.0", approved=False)
     said = words(as_user(approver).get(URL, {"status": "waiting"}))
@@ -76,7 +71,6 @@ def test_it_can_be_narrowed_to_a_status(as_user, approver, make_job):
     assert "Payment 2.0" not in said
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("search", ["3.0", "ment 3", "#{pk}", "someone", "  PAYMENT 3 "])
 def test_it_can_be_searched(as_user, approver, payment, make_job, search):
     make_job("2.0")
@@ -88,13 +82,11 @@ def test_it_can_be_searched(as_user, approver, payment, make_job, search):
     assert "1 job" in said
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("asked", [{"q": "nowhere"}, {"status": "withdrawn"}, {"q": "#" + "9" * 18}])
 def test_what_is_not_found_is_said(as_user, approver, job, asked):
     assert "No job matches." in words(as_user(approver).get(URL, asked))
 
 
-@pytest.mark.any_database
 def test_a_search_finds_nothing_of_others(as_user, approver, foreign_job):
     assert foreign_job.title not in words(as_user(approver).get(URL, {"q": "Orders"}))
 
@@ -109,7 +101,6 @@ def test_a_page_that_is_not_there_is_not_found(as_user, approver, job, number):
     assert as_user(approver).get(URL, {"page": number}).status_code == 404
 
 
-@pytest.mark.any_database
 def test_the_fifty_first_job_is_on_the_second_page(as_user, requester, approver, payment):
     Job.objects.bulk_create(
         [Job(business=payment, title=f"Number {n}.", version="1", requester=requester) for n in range(1, 52)]
@@ -120,6 +111,7 @@ def test_the_fifty_first_job_is_on_the_second_page(as_user, requester, approver,
     assert "Number 1." in words(client.get(URL, {"page": 2}))
 
 
+@pytest.mark.one_database
 def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     make_job(title="<script>alert(1)</script>")
     response = as_user(approver).get(URL)
@@ -127,6 +119,7 @@ def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     assert "<script>alert(1)</script>" in source(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("person", "may"), [("requester", True), ("publisher", True), ("approver", False)])
 def test_a_new_job_is_offered_to_who_may_ask_for_one(as_user, request, job, person, may):
     client = as_user(request.getfixturevalue(person))
@@ -138,12 +131,12 @@ def test_without_a_job_it_says_so(as_user, approver):
     assert "No job here yet." in words(as_user(approver).get(URL))
 
 
-@pytest.mark.any_database
 def test_another_business_keeps_the_search(as_user, requester, job):
     response = as_user(requester).get("/jobs/", {"q": "2.0", "status": "approved", "page": "1"})
     assert 'href="?q=2.0&status=approved&business=payment"' in source(response)
 
 
+@pytest.mark.one_database
 def test_a_job_of_another_year_says_which(as_user, approver, job):
     """And when on that day, as ever: on the first of January that is yesterday."""
     Job.objects.update(created_at="2024-03-05T14:02:00Z")

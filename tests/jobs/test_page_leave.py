@@ -13,8 +13,6 @@ from tests.forms import Page
 from tests.freezes import freeze_now, occurrence_of
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
-pytestmark = pytest.mark.one_database
-
 
 @pytest.fixture
 def freeze(ops, payment):
@@ -26,7 +24,6 @@ def leave(freeze):
     return {"occurrence": occurrence_of(freeze).key, "reason": "a hole in the wall"}
 
 
-@pytest.mark.any_database
 def test_it_is_offered_and_given_on_the_job_page(as_user, approver, job, leave):
     client = as_user(approver)
     assert leave["occurrence"] in source(client.get(page("job", job)))
@@ -58,6 +55,7 @@ def test_it_asks_who_you_are(client, job, leave):
     assert is_sent_to_login(client.post(page("give_leave", job), leave), page("give_leave", job))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "answer"), [("requester", 403), ("publisher", 403), ("ops", 403), ("outsider", 404)]
 )
@@ -91,6 +89,7 @@ def test_twice_is_once(as_user, approver, job, leave):
     assert Leave.objects.count() == 1
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_bad_reason_is_refused(as_user, approver, job, leave, reason):
     assert as_user(approver).post(page("give_leave", job), leave | {"reason": reason}).status_code == 200
@@ -131,7 +130,6 @@ def test_a_withdrawn_job_gets_none(as_user, approver, requester, job, leave):
     assert not Leave.objects.exists()
 
 
-@pytest.mark.any_database
 def test_a_job_that_was_edited_since_its_page_was_read_gets_none(as_user, approver, requester, job, leave, machines):
     client = as_user(approver)
     forms = Page(page("job", job), source(client.get(page("job", job)))).forms
@@ -159,7 +157,6 @@ def test_it_is_void_once_its_giver_may_no_longer_approve(as_user, approver, publ
     assert Leave.objects.get().void_at
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize(("made_void", "told"), [(["approver"], [["second"]]), (["approver", "second"], [])])
 def test_what_another_made_void_just_before_is_not_told_once_more(
     approver, payment, job, freeze, monkeypatch, made_void, told
@@ -181,7 +178,6 @@ def test_what_another_made_void_just_before_is_not_told_once_more(
     ]
 
 
-@pytest.mark.any_database
 def test_it_stays_void_when_its_giver_may_approve_again(approver, publisher, payment, job, freeze):
     job.begin()
     Leave.objects.give(job, approver, occurrence_of(freeze), "a hole in the wall")
@@ -192,7 +188,6 @@ def test_it_stays_void_when_its_giver_may_approve_again(approver, publisher, pay
     assert Freeze.objects.holding(job, publisher)
 
 
-@pytest.mark.any_database
 def test_who_may_approve_again_can_give_it_anew(approver, payment, job, freeze):
     Leave.objects.give(job, approver, occurrence_of(freeze), "a hole in the wall")
     membership = Membership.objects.get(user=approver)
@@ -206,7 +201,6 @@ def test_who_may_approve_again_can_give_it_anew(approver, payment, job, freeze):
     assert Leave.objects.live().get().reason == "still there"
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_a_freeze_that_ops_delete_at_that_very_moment_is_told_as_a_conflict(
     as_user, approver, job, freeze, leave, monkeypatch

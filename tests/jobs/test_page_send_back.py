@@ -6,8 +6,6 @@ from jobs.models import Event, Job, Membership
 from jobs.rights import Role
 from tests.pages import asks_again_for, came_too_late, is_sent_to_login, page, source, words
 
-pytestmark = pytest.mark.one_database
-
 NAME = "send_back_job"
 
 
@@ -105,6 +103,7 @@ def test_only_a_post_sends_back(as_user, approver, job, method):
     assert getattr(as_user(approver), method)(page(NAME, job)).status_code == 405
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["requester", "publisher", "ops"])
 def test_others_are_told_which_right_is_missing(as_user, request, job, person):
     response = send_back(as_user(request.getfixturevalue(person)), job)
@@ -129,6 +128,7 @@ def test_it_needs_a_reason(as_user, approver, job):
         assert status(job) == Job.Status.WAITING
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["a\u202eb", "a\0b", "x" * 2001])
 def test_a_bad_reason_is_told_and_kept(as_user, approver, job, reason):
     response = send_back(as_user(approver), job, reason=reason)
@@ -136,6 +136,7 @@ def test_a_bad_reason_is_told_and_kept(as_user, approver, job, reason):
     assert status(job) == Job.Status.WAITING
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("revision", ["", "x", "-1", "0", "9" * 30, "1\0"])
 def test_a_revision_that_was_never_shown_sends_nothing_back(as_user, approver, job, revision):
     assert send_back(as_user(approver), job, revision=revision).status_code in (200, 409)
@@ -168,7 +169,6 @@ def test_once_a_stage_has_begun_it_is_too_late(as_user, approver, make_job, mach
     assert status(job) == Job.Status.IN_PROGRESS
 
 
-@pytest.mark.any_database
 def test_the_list_of_jobs_has_it_by_its_state(as_user, approver, make_job, job):
     make_job("7.7")
     client = as_user(approver)

@@ -6,8 +6,6 @@ from django.urls import reverse
 from jobs.models import Freeze
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
-pytestmark = pytest.mark.one_database
-
 STOP, RESUME = reverse("stop_world"), reverse("resume_world")
 SMOKE = {"reason": "smoke in sh-1", "confirmed": "on"}
 
@@ -28,7 +26,6 @@ def test_it_is_for_ops(as_user, request, person):
     assert not Freeze.objects.exists()
 
 
-@pytest.mark.any_database
 def test_to_look_changes_nothing(as_user, ops):
     response = as_user(ops).get(STOP, SMOKE)
     assert response.status_code == 200
@@ -54,6 +51,7 @@ def test_without_a_reason_or_the_box_nothing_happens(as_user, ops, missing):
     assert not Freeze.objects.exists()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "two\nlines", "x" * 201])
 def test_a_bad_reason_is_refused_and_kept(as_user, ops, reason):
     response = as_user(ops).post(STOP, SMOKE | {"reason": reason})
@@ -77,6 +75,7 @@ def test_twice_is_once(as_user, ops):
     assert Freeze.objects.get().reason == "smoke in sh-1"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["requester", "outsider", "ops"])
 def test_everybody_is_told_on_every_page(as_user, request, ops, person, job):
     Freeze.objects.stop_world(ops, "<b>smoke</b>")

@@ -5,8 +5,6 @@ import pytest
 from jobs.models import Event, Job
 from tests.pages import asks_again_for, came_too_late, is_sent_to_login, page, words
 
-pytestmark = pytest.mark.one_database
-
 
 def withdraw(client, job, reason="not needed"):
     return client.post(page("withdraw_job", job), {"reason": reason}, follow=True)
@@ -28,11 +26,13 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(client.post(page("withdraw_job", job)), page("withdraw_job", job))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
 def test_only_a_post_withdraws(as_user, requester, job, method):
     assert getattr(as_user(requester), method)(page("withdraw_job", job)).status_code == 405
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("person", ["publisher", "approver"])
 def test_others_are_told_which_right_is_missing(as_user, request, job, person):
     client = as_user(request.getfixturevalue(person))
@@ -53,6 +53,7 @@ def test_it_needs_a_reason(as_user, requester, job, reason):
     assert job.status == Job.Status.APPROVED
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("reason", "why"),
     [
@@ -92,6 +93,7 @@ def test_once_a_stage_has_begun_it_is_too_late(as_user, requester, job, machines
     assert job.status == Job.Status.IN_PROGRESS
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, requester, job):
     response = withdraw(as_user(requester), job, "<img src=x onerror=alert(1)>")
     assert "<img" not in response.content.decode()

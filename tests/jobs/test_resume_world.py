@@ -3,8 +3,6 @@ import pytest
 from jobs.models import Freeze
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 
-pytestmark = pytest.mark.one_database
-
 RESUME = ("resume_world", "--as", "ops", "--reason")
 
 

@@ -7,8 +7,6 @@ from django.core.management import call_command
 from jobs.models import Machine, Sync
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 
-pytestmark = pytest.mark.one_database
-
 
 @pytest.fixture
 def write_list(payment, orders, config_files):
@@ -73,7 +71,6 @@ def test_a_sudden_loss_is_an_error_unless_it_is_accepted(write_list, payment):
     assert said[1:10] == [f"  - pay-{number}" for number in [0, *range(2, 10)]]
 
 
-@pytest.mark.any_database
 def test_a_dry_run_tells_the_difference_and_changes_nothing(write_list, payment):
     write_list("payment", "pay-1", "pay-2", "pay-3", "pay-4")
     say("sync_machines", "payment")

@@ -4,8 +4,6 @@ from jobs.models import Job, Membership
 from jobs.rights import Role
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 
-pytestmark = pytest.mark.one_database
-
 APPROVE = ("approve_job", "--as", "approver")
 
 

@@ -4,8 +4,6 @@ from releases.models import MachineRun, Run
 from tests.commands import CONFLICT, FAILED, fail, help_of, say, say_json
 from tests.workers import begin, end
 
-pytestmark = pytest.mark.one_database
-
 CANCEL = ("cancel_run", "--as", "publisher")
 
 
@@ -28,7 +26,6 @@ def test_where_nothing_runs_the_run_has_ended(run):
     assert MachineRun.objects.counts() == {"cancelled": 4}
 
 
-@pytest.mark.any_database
 def test_one_that_has_ended_is_not_waited_for(run, away_when_waited_for):
     """Not even by a look at the database, which may be away."""
     assert away_when_waited_for(say_json, *CANCEL, run.pk, "--wait")["runs"][0]["status"] == "cancelled"

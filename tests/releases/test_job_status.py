@@ -5,8 +5,6 @@ from tests.commands import MISTAKE, fail, help_of, say, say_json
 from tests.databases import read_only
 from tests.workers import begin, fall_silent, grow_old
 
-pytestmark = pytest.mark.one_database
-
 STATUS = ("job_status", "--as", "requester")
 UNUSABLE = [OperationalError("away"), InterfaceError("closed"), ProgrammingError("no such table"), read_only()]
 

@@ -7,8 +7,6 @@ from releases.models import ReleaseStage
 from tests.conftest import list_machines
 from tests.pages import NO_MACHINES, came_too_late, checked, ids, is_sent_to_login, offered, page, source, words
 
-pytestmark = pytest.mark.one_database
-
 
 @pytest.fixture
 def failed(job, start, finish, machines):
@@ -49,6 +47,7 @@ class TestLooking:
         said = words(as_user(publisher).get(page("excuse_machines", failed)))
         assert said.index("pay-2 10.0.0.2") < said.index("pay-6 10.0.0.6") < said.index("pay-3 10.0.0.3")
 
+    @pytest.mark.one_database
     def test_what_is_under_way_rolled_back_or_excused_is_not_in_it(
         self, as_user, publisher, failed, start, finish, machines
     ):
@@ -58,6 +57,7 @@ class TestLooking:
         ReleaseStage.objects.excuse(failed, machines[5:], publisher, "in repair")
         assert offered(as_user(publisher).get(page("excuse_machines", failed))) == set(ids(machines[3:5]))
 
+    @pytest.mark.one_database
     def test_what_is_gone_held_or_unknown_is_in_it_and_says_so(
         self, as_user, publisher, make_job, payment, failed, start, finish, machines
     ):
@@ -83,15 +83,18 @@ class TestLooking:
         start(make_job("3.0"), machines[:1])
         assert offered(as_user(publisher).get(page("excuse_machines", failed))) == set(ids(machines[1:]))
 
+    @pytest.mark.one_database
     def test_it_asks_who_you_are(self, client, failed):
         address = page("excuse_machines", failed)
         assert is_sent_to_login(client.get(address), address)
         assert is_sent_to_login(client.post(address), address)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, publisher, failed, method):
         assert getattr(as_user(publisher), method)(page("excuse_machines", failed)).status_code == 405
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(self, as_user, excuse, request, failed, machines, person):
         user = request.getfixturevalue(person)
@@ -100,6 +103,7 @@ class TestLooking:
             assert "run or roll back a stage of this job" in words(response)
         assert excused(failed) == set()
 
+    @pytest.mark.one_database
     def test_for_an_outsider_it_is_not_there(self, as_user, excuse, outsider, failed, machines):
         assert as_user(outsider).get(page("excuse_machines", failed)).status_code == 404
         assert excuse(failed, machines[1:2], by=outsider).status_code == 404
@@ -112,7 +116,6 @@ class TestLooking:
         assert "Every machine of this job was released, rolled back or excused" in words(response)
         assert not offered(response)
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("approved", [True, False])
     def test_a_job_that_has_not_begun_is_edited_instead(self, as_user, publisher, excuse, make_job, machines, approved):
         job = make_job("3.0", approved=approved)
@@ -198,13 +201,13 @@ class TestBadInput:
         assert checked(response) == {machines[1].pk}
         assert excused(job) == set()
 
-    @pytest.mark.any_database
     def test_one_that_is_released(self, excuse, failed, machines):
         response = excuse(failed, machines[:2])
         assert "Some of these cannot be excused now." in words(response)
         assert checked(response) == {machines[1].pk}
         assert excused(failed) == set()
 
+    @pytest.mark.one_database
     def test_a_bad_reason_keeps_what_was_chosen(self, excuse, failed, machines, case):
         for reason in ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001]:
             with case(reason=reason):
@@ -213,6 +216,7 @@ class TestBadInput:
                 assert checked(response) == set(ids(machines[1:3]))
                 assert excused(failed) == set()
 
+    @pytest.mark.one_database
     def test_a_reason_is_text_and_no_markup(self, as_user, publisher, excuse, failed, machines):
         reason = "<script>alert(1)</script>"
         excuse(failed, machines[1:2], reason=reason)

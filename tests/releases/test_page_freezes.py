@@ -14,7 +14,7 @@ from tests.commands import CONFLICT, fail
 from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.pages import page, source, stage_fields, token_in, words
 
-pytestmark = [pytest.mark.usefixtures("release_task", "rollback_task"), pytest.mark.one_database]
+pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
 PAGES = {
     "home": lambda job: reverse("home"),
@@ -41,6 +41,7 @@ def freeze_in(by, hours, **fields):
     return freeze_now(by, starts_at=now + hours * HOUR, ends_at=now + (hours + 5) * HOUR, **fields)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", PAGES)
 def test_those_in_force_and_near_are_told(as_user, publisher, ops, job, payment, orders, name):
     freeze_now(ops, payment)
@@ -56,6 +57,7 @@ def test_those_in_force_and_near_are_told(as_user, publisher, ops, job, payment,
     assert "not ours" not in said
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", PAGES)
 def test_without_any_nothing_is_said(as_user, publisher, job, name):
     assert "Frozen" not in words(as_user(publisher).get(PAGES[name](job)))
@@ -99,7 +101,6 @@ def test_with_leave_it_starts(check, ops, approver, job):
     assert Run.objects.exists()
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("field", ["void_at", "until"])
 def test_leave_that_is_void_or_over_is_not_told(as_user, publisher, approver, ops, job, field):
     Leave.objects.give(job, approver, occurrence_of(freeze_now(ops)), "urgent")

@@ -17,8 +17,6 @@ from tests.databases import only_read, sqlite_plans
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent, grow_old
 
-pytestmark = pytest.mark.one_database
-
 URL = reverse("home")
 
 
@@ -248,7 +246,6 @@ def test_a_job_with_machines_left_when_all_stages_have_ended_waits_for_the_publi
     assert "Nothing waits for you." in waiting(as_user(publisher).get(URL))
 
 
-@pytest.mark.any_database
 def test_what_is_ready_is_not_hidden_by_newer_jobs_that_soak(as_user, publisher, make_job, payment):
     payment.soak_minutes = 30
     payment.save()
@@ -262,7 +259,6 @@ def test_what_is_ready_is_not_hidden_by_newer_jobs_that_soak(as_user, publisher,
     assert said.index(str(fresh)) < said.index(f"{soaked} · Gray release")
 
 
-@pytest.mark.any_database
 def test_behind_a_skipped_stage_the_soak_time_of_the_one_before_counts(as_user, publisher, job, payment):
     payment.soak_minutes = 30
     payment.save()
@@ -274,7 +270,6 @@ def test_behind_a_skipped_stage_the_soak_time_of_the_one_before_counts(as_user, 
     assert f"To publish #{job.pk} payment 2.0 · Release" in waiting(client.get(URL))
 
 
-@pytest.mark.any_database
 def test_ten_jobs_that_wait_need_no_more_queries_than_two(as_user, publisher, make_job):
     client, counts = as_user(publisher), []
     for versions in (["1.0", "1.1"], [f"2.{number}" for number in range(9)]):
@@ -429,6 +424,7 @@ def test_a_title_is_text_and_no_markup(as_user, approver, make_job):
     assert "<script>alert" not in as_user(approver).get(URL).content.decode()
 
 
+@pytest.mark.one_database
 def test_more_businesses_need_no_more_queries(as_user, ops, job, orders, start, finish, machines):
     def queries():
         with CaptureQueriesContext(connection) as asked:
@@ -443,7 +439,6 @@ def test_more_businesses_need_no_more_queries(as_user, ops, job, orders, start, 
     assert queries() == few
 
 
-@pytest.mark.any_database
 def test_of_a_stages_unknown_machines_the_one_that_waits_longest_is_read_and_all_are_counted(
     as_user, publisher, make_job, start, finish, machines
 ):
@@ -459,6 +454,7 @@ def test_of_a_stages_unknown_machines_the_one_that_waits_longest_is_read_and_all
     assert "LIMIT 21" in query
 
 
+@pytest.mark.one_database
 def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher):
     """And does not go through all that ever ran in the businesses of a publisher."""
     with CaptureQueriesContext(connection) as asked:
@@ -468,7 +464,6 @@ def test_sqlite_looks_for_what_is_unknown_among_what_is_held(as_user, publisher)
     assert "(run_id=?)" not in plan
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["home", "running", "machines", "health", "job", "stage", "stage_live"])
 def test_what_only_shows_is_shown_while_the_database_takes_no_writes(

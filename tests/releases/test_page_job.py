@@ -13,9 +13,8 @@ from tests.conftest import list_machines
 from tests.pages import is_sent_to_login, page, source, words
 from tests.workers import begin, claim, end
 
-pytestmark = pytest.mark.one_database
 
-
+@pytest.mark.one_database
 def test_everybody_of_the_business_reads_it(as_user, request, job):
     for person in ("requester", "publisher", "approver", "ops"):
         response = as_user(request.getfixturevalue(person)).get(page("job", job))
@@ -31,6 +30,7 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     assert as_user(outsider).get(page("job", job)).status_code == 404
 
 
+@pytest.mark.one_database
 @each("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("job", job)).status_code == 405
@@ -47,6 +47,7 @@ def buttons(response, job):
     return [name for name in names if f'"{page(name, job)}"' in response.content.decode()]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "steps"),
     [
@@ -61,6 +62,7 @@ def test_before_approval_it_offers(as_user, request, make_job, person, steps):
     assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "steps"),
     [("requester", []), ("approver", []), ("publisher", ["roll_back_job"]), ("ops", ["roll_back_job"])],
@@ -71,6 +73,7 @@ def test_after_a_release_it_offers(as_user, request, job, start, finish, machine
     assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
 
 
+@pytest.mark.one_database
 def test_it_says_what_is_next(as_user, publisher, make_job, requester, start, finish, machines):
     client = as_user(publisher)
     job = make_job(approved=False)
@@ -99,6 +102,7 @@ def test_a_job_of_which_every_machine_is_excused_has_ended(as_user, publisher, j
     assert "2.0 was not released Every machine of this job was excused." in said
 
 
+@pytest.mark.one_database
 def test_a_withdrawn_job_promises_nothing(as_user, requester, job):
     job.withdraw(requester, "not needed")
     for name in ("job", "stage"):
@@ -122,7 +126,6 @@ def test_nobody_is_named_as_approver_of_their_own(as_user, requester, payment, m
     assert "Waits for one of approver." in words(as_user(requester).get(page("job", make_job(approved=False))))
 
 
-@pytest.mark.any_database
 def test_without_an_approver_it_says_so(as_user, requester, payment, make_job):
     job = make_job(approved=False)
     Membership.objects.filter(role=Role.APPROVER).delete()
@@ -219,6 +222,7 @@ class TestRollingBack:
         assert "Pre-release Succeeded: 2 of 6 · 4 rolled back" in said
         assert "sh-1 2 of 6 4 rolled back" in said
 
+    @pytest.mark.one_database
     def test_what_was_released_and_excused_was_released(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:2])
         finish("unknown", on=["pay-2"])
@@ -226,6 +230,7 @@ class TestRollingBack:
         MachineRun.objects.get(machine=machines[1]).resolve(publisher, "succeeded", "I have looked")
         assert "2.0 was released on 2 of 6 machines" in words(as_user(publisher).get(page("job", job)))
 
+    @pytest.mark.one_database
     def test_what_a_rollback_did_not_reach_is_still_released(
         self, as_user, publisher, make_job, start, finish, machines, worker
     ):
@@ -239,6 +244,7 @@ class TestRollingBack:
         assert "2.0 is out" in said
         assert "1 unreachable" in said
 
+    @pytest.mark.one_database
     def test_what_a_cancel_ended_midway_is_no_success(self, as_user, publisher, job, start, finish, machines, worker):
         start(job, machines[:1])
         finish()
@@ -248,6 +254,7 @@ class TestRollingBack:
         end(worker, running, "cancelled")
         assert "Machines 6 1 cancelled 5 waiting" in words(as_user(publisher).get(page("job", job)))
 
+    @pytest.mark.one_database
     def test_a_stage_that_went_back_whole_says_just_that(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:3])
         finish()
@@ -257,6 +264,7 @@ class TestRollingBack:
         assert "Pre-release Rolled back publisher" in said
         assert "sh-1 0 of 6 3 rolled back" in said
 
+    @pytest.mark.one_database
     def test_its_run_counts_what_went_back_as_done(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:3])
         finish()
@@ -281,7 +289,6 @@ class TestExcusing:
         in_chinese = as_user(publisher).get(page("job", job), headers={"accept-language": "zh-hans"})
         assert 'title="pay-2：已豁免"' in source(in_chinese)
 
-    @pytest.mark.any_database
     def test_an_unknown_machine_is_shown_as_unknown_for_it_is_held(
         self, as_user, publisher, job, start, finish, machines
     ):
@@ -295,6 +302,7 @@ class TestExcusing:
         MachineRun.objects.get(machine=machines[1]).resolve(publisher, "failed", "nothing runs there")
         assert "1 succeeded 1 excused 4 waiting" in words(client.get(page("job", job)))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(("person", "may"), [("publisher", True), ("ops", True), ("requester", False)])
     def test_it_is_offered_to_who_may_while_something_is_left(
         self, as_user, request, publisher, job, start, finish, machines, person, may
@@ -308,6 +316,7 @@ class TestExcusing:
         assert self.CARD not in words(client.get(page("job", job)))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("field", ["title", "remark"])
 def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, field):
     job = make_job(**{field: "<script>alert(1)</script>"})
@@ -316,6 +325,7 @@ def test_what_was_written_is_text_and_no_markup(as_user, publisher, make_job, fi
     assert "<script>alert(1)</script>" in source(response)
 
 
+@pytest.mark.one_database
 def test_what_a_config_service_sent_is_text_and_no_markup(as_user, publisher, job):
     for number, machine in enumerate(job.machines.all()):
         machine.hostname, machine.site = f"<b>host</b>{number}", '"><b>site</b>'
@@ -330,7 +340,6 @@ def test_what_a_config_service_sent_is_text_and_no_markup(as_user, publisher, jo
         assert "<b>key" not in shown
 
 
-@pytest.mark.any_database
 def test_a_released_job_stays_a_record(as_user, requester, job, start, finish, machines):
     Job.objects.filter(pk=job.pk).update(status=Job.Status.RELEASED)
     assert buttons(as_user(requester).get(page("job", job)), job) == []

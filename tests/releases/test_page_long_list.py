@@ -18,7 +18,7 @@ from tests.conftest import list_machines, mark_fresh, rows
 from tests.databases import few_parameters
 from tests.pages import checked, ids, offered, page, stage_fields, token_in, words
 
-pytestmark = [pytest.mark.usefixtures("release_task", "rollback_task"), pytest.mark.one_database]
+pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
 NEW = reverse("new_job")
 
@@ -68,7 +68,6 @@ class TestStagePage:
         back = client.post(address, fields | {"machines": hidden(third, "machines"), "list": "1"})
         assert checked(back) == set(ids([many[0], many[3]]))
 
-    @pytest.mark.any_database
     def test_what_was_chosen_on_all_pages_is_started(self, as_user, publisher, long_job, many):
         client, address = as_user(publisher), page("stage", long_job)
         fields = stage_fields(long_job, publisher, [many[0]])
@@ -123,7 +122,6 @@ class TestOtherPages:
         as_user(requester).post(address, fields)
         assert set(job.machines.all()) == set(many[100:150])
 
-    @pytest.mark.any_database
     def test_machines_to_excuse_have_pages_too(self, as_user, publisher, long_job, start, finish, many):
         start(long_job, [many[249]])
         finish("failed")
@@ -134,7 +132,6 @@ class TestOtherPages:
         assert ">\nin repair</textarea>" in second.content.decode()
         assert not long_job.job_machines.exclude(excused_at=None).exists()
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("name", ["roll_back_stage", "roll_back_job"])
     def test_machines_to_roll_back_have_pages_too(self, as_user, publisher, long_job, start, finish, many, name):
         start(long_job, many)
@@ -192,7 +189,6 @@ class TestQueries:
             assert ask(*args).status_code == 200
         return len(captured)
 
-    @pytest.mark.any_database
     def test_many_machines_are_asked_for_as_often_as_few(self, asked):
         assert asked(24) == asked(240)
 
@@ -212,7 +208,6 @@ def ten_thousand(payment, make_job):
     return make_job(on=list(payment.machines.filter(listings__gone_at=None)))
 
 
-@pytest.mark.any_database
 def test_ten_thousand_machines_are_listed_checked_and_started_by_one_field(as_user, publisher, ten_thousand):
     client, address = as_user(publisher), page("stage", ten_thousand)
     shown = client.get(address, headers={"accept-encoding": "gzip"})
@@ -240,7 +235,6 @@ def test_what_has_a_tile_for_each_machine_travels_packed(as_user, publisher, lon
             assert len(shown.content) < 10_000
 
 
-@pytest.mark.any_database
 def test_a_poll_reads_its_machines_as_rows(as_user, publisher, long_job, start, many, monkeypatch):
     """Whole instances of them were most of what it cost."""
     start(long_job, many)
@@ -249,6 +243,7 @@ def test_a_poll_reads_its_machines_as_rows(as_user, publisher, long_job, start, 
     assert as_user(publisher).get(page("stage_live", long_job)).status_code == 200
 
 
+@pytest.mark.one_database
 def test_a_small_tile_says_what_it_stands_for_and_leads_to_its_log(as_user, publisher, long_job, start, finish, many):
     run = start(long_job, many[:249], failure_budget="")
     # No config service could list it; what is drawn without a template is escaped all the same.
@@ -272,6 +267,7 @@ def hosts(payment):
     return list_machines(payment, *(f"web-{n:04}" for n in range(1200)))
 
 
+@pytest.mark.one_database
 def test_a_job_has_more_machines_than_a_query_has_parameters(as_user, requester, payment, hosts):
     client = as_user(requester)
     fields = {"title": "All of it", "business": payment.pk, "version": "3.0", "plan_pre_release": "50 %"}
@@ -285,6 +281,7 @@ def test_a_job_has_more_machines_than_a_query_has_parameters(as_user, requester,
     assert set(job.machines.all()) == set(hosts[:1100])
 
 
+@pytest.mark.one_database
 def test_more_machines_are_excused_than_a_query_has_parameters(as_user, publisher, make_job, hosts, start):
     job = make_job(on=hosts)
     start(job, hosts[:1]).cancel(publisher)
@@ -295,6 +292,7 @@ def test_more_machines_are_excused_than_a_query_has_parameters(as_user, publishe
     assert job.job_machines.exclude(excused_at=None).count() == 1200
 
 
+@pytest.mark.one_database
 def test_more_machines_are_rolled_back_than_a_query_has_parameters(
     as_user, publisher, make_job, hosts, start, finish, payment
 ):
@@ -311,6 +309,7 @@ def test_more_machines_are_rolled_back_than_a_query_has_parameters(
     assert MachineRun.objects.in_job(job).filter(run__action="rollback").count() == 1199
 
 
+@pytest.mark.one_database
 def test_more_machines_have_moved_and_were_planned_than_a_query_has_parameters(
     as_user, publisher, make_job, hosts, payment
 ):

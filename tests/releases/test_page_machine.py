@@ -7,8 +7,6 @@ from jobs.models import Machine
 from tests.conftest import list_machines, make_user
 from tests.pages import is_sent_to_login, words
 
-pytestmark = pytest.mark.one_database
-
 LIST = reverse("machines")
 
 
@@ -47,7 +45,6 @@ class TestOne:
         assert "Now on 2.0 First seen" in words(as_user(publisher).get(page(machines[1])))
         assert "Now on – First seen" in words(as_user(publisher).get(page(machines[2])))
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize(
         ("address", "told"), [("10.0.0.1", "10.0.0.1:2222"), ("2001:db8::1", "[2001:db8::1]:2222")]
     )
@@ -55,7 +52,6 @@ class TestOne:
         Machine.objects.filter(pk=machines[0].pk).update(address=address, port=2222)
         assert f" {told} · sh-1" in words(as_user(publisher).get(page(machines[0])))
 
-    @pytest.mark.any_database
     def test_a_label_may_be_named_like_what_every_dict_has(self, as_user, publisher, machines):
         labels = {"items": "seven", "rack": "r-1"}
         Machine.objects.filter(pk=machines[0].pk).update(labels=labels)
@@ -72,7 +68,6 @@ class TestOne:
         assert "Rolled back" in said
         assert "Now on –" in said
 
-    @pytest.mark.any_database
     def test_it_says_who_holds_it(self, as_user, publisher, job, machines, start):
         start(job, machines[:1])
         said = words(as_user(publisher).get(page(machines[0])))
@@ -90,7 +85,6 @@ class TestOne:
         assert "By a job of another business." in said
         assert "payment" not in said.lower()
 
-    @pytest.mark.any_database
     def test_one_that_two_businesses_share_is_told_of_for_each(
         self, as_user, ops, make_job, orders, machines, start, finish
     ):
@@ -106,7 +100,6 @@ class TestOne:
         list_machines(payment, *(machine.hostname for machine in machines[1:]))
         assert "Gone" in words(as_user(publisher).get(page(machines[0])))
 
-    @pytest.mark.any_database
     def test_labels_are_inert(self, as_user, publisher, machines):
         machines[0].labels = {"rack": "<b>\u202ex"}
         machines[0].save()
@@ -164,7 +157,6 @@ class TestList:
     def test_anonymous_is_sent_to_log_in(self, client, db):
         assert is_sent_to_login(client.get(LIST), LIST)
 
-    @pytest.mark.any_database
     def test_its_pages_are_told_as_what_they_are(self, as_user, publisher, payment):
         """Machines stand by their names: none is newer or older than another."""
         list_machines(payment, *(f"web-{number:03}" for number in range(101)))

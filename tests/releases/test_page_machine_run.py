@@ -16,8 +16,6 @@ from releases.models import LogBlock, MachineRun, ReleaseStage
 from tests.cases import each
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
-pytestmark = pytest.mark.one_database
-
 ALL = each("name", ["machine_run", "machine_run_log", "machine_run_download", "resolve_machine_run"])
 EVIL = "<script>alert(1)</script></code></li>"
 
@@ -47,11 +45,13 @@ def says(machine_run, *texts, stream="out"):
 
 
 class TestWho:
+    @pytest.mark.one_database
     @ALL
     def test_it_asks_who_you_are(self, client, machine_run, name):
         where = address(name, machine_run)
         assert is_sent_to_login(client.post(where) if name.startswith("resolve") else client.get(where), where)
 
+    @pytest.mark.one_database
     @ALL
     def test_for_an_outsider_it_is_not_there(self, as_user, outsider, machine_run, name):
         client = as_user(outsider)
@@ -64,16 +64,19 @@ class TestWho:
         where = address(name, machine_run, make_job("3.0"))
         assert (client.post(where) if name.startswith("resolve") else client.get(where)).status_code == 404
 
+    @pytest.mark.one_database
     def test_a_log_is_only_read(self, as_user, publisher, machine_run, case):
         names = ["machine_run", "machine_run_log", "machine_run_download"]
         for name, method in product(names, ["post", "put", "patch", "delete"]):
             with case(name, method=method):
                 assert getattr(as_user(publisher), method)(address(name, machine_run)).status_code == 405
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
     def test_only_a_post_resolves(self, as_user, publisher, unknown, method):
         assert getattr(as_user(publisher), method)(address("resolve_machine_run", unknown)).status_code == 405
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(self, as_user, request, unknown, person):
         client = as_user(request.getfixturevalue(person))
@@ -97,6 +100,7 @@ class TestLog:
         said = words(as_user(approver).get(address("machine_run", machine_run)))
         assert said.index("one") < said.index("two") < said.index("three")
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("stream", ["out", "err", "mark"])
     @pytest.mark.parametrize("name", ["machine_run", "machine_run_log"])
     def test_its_lines_are_text_and_no_markup(self, as_user, approver, machine_run, stream, name):
@@ -119,7 +123,6 @@ class TestLog:
         assert "two" not in words(response)
         assert f"{address('machine_run_log', machine_run)}?after=3" in source(response)
 
-    @pytest.mark.any_database
     def test_while_nothing_is_said_it_asks_from_the_same_block(self, as_user, approver, machine_run):
         says(machine_run, "one\n")
         response = as_user(approver).get(address("machine_run_log", machine_run), {"after": 1})
@@ -178,7 +181,6 @@ class TestLog:
         assert shown == [f"line {block}-{n}" for block in range(1, 6) for n in range(lines)]
         assert answers == (2 if lines > 1 else 3)
 
-    @pytest.mark.any_database
     def test_a_block_number_that_cannot_be(self, as_user, approver, machine_run, case):
         where = address("machine_run_log", machine_run)
         for after in ["-1", "", "x", "1.5", "1e3", "٣", "9" * 10, "9" * 5000, "1\0", " 1"]:
@@ -198,7 +200,6 @@ class TestDownload:
         assert response.status_code == 200
         return b"".join(response.streaming_content).decode()
 
-    @pytest.mark.any_database
     def test_each_line_stands_behind_its_time_and_stream(self, as_user, approver, machine_run, settings):
         settings.TIME_ZONE = "Asia/Shanghai"
         says(machine_run, "one\ntwo\n")
@@ -223,7 +224,6 @@ class TestDownload:
         name = f"payment-2.0-pay-1-run-{machine_run.run_id}.log"
         assert response["Content-Disposition"] == f'attachment; filename="{name}"'
 
-    @pytest.mark.any_database
     def test_the_name_is_safe_whatever_the_parts_are(self, as_user, approver, machine_run):
         Machine.objects.filter(pk=machine_run.machine_id).update(hostname='../x"\r\ny' + "z" * 240)
         Job.objects.update(version="1~rc+2")
@@ -270,6 +270,7 @@ class TestDownload:
 
 
 class TestFacts:
+    @pytest.mark.one_database
     @pytest.mark.parametrize("status", ["succeeded", "failed", "timed_out", "unknown"])
     def test_every_end_is_told(self, as_user, approver, machine_run, finish, status):
         finish(status, exit_status=None if status == "unknown" else 7)
@@ -277,7 +278,6 @@ class TestFacts:
         said = words(as_user(approver).get(address("machine_run", machine_run)))
         assert machine_run.get_status_display() in said
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize(
         ("status", "told"),
         [("succeeded", "1.9 → 2.0"), ("failed", "1.9 (2.0 was to come)"), (None, "(2.0 is to come)")],
@@ -292,7 +292,6 @@ class TestFacts:
             assert told in said
             assert ("→ 2.0" in said) == (status == "succeeded")
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize(
         ("status", "told"),
         [
@@ -334,7 +333,6 @@ class TestFacts:
         jobs = [query["sql"] for query in asked if 'FROM "jobs_job"' in query["sql"]]
         assert [sql for sql in jobs if "LIMIT" not in sql] == []
 
-    @pytest.mark.any_database
     def test_one_that_another_business_holds_does_not_tell_more(
         self, as_user, publisher, machine_run, make_job, start_when_free, orders, outsider, machines
     ):
@@ -343,6 +341,7 @@ class TestFacts:
         said = words(as_user(publisher).get(address("machine_run", waiting)))
         assert "Waits for: a job of another business" in said
 
+    @pytest.mark.one_database
     def test_a_reason_and_a_note_are_text_and_no_markup(self, as_user, approver, unknown):
         MachineRun.objects.filter(pk=unknown.pk).update(reason=EVIL + " 100%", note=EVIL)
         response = as_user(approver).get(address("machine_run", unknown))
@@ -361,7 +360,6 @@ class TestFacts:
         assert "echo done" in said
         assert "echo rewritten" not in said
 
-    @pytest.mark.any_database
     def test_runs_of_other_businesses_on_the_machine_are_not_shown(self, as_user, approver, orders, machine_run):
         foreign = Job.objects.create(business=orders, title="Secret", version="9.9", requester=approver)
         where, run = address("machine_run", machine_run), machine_run.run
@@ -390,6 +388,7 @@ class TestResolve:
         happened = words(response).split("What happened")[1].split("Facts")[0]
         assert f"{person} resolved pay-1 as {status} its disk is full" in happened.split("Unknown")[1]
 
+    @pytest.mark.one_database
     def test_that_is_not_told_of_others_whose_end_has_no_exit_status(
         self, as_user, publisher, job, start, finish, machines
     ):
@@ -404,6 +403,7 @@ class TestResolve:
         for machine_run in (other, again):
             assert "publisher resolved" not in words(client.get(address("machine_run", machine_run)))
 
+    @pytest.mark.one_database
     def test_what_was_told_before_stays(self, as_user, publisher, unknown):
         client, note = as_user(publisher), "Its worker, given up by then, saw: succeeded, exit status 0."
         MachineRun.objects.filter(pk=unknown.pk).update(note=note)
@@ -412,12 +412,14 @@ class TestResolve:
             assert "Its worker was lost." in happened
             assert note in happened
 
+    @pytest.mark.one_database
     def test_what_its_worker_saw_is_told_also_when_it_comes_later(self, as_user, publisher, unknown):
         self.resolve(as_user(publisher), unknown, status="succeeded")
         MachineRun.objects.end(unknown.worker, [unknown.pk], "failed", 1)
         said = words(as_user(publisher).get(address("machine_run", unknown)))
         assert "Its worker, given up by then, saw: failed, exit status 1." in said
 
+    @pytest.mark.one_database
     @each("status", ["", "unknown", "queued", "running", "timed_out", "x", "succeeded\0"])
     def test_a_bad_end_changes_nothing_and_keeps_the_reason(self, as_user, publisher, unknown, status):
         response = self.resolve(as_user(publisher), unknown, status=status)
@@ -426,6 +428,7 @@ class TestResolve:
         unknown.refresh_from_db()
         assert unknown.status == "unknown"
 
+    @pytest.mark.one_database
     @each("reason", ["", "  ", "a\0b", "a\u202eb", "x" * 2001])
     def test_a_bad_reason_changes_nothing_and_keeps_the_choice(self, as_user, publisher, unknown, reason):
         response = self.resolve(as_user(publisher), unknown, reason=reason)
@@ -435,7 +438,6 @@ class TestResolve:
         unknown.refresh_from_db()
         assert unknown.status == "unknown"
 
-    @pytest.mark.any_database
     def test_a_second_word_on_it_comes_too_late(self, as_user, publisher, unknown):
         client = as_user(publisher)
         self.resolve(client, unknown)
@@ -446,7 +448,6 @@ class TestResolve:
         assert unknown.status == "failed"
         assert unknown.run.stage.job.events.filter(verb=Event.Verb.RESOLVED).count() == 1
 
-    @pytest.mark.any_database
     def test_two_clicks_are_one_word(self, as_user, publisher, ops, unknown):
         client = as_user(publisher)
         for _click in range(2):
@@ -460,11 +461,13 @@ class TestResolve:
         machine_run.refresh_from_db()
         assert machine_run.status == "queued"
 
+    @pytest.mark.one_database
     def test_a_reason_is_text_and_no_markup(self, as_user, publisher, unknown):
         response = self.resolve(as_user(publisher), unknown, reason=EVIL)
         assert "<script>alert" not in response.content.decode()
 
 
+@pytest.mark.one_database
 def test_what_happened_on_another_day_says_on_which(as_user, publisher, machine_run, unknown):
     """It may be looked at years later, and somebody may say days later how it ended."""
     names = ("queued_at", "claimed_at", "started_at", "ended_at")

@@ -24,8 +24,6 @@ from tests.pages import (
 )
 from tests.workers import begin, end
 
-pytestmark = pytest.mark.one_database
-
 BOTH_PAGES = ["roll_back_stage", "roll_back_job"]
 BOTH = each("name", BOTH_PAGES)
 
@@ -78,11 +76,13 @@ class TestLooking:
         assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
         assert "pay-2 10.0.0.2 sh-1 not known Failed back to not known" in words(response)
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_asks_who_you_are(self, client, released, name):
         assert is_sent_to_login(client.get(page(name, released)), page(name, released))
         assert is_sent_to_login(client.post(page(name, released)), page(name, released))
 
+    @pytest.mark.one_database
     @BOTH
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(
@@ -94,15 +94,18 @@ class TestLooking:
             assert "run or roll back a stage of this job" in words(response)
         assert not rollbacks(released)
 
+    @pytest.mark.one_database
     @BOTH
     def test_for_an_outsider_it_is_not_there(self, as_user, roll_back, outsider, released, machines, name):
         assert as_user(outsider).get(page(name, released)).status_code == 404
         assert roll_back(released, machines[:1], name, by=outsider).status_code == 404
 
+    @pytest.mark.one_database
     @each("name, method", list(product(BOTH_PAGES, ["put", "patch", "delete"])))
     def test_other_methods_are_refused(self, as_user, publisher, released, method, name):
         assert getattr(as_user(publisher), method)(page(name, released)).status_code == 405
 
+    @pytest.mark.one_database
     @BOTH
     def test_with_nothing_to_roll_back_it_says_so(self, as_user, publisher, job, name):
         response = as_user(publisher).get(page(name, job))
@@ -112,6 +115,7 @@ class TestLooking:
     def test_a_stage_that_is_none(self, as_user, publisher, released):
         assert as_user(publisher).get(f"/jobs/{released.pk}/stages/prod/rollback/").status_code == 404
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_says_which_machines_it_cannot_reach_and_why(
         self, as_user, publisher, payment, make_job, released, start, machines, name
@@ -171,7 +175,6 @@ class TestRollingBack:
         roll_back(released, machines[:1], name, token=token)
         assert machines_of(rollbacks(released).get()) == {"pay-1"}
 
-    @pytest.mark.any_database
     @BOTH
     def test_twice_the_same_is_one_run_each(self, roll_back, publisher, released, machines, name):
         data = rollback_fields(released, publisher, machines[:2], name)
@@ -210,6 +213,7 @@ def unknown(job, start, finish, machines):
 class TestUnknown:
     """A machine on which a command may still run goes back only when a person says that none does."""
 
+    @pytest.mark.one_database
     @BOTH
     def test_it_is_listed_but_not_chosen(self, as_user, publisher, unknown, machines, name):
         response = as_user(publisher).get(page(name, unknown))
@@ -218,10 +222,10 @@ class TestUnknown:
         assert "sh-1 not known Unknown back to not known · only if nothing still runs there" in words(response)
         assert "I have looked: nothing of this job still runs there" in words(response)
 
+    @pytest.mark.one_database
     def test_where_none_is_nobody_is_asked_to_look(self, as_user, publisher, released):
         assert "I have looked" not in words(as_user(publisher).get(page("roll_back_stage", released)))
 
-    @pytest.mark.any_database
     @BOTH
     def test_without_a_look_it_is_refused_and_stays_unknown(self, roll_back, unknown, machines, name):
         response = roll_back(unknown, machines[:2], name)
@@ -235,7 +239,6 @@ class TestUnknown:
         assert not rollbacks(unknown)
         assert unknown.stages.get(kind="pre-release").runs.get().machine_runs.filter(status="unknown").count() == 1
 
-    @pytest.mark.any_database
     @BOTH
     def test_without_it_the_others_go_back_and_it_stays_held(self, roll_back, unknown, machines, name):
         roll_back(unknown, machines[:1], name)
@@ -252,7 +255,6 @@ class TestUnknown:
         unknown.refresh_from_db()
         assert unknown.status == Job.Status.ROLLED_BACK
 
-    @pytest.mark.any_database
     def test_twice_the_same_settles_it_once(self, roll_back, publisher, unknown, machines):
         data = rollback_fields(unknown, publisher, machines[:2]) | {"looked": "on"}
         for _ in range(2):
@@ -260,7 +262,6 @@ class TestUnknown:
         assert unknown.events.filter(verb=Event.Verb.RESOLVED).count() == 1
         assert rollbacks(unknown).count() == 1
 
-    @pytest.mark.any_database
     def test_one_that_is_resolved_meanwhile_just_goes_back(self, roll_back, publisher, unknown, machines):
         data = rollback_fields(unknown, publisher, machines[1:2]) | {"looked": "on"}
         MachineRun.objects.get(status="unknown").resolve(publisher, "succeeded", "it is fine")
@@ -295,6 +296,7 @@ class TestBadInput:
         assert checked(response) == {machines[0].pk}
         assert not rollbacks(released)
 
+    @pytest.mark.one_database
     def test_a_bad_reason(self, roll_back, released, machines, case):
         for name, reason in product(BOTH_PAGES, ["", "  ", None, "a\0b", "a\u202eb", "x" * 2001]):
             with case(name, reason=reason):
@@ -303,6 +305,7 @@ class TestBadInput:
                 assert checked(response) == {machines[1].pk}
                 assert not rollbacks(released)
 
+    @pytest.mark.one_database
     @BOTH
     def test_a_reason_is_text_and_no_markup(self, roll_back, as_user, publisher, released, machines, name):
         reason = "<script>alert(1)</script>"
@@ -314,6 +317,7 @@ class TestBadInput:
 
 
 class TestConflicts:
+    @pytest.mark.one_database
     def test_no_token_or_nonsense(self, roll_back, released, machines, case):
         for name, token in product(BOTH_PAGES, [None, "", "x", "\0", "x" * 1_000_000]):
             with case(name, token=token):

@@ -9,8 +9,6 @@ from releases.models import MachineRun, ReleaseStage, Run, Worker
 from tests.cases import each
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
 
-pytestmark = pytest.mark.one_database
-
 NAMES = ["pause_run", "resume_run", "cancel_run"]
 EVERY_STEP = each("name", NAMES)
 # What state a step begins from, and to which it leads
@@ -70,12 +68,14 @@ def test_who_publishes_steers(as_user, publisher, ops, run, case):
             assert (event.actor, event.reason, event.became) == (user, "healthz 503", became)
 
 
+@pytest.mark.one_database
 @EVERY_STEP
 def test_it_asks_who_you_are(client, run, name):
     assert is_sent_to_login(client.post(address(run, name)), address(run, name))
     assert status(run) == "running"
 
 
+@pytest.mark.one_database
 def test_other_methods_are_refused(as_user, publisher, run, case):
     for name, method in product(NAMES, ["get", "put", "patch", "delete"]):
         with case(name, method=method):
@@ -85,6 +85,7 @@ def test_other_methods_are_refused(as_user, publisher, run, case):
             assert status(run) == "running"
 
 
+@pytest.mark.one_database
 @EVERY_STEP
 @pytest.mark.parametrize("person", ["requester", "approver"])
 def test_others_are_told_which_right_is_missing(as_user, request, run, person, name):
@@ -94,6 +95,7 @@ def test_others_are_told_which_right_is_missing(as_user, request, run, person, n
     assert status(run) == "running"
 
 
+@pytest.mark.one_database
 @EVERY_STEP
 def test_for_an_outsider_it_is_not_there(as_user, outsider, run, name):
     assert turn(as_user(outsider), run, name).status_code == 404
@@ -150,6 +152,7 @@ def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, f
     assert status(run) == "succeeded"
 
 
+@pytest.mark.one_database
 def test_a_bad_reason_changes_nothing_and_is_told(as_user, publisher, run, case):
     bad = [
         ("a\u202eb", "Remove the control or invisible characters."),
@@ -170,6 +173,7 @@ def test_a_bad_reason_for_a_cancel_stays_to_be_mended(as_user, publisher, run):
     assert "Cancel Pre-release" in words(response)
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, publisher, run):
     reason = "<script>alert(1)</script>"
     client = as_user(publisher)
@@ -211,7 +215,6 @@ class TestCancelling:
         assert "Cancel the run" not in said
         assert status(run) == "running"  # until the end of the command was seen
 
-    @pytest.mark.any_database
     def test_what_was_cancelled_says_how_far_it_came(self, as_user, publisher, run):
         worker = begin(run)
         client = as_user(publisher)
@@ -260,6 +263,7 @@ class TestCancelling:
         assert "Why" not in said
 
 
+@pytest.mark.one_database
 class TestTheSteps:
     """Which of them the page of the stage offers."""
 
@@ -309,7 +313,6 @@ class TestAnEarlierRun:
         finish()
         return run
 
-    @pytest.mark.any_database
     def test_is_shown_as_it_ended(self, as_user, approver, earlier):
         response = as_user(approver).get(address(earlier, "run"))
         said = words(response)

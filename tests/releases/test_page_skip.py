@@ -7,8 +7,6 @@ from releases.models import ReleaseStage
 from tests.forms import Page
 from tests.pages import asks_again_for, came_too_late, is_sent_to_login, page, words
 
-pytestmark = pytest.mark.one_database
-
 
 def skip(client, job, kind="pre-release", reason="no canary today"):
     return client.post(page("skip_stage", job, kind=kind), {"reason": reason}, follow=True)
@@ -35,6 +33,7 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(client.post(page("skip_stage", job)), page("skip_stage", job))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
 def test_only_a_post_skips(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("skip_stage", job)).status_code == 405
@@ -53,6 +52,7 @@ def test_for_an_outsider_it_is_not_there(as_user, outsider, job):
     assert skip(as_user(outsider), job).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("reason", "why"),
     [
@@ -174,6 +174,7 @@ def test_where_nothing_is_left_to_release_it_is_not_offered(as_user, publisher, 
     assert "Or skip this stage" not in said
 
 
+@pytest.mark.one_database
 def test_a_stage_behind_it_says_for_which_it_waits(as_user, publisher, job, start, finish, machines):
     start(job, machines[:1])
     finish()

@@ -27,7 +27,7 @@ from tests.pages import (
     words,
 )
 
-pytestmark = [pytest.mark.usefixtures("release_task", "rollback_task"), pytest.mark.one_database]
+pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
 SHOWN = "name=remark"
 
@@ -69,21 +69,25 @@ class TestLooking:
         job = make_job("2.0", on=machines[:3])
         assert offered(as_user(publisher).get(page("stage", job))) == set(ids(machines[:3]))
 
+    @pytest.mark.one_database
     def test_each_display_offers_its_own_job_whatever_was_shown_before(self, as_user, publisher, make_job, machines):
         one, other = make_job("1.0", on=machines[:3]), make_job("2.0", on=machines[2:])
         client = as_user(publisher)
         for job, its in [(one, machines[:3]), (other, machines[2:]), (one, machines[:3]), (other, machines[2:])]:
             assert offered(client.get(page("stage", job))) == set(ids(its))
 
+    @pytest.mark.one_database
     def test_it_asks_who_you_are(self, client, job):
         assert is_sent_to_login(client.get(page("stage", job)), page("stage", job))
         assert is_sent_to_login(client.post(page("stage", job)), page("stage", job))
 
+    @pytest.mark.one_database
     def test_for_an_outsider_it_is_not_there(self, as_user, outsider, job, machines):
         client = as_user(outsider)
         assert client.get(page("stage", job)).status_code == 404
         assert client.post(page("stage", job), stage_fields(job, outsider, machines)).status_code == 404
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_look_but_choose_nothing(self, as_user, request, job, person):
         response = as_user(request.getfixturevalue(person)).get(page("stage", job))
@@ -91,6 +95,7 @@ class TestLooking:
         assert not offered(response)
         assert "Publishers of this business can start it." in words(response)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
     def test_others_are_told_which_right_is_missing(self, publish, request, job, machines, person):
         response = publish(job, machines, by=request.getfixturevalue(person))
@@ -98,6 +103,7 @@ class TestLooking:
         assert "run or roll back a stage of this job" in words(response)
         assert not started(job)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_refused(self, as_user, publisher, job, method):
         assert getattr(as_user(publisher), method)(page("stage", job)).status_code == 405
@@ -118,6 +124,7 @@ class TestLooking:
     def test_an_address_that_is_none(self, as_user, publisher, job, path):
         assert as_user(publisher).get(path.format(job.pk)).status_code == 404
 
+    @pytest.mark.one_database
     def test_a_held_machine_is_shown_with_who_holds_it(self, as_user, publisher, make_job, start, machines):
         holder = make_job("1.0")
         start(holder, machines[:1])
@@ -125,6 +132,7 @@ class TestLooking:
         assert offered(response) == set(ids(machines[1:]))
         assert f"by #{holder.pk} payment 1.0, publisher, since" in words(response)
 
+    @pytest.mark.one_database
     def test_one_that_is_held_or_gone_for_long_says_since_which_day(
         self, as_user, publisher, make_job, start, machines, payment
     ):
@@ -136,6 +144,7 @@ class TestLooking:
         assert said.count("payment 1.0, publisher, since 2024-03-05 14:02") == 1
         assert "from the config service, since 2024-03-06 14:02" in said
 
+    @pytest.mark.one_database
     def test_when_every_machine_is_held_it_says_by_whom(self, as_user, publisher, make_job, start, machines):
         holder = make_job("1.0")
         start(holder, machines)
@@ -150,6 +159,7 @@ class TestLooking:
         finish()
         assert offered(as_user(publisher).get(page("stage", job))) == set(ids(machines))
 
+    @pytest.mark.one_database
     def test_when_every_machine_is_gone_it_says_so(self, as_user, publisher, make_job, payment, machines):
         job = make_job()
         list_machines(payment, "pay-7")
@@ -161,6 +171,7 @@ class TestLooking:
         assert offered(response) == set(ids(machines[:5]))
         assert "from the config service, since" in words(response)
 
+    @pytest.mark.one_database
     def test_a_released_machine_is_shown_as_released(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:2])
         finish()
@@ -185,11 +196,13 @@ class TestLooking:
         assert "theirs" not in said
         assert "retired" not in said
 
+    @pytest.mark.one_database
     def test_a_closed_stage_says_what_it_waits_for(self, as_user, publisher, job):
         response = as_user(publisher).get(page("stage", job, kind="gray-release"))
         assert not offered(response)
         assert "It opens when pre-release has succeeded or was skipped." in words(response)
 
+    @pytest.mark.one_database
     def test_before_approval_it_says_so(self, as_user, publisher, make_job):
         response = as_user(publisher).get(page("stage", make_job(approved=False)))
         assert not offered(response)
@@ -212,7 +225,6 @@ class TestStarting:
         client.post(page("stage", job), stage_fields(job, publisher, machines[:1], token=token))
         assert machines_of(started(job).get()) == {"pay-1"}
 
-    @pytest.mark.any_database
     def test_checking_starts_nothing_and_says_what_would_be(self, publish, job, machines):
         make_task("evil", script="rm -rf / <b>now</b>")
         response = publish(job, machines[:2], step="check", batch_size="1")
@@ -259,6 +271,7 @@ class TestStarting:
         publish(job, machines[1:2])
         assert [machines_of(run) for run in started(job)] == [{"pay-1", "pay-2"}, {"pay-2"}]
 
+    @pytest.mark.one_database
     def test_a_bad_batch_size_starts_nothing(self, publish, job, machines, case):
         for size in ["0", "-1", "x", "1.5", "101 %", "% 5", "1000001", "9" * 40, "1\0"]:
             with case(size=size):
@@ -267,6 +280,7 @@ class TestStarting:
                 assert is_kept(response)
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_bad_remark_starts_nothing(self, publish, job, machines, case):
         for remark in ["a\0b", "a\u202eb", "x" * 2001]:
             with case(remark=remark):
@@ -280,7 +294,6 @@ class TestStarting:
         publish(job, machines[:1], remark="\r\n".join(lines))
         assert started(job).get().remark == "\n".join(lines)
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("name", ["release_task", "rollback_task"])
     def test_a_task_that_is_not_offered_starts_nothing(
         self, publish, job, machines, orders, release_task, rollback_task, case, name
@@ -298,12 +311,14 @@ class TestStarting:
                 assert checked(response) == {machines[0].pk}
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_post_that_does_not_say_its_step_makes_no_sense(self, publish, job, machines, case):
         for step in [None, "", "go", "START", "check,start"]:
             with case(step=step):
                 assert publish(job, machines, step=step).status_code == 400
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_remark_is_text_and_no_markup(self, publish, as_user, publisher, job, machines):
         remark = "<script>alert(1)</script>"
         assert "<script>alert" not in publish(job, machines, remark=remark, step="check").content.decode()
@@ -312,6 +327,7 @@ class TestStarting:
         assert remark in source(response)
         assert "<script>alert" not in response.content.decode()
 
+    @pytest.mark.one_database
     def test_a_script_is_text_and_shows_what_it_hides(self, publish, job, machines, release_task):
         release_task.revise("echo </li><script>alert(1)</script>\necho \u202egnp.exe", None)
         response = publish(job, machines, step="check")
@@ -379,6 +395,7 @@ class TestBadMachines:
                 assert "<script>alert" not in response.content.decode()
                 assert not started(job)
 
+    @pytest.mark.one_database
     def test_a_good_one_beside_them_is_not_started_but_stays_chosen(self, publish, job, machines, case):
         for name, (value, _) in BAD_MACHINES.items():
             with case(name):
@@ -439,6 +456,7 @@ class TestBadMachines:
         assert started(job).count() == 1
 
 
+@pytest.mark.one_database
 class TestToken:
     """None of these starts anything; all say why, and keep what was typed."""
 
@@ -451,7 +469,6 @@ class TestToken:
         assert not started(job)
         return response
 
-    @pytest.mark.any_database
     @pytest.mark.parametrize("step", ["check", "start"])
     def test_none_or_nonsense(self, publish, job, machines, case, step):
         for token in [None, "", "x", "a:b:c", "\0", "中", ":" * 100, "x" * 1_000_000]:
@@ -584,7 +601,6 @@ class TestMovedOn:
         assert publish(job, [], "gray-release", **late).status_code == 409
         assert started(job).count() == 2
 
-    @pytest.mark.any_database
     def test_a_skipped_stage_can_still_be_started(self, publish, publisher, job, machines):
         ReleaseStage.objects.of_kind(job, "pre-release").skip(publisher, "no canary")
         assert publish(job, machines[:1]).status_code == 302
@@ -617,6 +633,7 @@ class TestTwice:
         assert started(job).count() == 1
 
 
+@pytest.mark.one_database
 class TestCounting:
     @pytest.fixture
     def fleet(self, payment):
@@ -644,6 +661,7 @@ class TestCounting:
         assert started(job).get().machine_runs.count() == 20
 
 
+@pytest.mark.one_database
 class TestOps:
     def test_without_a_remark_they_start_nothing(self, publish, ops, job, machines):
         response = publish(job, machines[:1], by=ops, remark="")
@@ -670,7 +688,6 @@ class TestRights:
         assert publish(job, [], **data).status_code == 403
         assert not started(job)
 
-    @pytest.mark.any_database
     def test_a_publisher_who_left_sees_nothing(self, publish, publisher, job, machines):
         data = stage_fields(job, publisher, machines[:1])
         Membership.objects.filter(user=publisher).delete()
@@ -678,7 +695,6 @@ class TestRights:
         assert not started(job)
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("name", ["machines", "when_free", "moved"])
 def test_a_form_offers_no_machine_where_the_session_names_another_job(make_job, publisher, name):
     job, other = get_job(publisher, make_job("2.0").pk), make_job("3.0")
@@ -689,12 +705,14 @@ def test_a_form_offers_no_machine_where_the_session_names_another_job(make_job, 
         assert form.fields[name].queryset.count() == offers
 
 
+@pytest.mark.one_database
 def test_what_was_said_of_the_run_before_is_not_said_again(as_user, publisher, job, machines, start, finish):
     start(job, machines[:1], remark="as planned")
     finish()
     assert re.search(r'<textarea name="remark"[^>]*>\s*</textarea>', source(as_user(publisher).get(page("stage", job))))
 
 
+@pytest.mark.one_database
 def test_back_to_choosing_keeps_what_was_typed_though_the_stage_has_moved_on(publish, second_publisher, job, machines):
     publish(job, machines[1:2], by=second_publisher)
     response = publish(job, machines[:1], step=None, list=1)

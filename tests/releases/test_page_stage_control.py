@@ -13,7 +13,7 @@ from tests.conftest import list_machines
 from tests.pages import checked, ids, offered, page, source, stage_fields, token_in, words
 from tests.workers import begin, end
 
-pytestmark = [pytest.mark.usefixtures("release_task", "rollback_task"), pytest.mark.one_database]
+pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def has_box(response, name):
 
 
 class TestPace:
+    @pytest.mark.one_database
     def test_the_canary_is_offered_by_default_on_the_release_only(
         self, as_user, publisher, job, start, finish, machines
     ):
@@ -65,6 +66,7 @@ class TestPace:
         finish("failed")
         assert "checked" not in has_box(as_user(publisher).get(page("stage", job, kind="release")), "canary")[0]
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(
         ("fields", "told", "made"),
         [
@@ -90,12 +92,14 @@ class TestPace:
         assert run.canary == ("canary" in fields)
         assert run.batch_pause == int(fields.get("batch_pause", 0))
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("name", ["batch_size", "failure_budget"])
     def test_a_bad_share(self, publish, job, machines, case, name):
         for value in ["0", "0 %", "-1", "x", "1.5", "101 %", "1  %", "% 1", "٣", "9" * 40, "1\0"]:
             with case(value=value):
                 self.assert_refused(publish(job, machines[:1], **{name: value}), job, machines)
 
+    @pytest.mark.one_database
     def test_a_bad_pause(self, publish, job, machines, case):
         for value in ["-1", "x", "1.5", "86401", "9" * 40, "9" * 5000, "1\0", "1 s"]:
             with case(value=value):
@@ -123,6 +127,7 @@ class TestTryingAgain:
         run.advance()
         return job
 
+    @pytest.mark.one_database
     @each("what, chosen", [("failed", [2]), ("not_run", [4, 5]), ("nonsense", []), ("", []), ("failed\0", [])])
     def test_the_address_chooses_them(self, as_user, publisher, stopped, machines, what, chosen):
         response = as_user(publisher).get(page("stage", stopped), {"retry": what})
@@ -130,6 +135,7 @@ class TestTryingAgain:
         assert checked(response) == {machines[number - 1].pk for number in chosen}
         assert offered(response) == {machines[number - 1].pk for number in (2, 4, 5, 6)}
 
+    @pytest.mark.one_database
     def test_the_page_says_why_it_stopped_and_how_to_go_on(self, as_user, publisher, stopped):
         said = words(as_user(publisher).get(page("stage", stopped)))
         assert "Pre-release stopped itself: 2 machines went wrong, and 2 was the limit" in said
@@ -140,6 +146,7 @@ class TestTryingAgain:
         assert "1 more cannot be had now held, excused, released since, moved or gone" in said
         assert "Excuse a machine" in said
 
+    @pytest.mark.one_database
     def test_it_still_says_so_when_what_went_wrong_was_resolved(self, as_user, publisher, stopped, machines):
         unknown = runs(stopped).get().machine_runs.get(machine=machines[2])
         unknown.resolve(publisher, "succeeded", "I have looked")
@@ -147,17 +154,18 @@ class TestTryingAgain:
         assert "stopped itself: 2 was the limit of what may go wrong; some of that has been resolved since" in said
         assert "3 of 5 machines were touched, 2 were not." in said
 
+    @pytest.mark.one_database
     def test_a_run_of_an_older_portal_says_so_too(self, as_user, publisher, stopped):
         MachineRun.objects.filter(status="not_run").update(reason="")
         assert "Pre-release stopped itself" in words(as_user(publisher).get(page("stage", stopped)))
 
+    @pytest.mark.one_database
     def test_for_others_it_says_why_only(self, as_user, requester, stopped):
         said = words(as_user(requester).get(page("stage", stopped)))
         assert "Pre-release stopped itself" in said
         assert "Retry" not in said
         assert "Roll back" not in said
 
-    @pytest.mark.any_database
     def test_it_is_a_new_run_that_names_the_first(self, as_user, publisher, publish, stopped, machines):
         first = runs(stopped).get()
         publish(stopped, machines[1:2])
@@ -198,6 +206,7 @@ class TestTryingAgain:
 
 
 class TestTheBudget:
+    @pytest.mark.one_database
     @pytest.mark.parametrize(("budget", "squares"), [("4", 4), ("10", 10), ("11", 0), ("", 0)])
     def test_is_drawn_while_it_is_short(self, as_user, publisher, job, start, machines, budget, squares):
         start(job, machines, failure_budget=budget)
@@ -205,6 +214,7 @@ class TestTheBudget:
         assert shown.count("<i></i>") == squares
         assert '<i class="used">' not in shown
 
+    @pytest.mark.one_database
     def test_what_is_used_of_it_is_filled(self, as_user, publisher, job, start, finish, machines):
         start(job, machines, batch_size="3", failure_budget="3")
         finish("failed", on=["pay-1", "pay-2"])
@@ -229,6 +239,7 @@ class TestWaiting:
         start(holder, machines[:1])
         return holder
 
+    @pytest.mark.one_database
     def test_it_is_offered_beside_the_refusal(self, as_user, publisher, holder, job, machines):
         response = as_user(publisher).get(page("stage", job))
         assert awaited(response) == {machines[0].pk}
@@ -236,7 +247,6 @@ class TestWaiting:
         assert "start when free" in words(response)
         assert offered(response) == set(ids(machines[1:]))
 
-    @pytest.mark.any_database
     def test_not_for_what_this_job_holds_has_released_or_cannot_reach(
         self, as_user, publisher, holder, make_job, payment, start, finish, machines
     ):
@@ -252,7 +262,6 @@ class TestWaiting:
         assert words(response).count("Released in pre-release") == 2
         assert awaited(response) == set()
 
-    @pytest.mark.any_database
     def test_not_for_one_of_them_that_is_gone_or_moved(
         self, as_user, publisher, holder, make_job, start, finish, machines
     ):
@@ -277,7 +286,6 @@ class TestWaiting:
         assert f"by #{job.pk} payment 2.0, publisher, since" in words(response)
         assert awaited(response) == set()
 
-    @pytest.mark.any_database
     def test_what_another_stage_of_this_job_takes_back_is_held(
         self, as_user, publisher, make_job, start, finish, machines
     ):
@@ -289,6 +297,7 @@ class TestWaiting:
         said = words(as_user(publisher).get(page("stage", job)))
         assert (said.count("Released in"), said.count(f"by #{job.pk} payment 2.0, publisher, since")) == (1, 1)
 
+    @pytest.mark.one_database
     def test_it_is_kept_from_choosing_to_checking_to_starting(
         self, as_user, publisher, publish, finish, holder, job, machines
     ):
@@ -306,6 +315,7 @@ class TestWaiting:
         publish(job, [], when_free=ids(machines[:1]), machines=None)
         assert hostnames(runs(job).get().machine_runs.all()) == {"pay-1"}
 
+    @pytest.mark.one_database
     def test_it_is_kept_after_an_error(self, publish, holder, job, machines):
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), batch_size="x")
         assert awaited(response, " checked") == {machines[0].pk}
@@ -317,12 +327,12 @@ class TestWaiting:
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), batch_size="x")
         assert checked(response) == set(ids(machines[:2]))
 
-    @pytest.mark.any_database
     def test_when_it_came_free_meanwhile_it_starts_at_once(self, publish, finish, holder, job, machines):
         finish()
         publish(job, machines[1:2], when_free=ids(machines[:1]))
         assert hostnames(runs(job).get().machine_runs.filter(status="queued")) == {"pay-1", "pay-2"}
 
+    @pytest.mark.one_database
     def test_who_does_not_name_it_is_refused(self, publish, holder, job, machines):
         response = publish(job, machines[:2])
         assert f"pay-1 is held by #{holder.pk}." in words(response)
@@ -350,12 +360,14 @@ class TestWaiting:
         assert "pay-1 is already released by this job." in words(response)
         assert runs(job).count() == 1
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize("step", ["check", "start"])
     def test_neither_of_both_is_no_choice(self, publish, holder, job, step):
         response = publish(job, [], machines=None, step=step)
         assert "Choose at least one machine." in words(response)
         assert not runs(job)
 
+    @pytest.mark.one_database
     def test_a_conflict_keeps_it_too(self, publish, holder, job, machines):
         response = publish(job, machines[1:2], when_free=ids(machines[:1]), token="x")
         assert response.status_code == 409
@@ -371,6 +383,7 @@ class TestSoaking:
         assert "after the soak time" in words(response)
         assert not offered(response)
 
+    @pytest.mark.one_database
     @pytest.mark.parametrize(("name", "kind"), [("stage", "gray-release"), ("job", None)])
     def test_should_that_be_on_another_day_it_says_on_which(self, as_user, publisher, payment, soaking, name, kind):
         Business.objects.update(soak_minutes=2 * 24 * 60)
@@ -378,7 +391,6 @@ class TestSoaking:
         said = words(as_user(publisher).get(page(name, soaking, **({"kind": kind} if kind else {}))))
         assert said.count(f"opens at {timezone.localtime(stage.opens_at):%Y-%m-%d %H:%M}") == 2
 
-    @pytest.mark.any_database
     def test_and_starts_nothing(self, publish, soaking, machines):
         response = publish(soaking, machines[1:2], "gray-release")
         assert response.status_code == 409

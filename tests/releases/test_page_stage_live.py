@@ -13,8 +13,6 @@ from tests.freezes import freeze_now
 from tests.pages import ids, is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent, state
 
-pytestmark = pytest.mark.one_database
-
 
 def live(client, job, kind="pre-release"):
     return client.get(page("stage_live", job, kind=kind))
@@ -24,11 +22,13 @@ def test_it_asks_who_you_are(client, job):
     assert is_sent_to_login(live(client, job), page("stage_live", job))
 
 
+@pytest.mark.one_database
 def test_for_an_outsider_it_is_not_there(as_user, outsider, job, start, machines):
     start(job, machines)
     assert live(as_user(outsider), job).status_code == 404
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_it_is_only_read(as_user, publisher, job, method):
     assert getattr(as_user(publisher), method)(page("stage_live", job)).status_code == 405
@@ -79,6 +79,7 @@ def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publishe
     assert "Go on" in words(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("machine_runs", "seconds"), [(4, 1), (999, 1), (1000, 2), (10_000, 11)])
 def test_a_large_run_is_asked_for_less_often(
     as_user, publisher, job, start, machines, monkeypatch, machine_runs, seconds
@@ -135,7 +136,6 @@ def one_of_four(job, machines, start, worker):
     return run
 
 
-@pytest.mark.any_database
 def test_it_tells_about_how_long_it_still_takes(as_user, publisher, one_of_four):
     assert "left, about 3 min" in words(live(as_user(publisher), one_of_four.stage.job))
 
@@ -152,7 +152,6 @@ def test_nor_when_a_person_holds_it(as_user, publisher, one_of_four, what):
     assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
 
 
-@pytest.mark.any_database
 def test_nor_since_the_databases_clock_was_set_back(as_user, publisher, one_of_four):
     Run.objects.filter(pk=one_of_four.pk).update(started_at=Now() + timedelta(hours=1))
     assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
@@ -182,6 +181,7 @@ def test_nor_once_it_has_ended(as_user, publisher, one_of_four, worker):
     assert "left, about" not in words(live(as_user(publisher), one_of_four.stage.job))
 
 
+@pytest.mark.one_database
 def test_it_tells_what_went_wrong_with_its_last_words(as_user, publisher, job, start, finish, machines):
     run = start(job, machines[:2])
     machine_run = run.machine_runs.get(machine__hostname="pay-2")
@@ -203,7 +203,6 @@ def test_it_names_the_log_of_the_first_that_went_wrong(as_user, publisher, job, 
         assert f'data-log-wrong="{log}"' in source(live(client, job))
 
 
-@pytest.mark.any_database
 def test_of_machines_that_wait_the_log_of_one_of_the_first_batch_is_shown(as_user, publisher, job, start, machines):
     run = start(job, [machines[2], machines[0]], batch_size="1")
     first = run.machine_runs.get(batch=1)
@@ -211,6 +210,7 @@ def test_of_machines_that_wait_the_log_of_one_of_the_first_batch_is_shown(as_use
     assert f'id="log-pane" hx-get="{log}"' in source(as_user(publisher).get(page("stage", job)))
 
 
+@pytest.mark.one_database
 def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, machines):
     run = start(job, machines[:1])
     finish("failed")
@@ -220,6 +220,7 @@ def test_a_reason_is_text_and_no_markup(as_user, publisher, job, start, finish, 
     assert "<script>alert(1)</script> 100%" in words(response).replace("&lt;", "<") or "100%" in words(response)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("person", "may"), [("publisher", True), ("ops", True), ("approver", False), ("requester", False)]
 )
@@ -240,7 +241,6 @@ def test_a_run_that_is_being_cancelled_offers_none(as_user, publisher, job, star
     assert "Pause" not in words(as_user(publisher).get(page("stage", job)))
 
 
-@pytest.mark.any_database
 def test_what_began_later_than_now_is_shown_as_not_far_yet(as_user, publisher, job, make_job, machines, start, finish):
     """As after the database's clock was set back."""
     start(make_job("1.0"), machines[1:2])
@@ -253,7 +253,6 @@ def test_what_began_later_than_now_is_shown_as_not_far_yet(as_user, publisher, j
     assert "fill-" not in shown
 
 
-@pytest.mark.any_database
 def test_how_long_it_takes_is_told_by_the_last_runs_of_its_task(
     as_user, publisher, job, make_job, machines, start, finish, monkeypatch
 ):

@@ -4,8 +4,6 @@ from releases.models import MachineRun, Run
 from tests.commands import CONFLICT, FAILED, fail, help_of, say, say_json
 from tests.workers import begin, end
 
-pytestmark = pytest.mark.one_database
-
 PAUSE = ("pause_run", "--as", "publisher")
 
 
@@ -35,7 +33,6 @@ def test_waiting_is_for_the_end_of_what_runs(run, worker, monkeypatch):
     assert (running, MachineRun.objects.counts()) == ([], {"succeeded": 2, "queued": 2})
 
 
-@pytest.mark.any_database
 def test_waiting_where_nothing_runs_is_over_at_once(run):
     assert "paused" in say(*PAUSE, run.pk, "--wait")
 

@@ -10,8 +10,6 @@ from releases.preview import LONGEST_COMPARED, Preview
 from tests.conftest import make_task
 from tests.pages import page, source, words
 
-pytestmark = pytest.mark.one_database
-
 
 @pytest.fixture
 def released(make_job, start, finish, machines):
@@ -33,7 +31,6 @@ def shown(response):
     return " ".join(re.sub(r"<[^>]*>", " ", card).split())
 
 
-@pytest.mark.any_database
 def test_it_tells_what_differs_from_the_last_release(as_user, approver, waiting, released):
     said = shown(as_user(approver).get(page("job", waiting)))
     assert f"against the last release: #{released.pk} 1.0" in said
@@ -59,6 +56,7 @@ def test_what_another_job_has_put_somewhere_is_not_called_nothing(as_user, appro
     assert "no other job of this business is released to its end yet" in shown(response)
 
 
+@pytest.mark.one_database
 def test_a_text_that_changed_since_is_compared(as_user, approver, waiting, release_task):
     Task.objects.get(pk=release_task.pk).revise("echo <b>other</b>\nexit 0", None)
     response = as_user(approver).get(page("job", waiting))
@@ -68,6 +66,7 @@ def test_a_text_that_changed_since_is_compared(as_user, approver, waiting, relea
     assert '<li class="add">echo &lt;b&gt;other&lt;/b&gt;</li>' in page_text
 
 
+@pytest.mark.one_database
 def test_a_task_that_is_new_since_is_told(as_user, approver, waiting, payment, orders):
     make_task("new way", business=payment)
     make_task("theirs", business=orders)
@@ -76,21 +75,25 @@ def test_a_task_that_is_new_since_is_told(as_user, approver, waiting, payment, o
     assert "theirs" not in said
 
 
+@pytest.mark.one_database
 def test_a_rollback_task_that_changed_since_is_told_too(waiting, rollback_task):
     rollback_task.revise("echo other", None)
     assert [one.is_changed for one in Preview(waiting).tasks] == [False, True]
 
 
+@pytest.mark.one_database
 def test_a_check_is_part_of_the_text(waiting, release_task):
     release_task.revise("echo done", None, "test -f /ok")
     assert ("add", "test -f /ok") in Preview(waiting).tasks[0].lines
 
 
+@pytest.mark.one_database
 def test_a_very_long_text_is_shown_without_comparing(waiting, release_task):
     release_task.revise("echo\n" * (LONGEST_COMPARED + 1), None)
     assert {mark for mark, _ in Preview(waiting).tasks[0].lines} == {""}
 
 
+@pytest.mark.one_database
 def test_release_tasks_come_first(waiting, rollback_task, release_task):
     assert [one.task.action for one in Preview(waiting).tasks] == list(Action)
 
@@ -108,5 +111,6 @@ def test_the_release_of_another_business_is_none_of_ours(released, orders, outsi
     assert Preview(job).last is None
 
 
+@pytest.mark.one_database
 def test_once_a_stage_has_begun_it_is_gone(as_user, approver, released):
     assert "What will happen" not in words(as_user(approver).get(page("job", released)))

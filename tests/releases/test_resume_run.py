@@ -4,8 +4,6 @@ from releases.models import MachineRun, Run
 from tests.commands import CONFLICT, FAILED, fail, help_of, say, say_json
 from tests.workers import begin
 
-pytestmark = pytest.mark.one_database
-
 RESUME = ("resume_run", "--as", "publisher")
 
 

@@ -9,8 +9,6 @@ from tests.cases import each
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
 from tests.parallel import at_once
 
-pytestmark = pytest.mark.one_database
-
 ROLL_BACK = ("rollback_stage", "--as", "publisher", "--reason", "it hurts")
 
 
@@ -43,7 +41,6 @@ def test_one_machine_is_rolled_back(released):
     assert hostnames(rollbacks().get()) == ["pay-3"]
 
 
-@pytest.mark.any_database
 def test_all_stages_are_rolled_back(released, finish):
     said = say_json(*ROLL_BACK, released.pk, "all")
     assert [(run["action"], run["status"]) for run in said["runs"]] == [("rollback", "running")] * 2
@@ -52,7 +49,6 @@ def test_all_stages_are_rolled_back(released, finish):
     assert Job.objects.get().status == "rolled_back"
 
 
-@pytest.mark.any_database
 def test_runs_are_told_though_the_database_goes_away_while_they_are_waited_for(released, away_when_waited_for, capsys):
     line = [*ROLL_BACK, released.pk, "all", "--wait", "--wait-limit", "0.3", "--json"]
     with pytest.raises(CommandError) as caught:
@@ -68,7 +64,6 @@ def test_machines_that_were_not_changed_are_named(released):
     assert not rollbacks().exists()
 
 
-@pytest.mark.any_database
 def test_where_nothing_was_changed_there_is_nothing_to_roll_back(released, job):
     assert "changed no machine" in fail(*ROLL_BACK, released.pk, "release", code=MISTAKE)
 
@@ -79,7 +74,6 @@ def test_a_stage_that_runs_is_a_conflict(released, machines, start):
     assert not rollbacks().exists()
 
 
-@pytest.mark.any_database
 @each("which", [["gray-release"], ["gray-release", "pay-2"], ["all"]])
 def test_what_another_rollback_does_already_is_a_conflict(released, which):
     say(*ROLL_BACK, released.pk, "all")
@@ -87,7 +81,6 @@ def test_what_another_rollback_does_already_is_a_conflict(released, which):
     assert rollbacks().count() == 2
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_of_two_rollbacks_at_once_one_is_a_conflict(released):
     command = (*ROLL_BACK, released.pk, "gray-release")
@@ -102,6 +95,7 @@ def test_waiting_tells_of_a_rollback_that_fails(released, finish, monkeypatch):
     assert rollbacks().get().machine_runs.counts() == {"failed": 1, "succeeded": 1}
 
 
+@pytest.mark.one_database
 @each("reason", ["", "   ", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(released, reason):
     command = ("rollback_stage", "--as", "publisher", released.pk, "pre-release", f"--reason={reason}")
@@ -113,6 +107,7 @@ def test_a_reason_must_be_given(released):
     assert "--reason" in fail("rollback_stage", "--as", "publisher", released.pk, "pre-release", code=1)
 
 
+@pytest.mark.one_database
 @each(
     "user, said",
     [
@@ -142,7 +137,6 @@ def lost(released, machines, start, finish):
     return released
 
 
-@pytest.mark.any_database
 def test_an_unknown_machine_is_left_alone_unless_somebody_looked(lost):
     assert "pay-4" in fail(*ROLL_BACK, lost.pk, "gray-release", "pay-3", "pay-4", code=MISTAKE)
     say(*ROLL_BACK, lost.pk, "gray-release")

@@ -10,8 +10,6 @@ from tests.cases import each
 from tests.commands import CONFLICT, MISTAKE, fail, say
 from tests.workers import begin
 
-pytestmark = pytest.mark.one_database
-
 VERBS = {"pause_run": "paused", "resume_run": "resumed", "cancel_run": "cancelled"}
 AFTER = {"pause_run": "paused", "resume_run": "running", "cancel_run": "running"}
 
@@ -33,7 +31,6 @@ def state():
     return Run.objects.values_list("status", "cancelled_at").get()
 
 
-@pytest.mark.any_database
 def test_a_run_is_told_though_the_database_goes_away_once_the_step_is_done(
     run, command, worker, away_when_waited_for, capsys
 ):
@@ -53,7 +50,6 @@ def test_a_run_that_is_not_there_is_a_mistake(command, publisher, number):
     assert "sees no such" in fail(command, "--as", "publisher", "--", number, code=MISTAKE)
 
 
-@pytest.mark.any_database
 @each("reason", ["\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(run, command, reason):
     before = state()
@@ -61,6 +57,7 @@ def test_a_reason_that_no_page_takes_is_refused(run, command, reason):
     assert state() == before
 
 
+@pytest.mark.one_database
 @each(
     "user, said",
     [

@@ -12,8 +12,6 @@ from tests.databases import read_only
 from tests.waiting import wait_until
 from tests.workers import begin, fall_silent, grow_old
 
-pytestmark = pytest.mark.one_database
-
 RUN = ("run_stage", "--as", "publisher")
 
 
@@ -47,7 +45,6 @@ def test_json_tells_the_run(job):
     assert said == {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "running"}]}
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
 def test_waiting_tells_how_it_ended(job, finish, status):
@@ -68,13 +65,13 @@ def test_waiting_tells_how_it_ended(job, finish, status):
     )
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("limit", ["nan", "-1", "soon"])
 def test_a_limit_that_makes_no_sense_is_refused(job, limit):
     assert "--wait-limit" in fail(*RUN, job.pk, "pre-release", "--all", "--wait", f"--wait-limit={limit}", code=MISTAKE)
     assert not Run.objects.exists()
 
 
-@pytest.mark.any_database
 def test_who_waits_finds_that_the_only_worker_died(job, worker, monkeypatch):
     steps = iter([lambda: (begin(worker), fall_silent(worker, suspected=False)), lambda: grow_old(worker)])
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: next(steps)())
@@ -88,7 +85,6 @@ def test_waiting_has_a_limit(job):
     assert Run.objects.get().status == "running"
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "error", [OperationalError("the server goes down"), InterfaceError("the connection is closed"), read_only()]
@@ -103,7 +99,6 @@ def test_who_waits_does_so_through_a_database_that_is_away(job, finish, monkeypa
     assert (run["id"], run["status"]) == (Run.objects.get().pk, "succeeded")
 
 
-@pytest.mark.any_database
 @pytest.mark.django_db(transaction=True)
 def test_an_error_that_waiting_does_not_mend_ends_it(job, monkeypatch):
     def break_down():
@@ -114,7 +109,6 @@ def test_an_error_that_waiting_does_not_mend_ends_it(job, monkeypatch):
         say(*RUN, job.pk, "pre-release", "--all", "--wait")
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_database_that_stays_away_ends_the_waiting_at_its_limit(job, away_when_waited_for, capsys, as_json):
     """What was started is told all the same."""
@@ -200,16 +194,19 @@ def test_tasks_are_named_when_there_are_several(job):
     assert Run.objects.get().task_version == other.latest
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("size", ["0", "-1"])
 def test_a_batch_size_that_is_none_is_refused(job, size):
     assert "batch_size:" in fail(*RUN, job.pk, "pre-release", "--all", f"--batch-size={size}", code=MISTAKE)
     assert not Run.objects.exists()
 
 
+@pytest.mark.one_database
 def test_a_remark_that_no_page_takes_is_refused(job):
     assert "remark:" in fail(*RUN, job.pk, "pre-release", "--all", "--remark", "\x1b[2J", code=MISTAKE)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("user", "said"),
     [
@@ -264,6 +261,7 @@ def test_a_run_stops_at_the_first_failure_unless_told_otherwise(job, stop_after,
     assert Run.objects.get().failure_budget == budget
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "option", ["--stop-after=0", "--stop-after=101 %", "--stop-after=some", "--batch-size=1.5", "--batch-pause=-1"]
 )
