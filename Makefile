@@ -13,7 +13,8 @@ demo: $(VENV)/installed
 	$(BIN)/python manage.py demo
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m tests
+	$(BIN)/python -m pytest -n 6
+	$(BIN)/python -m pytest -n 6 -p tests.postgres
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
