@@ -44,10 +44,10 @@ def enter(folder, sshd=False):
     """Sets the portal up on what a demo in `folder` has for it; to reach each sshd in our own account."""
     import django
 
-    from releases.demo import environment, fleet
+    from releases.demo import environment, layout
 
     if sshd:
-        fleet.USER = getpass.getuser()
+        layout.USER = getpass.getuser()
     environment.enter(["--data", str(folder)])
     os.environ.update(DJANGO_SETTINGS_MODULE="deploy_portal.settings", WORKER_MACHINES_AT_ONCE=str(AT_ONCE))
     django.setup()

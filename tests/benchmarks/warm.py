@@ -47,7 +47,7 @@ def _measure(demo, machines, rounds):
             measured["rollback"].append(publisher.roll_back())
             measured["bare asyncssh"].append(release.bare(demo, machines, again=True))
             if ANSIBLE.exists() and shutil.which("ssh"):
-                measured["ansible"].append(_ansible(demo, machines))
+                measured["ansible"].append(_ansible(demo, machines, number))
     return {name: rounds for name, rounds in measured.items() if rounds}
 
 
@@ -61,8 +61,11 @@ def _restart_worker(demo):
     wait_until(Worker.objects.alive().exists)
 
 
-def _ansible(demo, machines):
-    """One `echo` on as many machines, as ansible does it."""
+def _ansible(demo, machines, number):
+    """One `echo` on as many machines, as ansible does it; then (`warm`) once more on the connections that ssh kept.
+
+    A home for each round: in the last one's, ssh would find the connections that it keeps for a minute.
+    """
     from django.conf import settings
 
     from jobs.models import Machine
@@ -74,11 +77,16 @@ def _ansible(demo, machines):
     inventory.write_text("".join(f"{name} ansible_host=127.0.0.1 ansible_port={port} {facts}\n" for name, port in rows))
     command = [ANSIBLE, "all", "-i", inventory, "-m", "raw", "-a", SCRIPT, "-f", release.AT_ONCE]
     command += [f"--ssh-common-args=-o UserKnownHostsFile={demo.facts['known_hosts']}"]
-    environment = {**os.environ, "ANSIBLE_HOME": str(demo.folder / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "0"}
-    began = time.perf_counter()
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
-    wall = time.perf_counter() - began
-    return {"wall": wall, "failed": machines - done.stdout.count("| CHANGED")}
+    home = demo.folder / f"ansible-{number}"
+    environment = {"ANSIBLE_HOME": home, "ANSIBLE_SSH_CONTROL_PATH_DIR": home / "cp", "ANSIBLE_LOCALHOST_WARNING": 0}
+    environment = os.environ | {name: str(value) for name, value in environment.items()}
+    facts = {"failed": 0}
+    for name in ("wall", "warm"):
+        began = time.perf_counter()
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+        facts[name] = time.perf_counter() - began
+        facts["failed"] += machines - done.stdout.count("| CHANGED")
+    return facts
 
 
 def _tell(machines, measured):
@@ -94,6 +102,8 @@ def _tell(machines, measured):
         for name in ("cold", "warm", "rollback"):
             print(f"ansible / {name}: {ansible / release.median(measured[name], 'wall'):.1f}")
         print(f"ansible / bare asyncssh: {ansible / bare:.1f}, connections kept: {ansible / bare_warm:.1f}")
+        kept, rollback = release.median(measured["ansible"], "warm"), release.median(measured["rollback"], "wall")
+        print(f"ansible, connections kept: {kept:.2f} s; / rollback: {kept / rollback:.1f}")
     print(f"the worker's peak: {measured['cold'][-1]['peak']:.0f} MB")
 
 
