@@ -174,7 +174,7 @@ class TestLog:
         while True:
             answers += 1
             shown += re.findall(r"line \d-\d+", text)
-            following = re.search(r"log/\?after=(\d+)[^\"]*\" hx-trigger=\"load, every 1s,", text)
+            following = re.search(r"log/\?after=(\d+)[^\"]*\"\s+hx-trigger=\"load, every 1s,", text)
             if not following:
                 break
             text = client.get(where, {"after": following[1]}).text
