@@ -32,8 +32,9 @@ class InertCommand(BaseCommand):
     only_tells = False
 
     def create_parser(self, *args, **options):
-        """One whose errors are inert too: they repeat what was typed."""
+        """One whose errors are inert too: they repeat what was typed. Host names may also come after an option."""
         parser = super().create_parser(*args, **options)
+        parser.parse_args = parser.parse_intermixed_args
         refuse = parser.error
         parser.error = lambda message: refuse(inert(message))
         return parser

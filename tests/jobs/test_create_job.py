@@ -1,6 +1,7 @@
 import socket
 
 import pytest
+from django.core.management import CommandError
 from django.db import IntegrityError, transaction
 
 from jobs.models import Business, Job, Listing, Membership
@@ -28,6 +29,19 @@ def test_a_job_is_asked_for_on_all_machines_with_title_and_remark():
     say(*CREATE, "payment", "2.14.3", "--all", "--title", "修复", "--remark", "one\ntwo")
     job = Job.objects.get()
     assert (job.machines.count(), job.title, job.remark) == (6, "修复", "one\ntwo")
+
+
+def test_machines_may_be_named_after_an_option():
+    say(*CREATE, "payment", "2.14.3", "--title", "Refunds", "pay-1", "--remark", "small", "pay-2")
+    job = Job.objects.get()
+    assert sorted(job.machines.values_list("hostname", flat=True)) == ["pay-1", "pay-2"]
+    assert (job.title, job.remark) == ("Refunds", "small")
+
+
+def test_a_version_given_as_an_option_is_told_where_it_goes():
+    with pytest.raises(CommandError, match="say the version after the business: BUSINESS 2.14.3"):
+        say(*CREATE, "payment", "--version", "2.14.3", "pay-1")
+    assert not Job.objects.exists()
 
 
 def test_json_tells_what_a_script_goes_on_with():

@@ -1,3 +1,5 @@
+import argparse
+
 from django.core.management.base import CommandError
 
 from jobs.commands import MISTAKE, PortalCommand, business_named, checked, named_machines
@@ -9,11 +11,16 @@ from jobs.rights import Right
 class Command(PortalCommand):
     help = "Asks for a release: opens a job for a version of a business, on machines that its config service gives."
 
+    def create_parser(self, *args, **options):
+        return super().create_parser(*args, conflict_handler="resolve", **options)
+
     def add_arguments(self, parser):
         super().add_arguments(parser)
+        # Django's would print its own version and end with 0, as if the job had been made
+        parser.add_argument("--version", dest="misplaced", type=_misplaced, help=argparse.SUPPRESS)
         parser.add_argument("business", help="the business's short name")
         parser.add_argument("version", help="what is to be released, such as 2.14.3")
-        parser.add_argument("machines", nargs="*", metavar="HOSTNAME", help="the machines, by host name")
+        parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help="the machines, by host name")
         parser.add_argument("--all", action="store_true", help="every live machine of the business")
         parser.add_argument("--title", help="one line saying what this is (default: business and version)")
         what = "planned for %s: a number, a share such as 10%%%%, or host names"
@@ -35,3 +42,7 @@ class Command(PortalCommand):
         job = form.instance.ask_once(user, form.cleaned_data["machines"])
         words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
         self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=len(chosen))
+
+
+def _misplaced(version):
+    raise argparse.ArgumentTypeError(f"say the version after the business: BUSINESS {version}")

@@ -16,7 +16,7 @@ class Command(InertCommand):
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("businesses", nargs="*", metavar="BUSINESS", help="short names (default: all)")
+        parser.add_argument("businesses", nargs="*", default=[], metavar="BUSINESS", help="short names (default: all)")
         parser.add_argument(
             "--accept-loss", action="store_true", help="take the list even though many machines are missing from it"
         )

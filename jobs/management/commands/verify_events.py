@@ -23,7 +23,9 @@ class Command(InertCommand):
     only_tells = True
 
     def add_arguments(self, parser):
-        parser.add_argument("jobs", nargs="*", type=int, metavar="JOB", help="the jobs' numbers (default: all events)")
+        parser.add_argument(
+            "jobs", nargs="*", default=[], type=int, metavar="JOB", help="the jobs' numbers (default: all events)"
+        )
         parser.add_argument("--heads", metavar="FILE", type=_heads, help="what --json printed before, to compare with")
         parser.add_argument("--restore-triggers", action="store_true", help="make the database refuse changes again")
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")

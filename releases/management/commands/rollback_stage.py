@@ -20,7 +20,9 @@ class Command(RunCommand):
         super().add_arguments(parser)
         parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("stage", choices=[*Kind.values, "all"], help="which stage, or all of them")
-        parser.add_argument("machines", nargs="*", metavar="HOSTNAME", help="which machines (default: all it changed)")
+        parser.add_argument(
+            "machines", nargs="*", default=[], metavar="HOSTNAME", help="which machines (default: all it changed)"
+        )
         parser.add_argument(
             "--looked", action="store_true", help="also unknown machines: you looked, and nothing runs there any more"
         )
