@@ -15,11 +15,13 @@ from deploy_portal.database import is_away, is_clash, is_of_another_version
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from jobs.models import Business, JobMoved
+from jobs.plan import expanded, folded
 from jobs.rights import Right
 
 # Exit codes: a mistake in the call or a missing right, a run that failed, a conflict with what happened meanwhile.
 # 2 is what argparse ends with.
 MISTAKE, FAILED, CONFLICT = 1, 3, 4
+HOSTNAMES = "the machines, by host name; 'web-[001-120]' names 120"
 QUICKER = "Somebody else was quicker: what this needs was changed or removed at the same moment. Nothing was changed."
 
 
@@ -117,11 +119,11 @@ def checked(form):
 
 def named_machines(queryset, names, only=None):
     """The machines of `queryset` with these host names, and an id of `only`; CommandError names those it has not."""
-    names = list(dict.fromkeys(name.lower() for name in names))
+    names = list(dict.fromkeys(expanded(" ".join(names))))
     named = queryset.filter(hostname__in=names)
     found = {machine.hostname: machine for machine in named if only is None or machine.pk in only}
     if missing := [name for name in names if name not in found]:
-        raise CommandError(f"Not among the machines to choose from: {', '.join(missing)}", returncode=MISTAKE)
+        raise CommandError(f"Not among the machines to choose from: {', '.join(folded(missing))}", returncode=MISTAKE)
     return [found[name] for name in names]
 
 

@@ -31,6 +31,23 @@ def test_a_job_is_asked_for_on_all_machines_with_title_and_remark():
     assert (job.machines.count(), job.title, job.remark) == (6, "修复", "one\ntwo")
 
 
+def test_machines_may_be_named_as_a_range():
+    say(*CREATE, "payment", "2.14.3", "PAY-[1-2]", "pay-2,pay-4")
+    assert sorted(Job.objects.get().machines.values_list("hostname", flat=True)) == ["pay-1", "pay-2", "pay-4"]
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [("pay-[5-9]", "choose from: pay-[7-9]"), ("pay-[1-30000]", "choose from: pay-[1-30000]")]
+)
+def test_what_of_a_range_is_no_machine_is_told_as_one(named, told):
+    assert fail(*CREATE, "payment", "2.14.3", named, code=MISTAKE).endswith(told)
+
+
+def test_more_names_than_a_list_may_have():
+    said = fail(*CREATE, "payment", "2.14.3", "pay-[1-15000]", "web-[1-15000]", code=MISTAKE)
+    assert said == "These are more names than one list may have."
+
+
 def test_machines_may_be_named_after_an_option():
     say(*CREATE, "payment", "2.14.3", "--title", "Refunds", "pay-1", "--remark", "small", "pay-2")
     job = Job.objects.get()

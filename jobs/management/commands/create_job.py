@@ -2,7 +2,7 @@ import argparse
 
 from django.core.management.base import CommandError
 
-from jobs.commands import MISTAKE, PortalCommand, business_named, checked, named_machines
+from jobs.commands import HOSTNAMES, MISTAKE, PortalCommand, business_named, checked, named_machines
 from jobs.forms import JobForm
 from jobs.models import Machine
 from jobs.rights import Right
@@ -20,7 +20,7 @@ class Command(PortalCommand):
         parser.add_argument("--version", dest="misplaced", type=_misplaced, help=argparse.SUPPRESS)
         parser.add_argument("business", help="the business's short name")
         parser.add_argument("version", help="what is to be released, such as 2.14.3")
-        parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help="the machines, by host name")
+        parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help=HOSTNAMES)
         parser.add_argument("--all", action="store_true", help="every live machine of the business")
         parser.add_argument("--title", help="one line saying what this is (default: business and version)")
         what = "planned for %s: a number, a share such as 10%%%%, or host names"

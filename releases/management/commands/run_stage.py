@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import CONFLICT, MISTAKE, checked, named_machines
+from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines
 from jobs.rights import Right
 from releases.commands import Acting, RunCommand
 from releases.forms import ReleaseStageForm, StartForm
@@ -19,7 +19,7 @@ class Command(RunCommand):
         super().add_arguments(parser)
         parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("stage", choices=Kind.values, help="which stage")
-        parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help="the machines, by host name")
+        parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help=HOSTNAMES)
         parser.add_argument("--all", action="store_true", help="every machine that the stage offers")
         parser.add_argument("--release-task", metavar="NAME", help="needed when there is more than one")
         parser.add_argument("--rollback-task", metavar="NAME", help="needed when there is more than one")
