@@ -65,7 +65,7 @@ def _log_in(browser, account):
     browser.type("#id_username", account["username"])
     browser.type("#id_password", account["password"])
     browser.click("button.main")
-    browser.one(".menu")
+    browser.wait_shown(".menu")
 
 
 def _go_through(browser, job, machines):

@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.sshd_fleet FOLDER --machines-file FILE
 
-Takes and tells what `releases.demo.fleet` does. Needs Debian's openssh-server and, as root, a folder /run/sshd.
+Takes and tells what `releases.demo.fleet` does. Needs Debian's openssh-server.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def _serving(folder, hostnames):
     ports = dict(zip(hostnames, _free_ports(len(hostnames)), strict=True))
     public = host_key.convert_to_public().export_public_key().decode().strip()
     (folder / "known_hosts").write_text("".join(f"[{ADDRESS}]:{port} {public}\n" for port in ports.values()))
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # as root it wants that, empty, to shut itself in
     subprocess.run([SSHD, "-t", "-f", folder / "sshd_config"], check=True)  # tells what is wrong, if anything is
     started = [subprocess.Popen([SSHD, "-D", "-f", folder / "sshd_config", "-p", str(port)]) for port in ports.values()]
     try:
