@@ -156,6 +156,19 @@ def test_the_link_to_a_log_is_one_line_in_chinese(browser, client, ops, job, sta
     assert lines == [1] * 6
 
 
+def test_a_word_of_the_events_is_one_line_in_chinese(browser, client, ops, job, start, machines):
+    """Also on a phone, where such a list is scrolled."""
+    start(job, machines)
+    browser.width(NARROW)
+    browser.log_in(client, ops)
+    browser.driver.add_cookie({"name": "django_language", "value": "zh-hans"})
+    browser.open("/admin/jobs/event/")
+    words = "document.querySelectorAll('.field-verb, .field-stage_in_words')"
+    select = "(cell) => { const text = new Range(); text.selectNodeContents(cell); return text; }"
+    lines = browser.ask(f"[...{words}].map({select}).map((text) => text.getClientRects().length)")
+    assert set(lines) == {1}
+
+
 def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment, publisher):
     browser.log_in(client, ops)
     browser.width(400)  # on a narrower one the table is scrolled, and not the page
