@@ -73,7 +73,8 @@ class Rollback:
 
 
 def _note_of_change(machine_run):
-    told = [_("back to %(version)s") % {"version": machine_run.rollback_versions[1] or _("not known")}]
+    _now, version = machine_run.rollback_versions
+    told = [_("back to %(version)s") % {"version": version} if version else _("back to a version that is not known")]
     if machine_run.status == MachineRun.Status.UNKNOWN:
         told.append(_("only if nothing still runs there"))
     if machine_run.overtaken_by:

@@ -74,7 +74,7 @@ class TestLooking:
         response = as_user(publisher).get(page(name, job))
         assert offered(response) == checked(response) == set(ids(machines[:2]))
         assert "pay-1 10.0.0.1 sh-1 2.0 Succeeded back to 1.0" in words(response)
-        assert "pay-2 10.0.0.2 sh-1 not known Failed back to not known" in words(response)
+        assert "pay-2 10.0.0.2 sh-1 not known Failed back to a version that is not known" in words(response)
 
     @pytest.mark.one_database
     @BOTH
@@ -219,7 +219,8 @@ class TestUnknown:
         response = as_user(publisher).get(page(name, unknown))
         assert offered(response) == set(ids(machines[:2]))
         assert checked(response) == {machines[0].pk}
-        assert "sh-1 not known Unknown back to not known · only if nothing still runs there" in words(response)
+        told = "Unknown back to a version that is not known · only if nothing still runs there"
+        assert f"sh-1 not known {told}" in words(response)
         assert "I have looked: nothing of this job still runs there" in words(response)
 
     @pytest.mark.one_database
