@@ -18,6 +18,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, SetUnusablePasswordMixin, UserChangeForm
 from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DataError, IntegrityError, NotSupportedError, connection, transaction
 from django.shortcuts import redirect
@@ -250,7 +251,16 @@ class UserForm(BasedOnForm, UserChangeForm):
         for name in self.fields.keys() & {"first_name", "last_name"}:
             self.fields[name].validators.append(printable_line)
         if "user_permissions" in self.fields:
-            self.fields["user_permissions"].label_from_instance = _permission_in_words
+            permissions = self.fields["user_permissions"]
+            permissions.queryset = permissions.queryset.filter(content_type__in=_shown_here())
+            permissions.label_from_instance = _permission_in_words
+
+
+def _shown_here():
+    """The content types of what has a page here, or rows on one: a permission on anything else would do nothing."""
+    pages = [admin.site.get_model_admin(model) for model in apps.get_models() if admin.site.is_registered(model)]
+    models = {page.model for page in pages} | {inline.model for page in pages for inline in page.inlines}
+    return ContentType.objects.get_for_models(*models).values()
 
 
 def _permission_in_words(permission):

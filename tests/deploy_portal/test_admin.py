@@ -141,6 +141,13 @@ def test_what_staff_may_do_is_told_in_the_readers_language(as_user, ops):
     assert "Can add" not in said
 
 
+def test_staff_are_given_only_what_a_page_of_the_admin_asks_for(as_user, ops):
+    said = as_user(ops).get(address(User, "change", ops.pk)).text
+    offered = {option.split(" | ")[-2] for option in re.findall("<option[^>]*>([^<]* can [a-z]+)</option>", said)}
+    on_a_page_of_others = {"leave", "listing", "task version"}
+    assert offered == {str(model._meta.verbose_name) for model in MODELS} | on_a_page_of_others
+
+
 @pytest.fixture
 def helpdesk(as_user):
     """Staff who were given everything that one can do with people, but are not ops."""
