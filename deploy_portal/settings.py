@@ -161,6 +161,8 @@ CONTENT_SECURITY_POLICY = {
 }
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 25_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+# No page takes a file. Django would keep what anybody sends on the disk, however large, before it refuses the form.
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
 
 # Logins that are kept elsewhere (docs/operations.md, "Logins")
 OTHER_LOGINS = other_logins.ldap() | other_logins.oidc(allow_http=not SECURE)
