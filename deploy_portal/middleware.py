@@ -4,8 +4,9 @@ import logging
 from urllib.parse import quote
 
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.db import Error
-from django.http import HttpResponse, HttpResponseBadRequest
+from django.http import HttpResponse, HttpResponseBadRequest, UnreadablePostError
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -64,9 +65,20 @@ def forms_in_utf8(get_response):
         if request.encoding and codecs.lookup(request.encoding).name != "utf-8":
             return HttpResponseBadRequest(_("Send forms in UTF-8."), content_type="text/plain; charset=utf-8")
         request.encoding = "utf-8"  # not "utf8" or "UTF_8", which Django would refuse
+        _read_form(request)
         return get_response(request)
 
     return middleware
+
+
+def _read_form(request):
+    """Has what cannot be read refused as such: the page of a 404 would be the first to read it, and end as a 500."""
+    try:
+        return request.POST
+    except UnreadablePostError:  # who sent it is gone
+        return None
+    except TypeError as error:  # of Python, for what no header of a part has in earnest
+        raise BadRequest("A part of the form has a header that cannot be read.") from error
 
 
 def request_origin(get_response):

@@ -1,4 +1,5 @@
 import encodings
+import io
 import re
 import secrets
 import sqlite3
@@ -101,6 +102,32 @@ def test_a_form_in_another_encoding_is_refused_in_words(client, db, page, charse
 def test_utf_8_by_whatever_name_is_taken(client, db, charset):
     form = f"application/x-www-form-urlencoded; charset={charset}"
     assert "This field is required." in client.post("/login/", "username=中", content_type=form).text
+
+
+PARTS = "multipart/form-data; boundary=part"
+FIELD = "Content-Disposition: form-data; name=username"
+
+
+@pytest.mark.parametrize("page", ["/login/", "/jobs/new/", "/nowhere/"])
+@pytest.mark.parametrize(
+    ("form", "sent"),
+    [
+        ("multipart/form-data", "x"),
+        (PARTS, f"--part\r\n{FIELD}; name*1*=x; name*\r\n\r\nx\r\n--part--\r\n"),
+        (PARTS, f"--part\r\n{FIELD}; filename=x\r\n\r\nx\r\n" * 101 + "--part--\r\n"),
+    ],
+    ids=["no boundary", "no header", "too many files"],
+)
+def test_a_form_that_cannot_be_read_is_refused_wherever_it_is_sent(db, page, form, sent):
+    response = Client(enforce_csrf_checks=True).post(page, sent, content_type=form)
+    assert response.status_code == 400
+    assert "Deploy Portal" in response.text
+
+
+def test_no_file_is_kept_on_the_disk(client, db, settings, tmp_path):
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "nowhere"
+    large = io.BytesIO(b"x" * settings.FILE_UPLOAD_MAX_MEMORY_SIZE)
+    assert 'value="li"' in client.post("/login/", {"username": "li", "file": large}).text
 
 
 def test_names_of_encodings_that_somebody_makes_up_do_not_fill_the_memory(client, db, monkeypatch):
