@@ -157,10 +157,18 @@ def test_machines_that_the_stage_does_not_offer_are_named(make_job, machines, st
     assert Run.objects.count() == 1
 
 
-def test_all_of_nothing_is_an_error_and_starts_nothing(make_job, machines, start):
-    start(make_job("3.0"), machines)
-    assert "machines:" in fail(*RUN, make_job().pk, "pre-release", "--all", code=MISTAKE)
+def test_all_of_nothing_is_an_error_that_says_why_and_starts_nothing(make_job, machines, start):
+    run = start(make_job("3.0"), machines)
+    said = fail(*RUN, make_job().pk, "pre-release", "--all", code=MISTAKE)
+    assert said.splitlines() == [f"machines: pay-{n} is held by #{run.stage.job_id}." for n in range(1, 7)]
     assert Run.objects.count() == 1
+
+
+def test_of_a_job_that_is_out_it_is_said_that_all_are_released(job, machines, start, finish):
+    start(job, machines)
+    finish()
+    said = fail(*RUN, job.pk, "gray-release", "--all", code=MISTAKE)
+    assert said.splitlines()[0] == "machines: pay-1 is already released by this job."
 
 
 @pytest.mark.parametrize("kind", ["gray-release", "release"])
@@ -289,7 +297,8 @@ def test_what_failed_is_tried_again_and_what_was_not_run_after_that(job, machine
 def test_where_there_is_nothing_to_try_again_nothing_is_started(job, machines, start, finish, what):
     start(job, machines[:2])
     finish()
-    assert "machines:" in fail(*RUN, job.pk, "pre-release", "--retry", what, code=MISTAKE)
+    said = fail(*RUN, job.pk, "pre-release", "--retry", what, code=MISTAKE)
+    assert said == "machines: this stage has none of those; job_status tells how each stands."
     assert Run.objects.count() == 1
 
 

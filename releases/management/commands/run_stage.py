@@ -86,18 +86,27 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
         raise CommandError("Name the machines, or say --all, --planned or --retry; one of them.", returncode=MISTAKE)
     free, moves = _ids(stage.offered_machines()), _ids(stage.offered_machines(moved=True))
     waits = _ids(stage.offered_machines(when_free=True))
-    ids = free | (moves if moved else set()) | (waits if when_free else set())
-    not_offered = set()  # of those that are named; the form tells why
-    if machines:
-        named = {machine.pk for machine in named_machines(stage.job.machines, machines)}
-        ids, not_offered = ids & named, named - ids
-    elif planned or retry:
-        ids &= stage.planned_machines if planned else set(stage.to_try_again(retry))
+    wanted = _wanted(stage, machines, planned, retry)
+    ids = wanted & (free | (moves if moved else set()) | (waits if when_free else set()))
+    # Who names none goes without those that are not offered; where that is all of them, the form tells why.
+    not_offered = wanted - ids if machines or not ids else set()
     return {
         "machines": sorted(ids & free | not_offered),
         "moved": list(ids & moves - free),
         "when_free": list(ids - moves),
     }
+
+
+def _wanted(stage, machines, planned, retry):
+    if machines:
+        return {machine.pk for machine in named_machines(stage.job.machines, machines)}
+    if not (planned or retry):
+        return _ids(stage.job.machines)
+    wanted = stage.planned_machines if planned else set(stage.to_try_again(retry))
+    if not wanted:
+        words = "machines: this stage has none of those; job_status tells how each stands."
+        raise CommandError(words, returncode=MISTAKE)
+    return wanted
 
 
 def _ids(machines):
