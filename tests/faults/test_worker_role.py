@@ -124,6 +124,18 @@ def test_it_lives_through_a_freeze_of_another_business_and_a_stop_of_everything(
     assert started.is_alive
 
 
+@pytest.mark.parametrize("column", ["exit_status", "reason", "note", "ended_at"])
+def test_it_begins_nothing_when_it_may_not_record_how_that_ends(bare, role, release, fleet, column):
+    with connection.cursor() as cursor:
+        cursor.execute(f"REVOKE UPDATE ({column}) ON releases_machinerun FROM portal_worker_{os.getpid()}")
+    run = release(TELL, on=["pay-1"])
+    started = bare()
+    assert started.end() == 1
+    assert "permission denied for table releases_machinerun" in started.output
+    assert statuses(run) == {"pay-1": "queued"}
+    assert fleet.executed("pay-1") == []
+
+
 def test_it_reads_what_it_needs_and_of_people_only_who_has_which_role(role):
     tables = connection.introspection.table_names()
     with psycopg.connect(role, autocommit=True) as worker:
