@@ -1,5 +1,6 @@
 from collections import defaultdict
 from datetime import timedelta
+from operator import itemgetter
 from zlib import crc32
 
 from django.conf import settings
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
-from jobs.models import Event, Freeze, JobMoved
+from jobs.models import Event, Freeze, JobMoved, Machine
 from jobs.rights import Right
 from jobs.views.steps import ask_again, too_late
 from releases import tokens
@@ -23,6 +24,7 @@ from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import ReleaseStageForm, SkipForm, StartForm
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved, Worker
+from releases.models.machine_run import with_versions
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
@@ -170,6 +172,7 @@ def _show_check(request, stage, form, counted):
         "counted": counted,
         "machines": machines,
         "sites": sites,
+        "versions": _by_version(machines, stage.job),
         "sites_without_worker": Worker.objects.unserved(site for site, *_names in sites),
         "carried": form.carried,
         "batches": batches(len(machines), pace["batch_size"], stage.canary),
@@ -183,11 +186,22 @@ def _show_check(request, stage, form, counted):
 
 
 def _by_site(machines):
-    """(site, number, names in one text): a template that joined them would look at each."""
-    sites = defaultdict(list)
-    for _pk, hostname, site in machines:
-        sites[site].append(hostname)
-    return [(site, len(names), ", ".join(sorted(names))) for site, names in sorted(sites.items())]
+    return _named_by((site, hostname) for _pk, hostname, site in machines)
+
+
+def _by_version(machines, job):
+    """The same by what is there now, most machines first: among many one may have what a later job put there."""
+    versions = dict(with_versions(Machine.objects.filter(jobs=job), job.business).values_list("pk", "now_on"))
+    found = _named_by((versions[pk] or "", hostname) for pk, hostname, _site in machines)
+    return sorted(found, key=itemgetter(1), reverse=True)
+
+
+def _named_by(pairs):
+    """(value, number, names in one text): a template that joined them would look at each."""
+    found = defaultdict(list)
+    for value, hostname in pairs:
+        found[value].append(hostname)
+    return [(value, len(names), ", ".join(sorted(names))) for value, names in sorted(found.items())]
 
 
 @gzip_page

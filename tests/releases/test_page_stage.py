@@ -237,6 +237,12 @@ class TestStarting:
         assert "echo done" in said
         assert "2 batches" in said
 
+    def test_checking_says_what_is_there_now(self, publish, start, finish, make_job, job, machines):
+        """An older job that was left lying must not take a newer one's version away unseen."""
+        start(make_job("2.1", on=machines[1:2]), machines[1:2])
+        finish()
+        assert "Now on – 3 2.1 1 pay-2 How" in words(publish(job, machines[:4], step="check"))
+
     def test_what_was_checked_is_what_starts(self, as_user, publish, publisher, job, machines):
         import re
 
