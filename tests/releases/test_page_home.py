@@ -409,6 +409,15 @@ def test_is_it_out_yet(as_user, approver, job, start, finish, machines):
     assert "1 of 6 on 2.0 · 5 not known" in words(as_user(approver).get(URL))
 
 
+def test_each_other_version_is_told_apart(as_user, approver, job, make_job, start, finish, machines):
+    start(make_job("1.0", on=machines[:1]), machines[:1])
+    start(job, machines[1:3])
+    finish()
+    newest = "0 of 6 on 3.0 · 3 not known · 2 on 2.0 · 1 on 1.0"
+    make_job("3.0")
+    assert newest in words(as_user(approver).get(URL))
+
+
 def test_what_went_back_to_nothing_and_what_never_ran_are_one_number(
     as_user, approver, publisher, job, start, finish, machines
 ):
