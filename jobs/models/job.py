@@ -236,8 +236,8 @@ class Job(models.Model):
         """Saves the changed fields and machines; the approvals given before were for something else and are void."""
         with transaction.atomic():
             was = self._reopen(self.BEFORE_FIRST_STAGE)
-            self.save(update_fields=WRITTEN)
             facts = self._written(machines) | self._changes(machines)
+            self.save(update_fields=WRITTEN)
             JobMachine.objects.choose(self, machines, self.plan(machines))
             self._approve_if_enough()
             self.record(Event.Verb.EDITED, by, "", was, self.status, **facts)
@@ -334,11 +334,14 @@ class Job(models.Model):
         return facts if self.approvers_needed else facts | {"needed": 0}
 
     def _changes(self, machines):
-        """What an event keeps of how an edit changes the machines, and of the moves that it accepts."""
+        """What an event keeps of how an edit changes fields and machines, and of the moves that it accepts."""
+        saved = Job.objects.values(*WRITTEN).get(pk=self.pk)
+        fields = [name for name, value in saved.items() if getattr(self, name) != value]
         before = dict(self.job_machines.values_list("machine", "machine__hostname"))
         now = {machine.pk: machine.hostname for machine in machines}
         told = {"dropped": [before[pk] for pk in before.keys() - now], "added": [now[pk] for pk in now.keys() - before]}
-        return first_names(told) | told_of_moves(self.job_machines.moved_of(machines))
+        moves = told_of_moves(self.job_machines.moved_of(machines))
+        return ({"fields": fields} if fields else {}) | first_names(told) | moves
 
     def _reopen(self, old):
         """Takes this revision from a state of `old` to a new one, which needs its own approvals; returns from which."""

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from deploy_portal.templatetags.portal import status_word
 from deploy_portal.words import enumerated, in_readers_language
 from jobs.columns import Columns
-from jobs.models import Event, Machine
+from jobs.models import Event, Job, Machine
 from jobs.models.freeze import in_words
 from releases.models import Kind
 from releases.models.machine_run import with_versions
@@ -161,13 +161,15 @@ def _what(event):
 
 @register.filter
 def event_notes(event):
-    """What was chosen against the plan, the config service or the list, a sentence each."""
+    """What an edit changed; what was chosen against the plan, the config service or the list; a sentence each."""
     detail = event.detail
     beyond, left_out = (_names(detail, name) for name in ("beyond_plan", "left_out"))
     undone = enumerated(f"#{job}" for job in detail.get("undone_jobs", []))
     moved = [f"{one['hostname']} ({one['was']} → {one['now']})" for one in detail.get("moved", [])]
     accepted = _("Chosen where it is now: %s") if event.verb == Verb.EDITED else _("Released where it is now: %s")
+    fields = [Job._meta.get_field(name).verbose_name for name in detail.get("fields", [])]
     notes = [
+        (enumerated(fields), _("Changed: %s")),
         (_names(detail, "dropped"), _("No longer in it: %s")),
         (_names(detail, "added"), _("New in it: %s")),
         (beyond, _("Beyond the plan: %s")),

@@ -100,7 +100,7 @@ def test_editing_is_told_by_an_event_that_says_from_what(job, requester, machine
     job.edit(requester, machines[:2])
     assert last_event(job) == ("edited", requester, "approved", "waiting", "", came_from)
     dropped = ["pay-3", "pay-4", "pay-5", "pay-6"]
-    assert job.events.first().detail == {"version": "2.1", "machines": 2, "dropped": dropped}
+    assert job.events.first().detail == {"version": "2.1", "machines": 2, "fields": ["version"], "dropped": dropped}
 
 
 def test_an_edit_tells_of_the_moves_that_it_accepts(job, requester, machines):

@@ -574,4 +574,12 @@ class TestMachinesThatChanged:
         client = as_user(requester)
         assert "Machines have changed" not in words(client.get(page("edit_job", job)))
         client.post(page("edit_job", job), fields(job.business, machines, revision=job.revision, title="Other"))
-        assert job.events.first().detail.keys() == {"version", "machines"}
+        assert job.events.first().detail.keys() == {"version", "machines", "fields"}
+
+    def test_who_sent_it_back_sees_what_is_different_now(self, as_user, requester, approver, job, machines):
+        job.send_back(approver, "more in gray")
+        data = fields(job.business, machines, title=job.title, version=job.version, plan_gray_release="2")
+        as_user(requester).post(page("edit_job", job), data | {"revision": job.revision, "remark": "as you said"})
+        assert "needs approval again Changed: planned for gray release, remark" in words(
+            as_user(approver).get(page("job", job))
+        )
