@@ -1,3 +1,4 @@
+import re
 from uuid import uuid4
 
 from django.contrib import messages
@@ -9,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods
 
+from deploy_portal.converters import PkConverter
 from jobs.access import get_job
 from jobs.forms import JobForm
 from jobs.machine_list import MachineList, lean
@@ -26,7 +28,7 @@ def new_job(request):
         raise PermissionDenied(_("You lack the right to create a job for any business."))
     business = _chosen_business(request, businesses)
     business.refresh_machines()
-    form = JobForm(_posted(request), user=request.user, business=business)
+    form = JobForm(_posted(request), user=request.user, business=business, initial=_like(request))
     if not (_is_sent(request) and form.is_valid()):
         return _job_form(request, form, business)
     try:
@@ -65,6 +67,18 @@ def edit_job(request, job_id):
 
 def _edit_form(request, job):
     return JobForm(_posted(request), user=request.user, business=job.business, instance=job)
+
+
+def _like(request):
+    """What a new job begins with when it is like another one: where, and by which plan; not what, or why."""
+    number = request.GET.get("like")
+    if not number:
+        return {}
+    if not re.fullmatch(PkConverter.regex, number):
+        raise Http404
+    job = get_job(request.user, int(number))
+    plan = {"plan_pre_release": job.plan_pre_release, "plan_gray_release": job.plan_gray_release}
+    return plan | {"machines": set(job.job_machines.values_list("machine", flat=True))}
 
 
 def _chosen_business(request, businesses):

@@ -61,6 +61,48 @@ def test_one_button_pressed_many_times_at_once_asks_for_one_job(requester, payme
     assert {answer.url for answer in answers} == {page("job", Job.objects.get())}
 
 
+class TestLikeAnother:
+    @pytest.fixture
+    def like(self, job):
+        """The address of a form for one more job like `job`."""
+
+        def like(number=job.pk):
+            return f"{NEW}?business={job.business_id}&like={number}"
+
+        return like
+
+    def test_it_begins_with_the_same_machines_and_plan_and_asks_what_and_why(
+        self, as_user, requester, make_job, machines, like
+    ):
+        job = make_job("2.0.77", on=machines[:3], title="Old title", remark="old words", plan_gray_release="2")
+        shown = as_user(requester).get(like(job.pk))
+        assert checked(shown) == {machine.pk for machine in machines[:3]}
+        assert re.search(r'<textarea name="plan_gray_release"[^>]*>\s*2</textarea>', source(shown))
+        assert not re.search("2.0.77|Old title|old words", source(shown))
+
+    def test_a_machine_that_is_gone_is_not_taken_over(self, as_user, requester, job, payment, machines, like):
+        payment.listings.filter(machine=machines[0]).update(gone_at=Now())
+        assert checked(as_user(requester).get(like())) == {machine.pk for machine in machines[1:]}
+
+    def test_what_is_sent_counts(self, as_user, requester, job, payment, machines, like):
+        as_user(requester).post(like(), fields(payment, machines[:1]))
+        assert list(Job.objects.exclude(pk=job.pk).get().machines.all()) == machines[:1]
+
+    def test_its_link_is_for_who_may_ask(self, as_user, requester, approver, job, like):
+        link = like().replace("&", "&amp;")
+        assert link in as_user(requester).get(page("job", job)).content.decode()
+        assert link not in as_user(approver).get(page("job", job)).content.decode()
+
+    @pytest.mark.parametrize("number", ["0", "01", "-1", "x", "9" * 23, "99"])
+    def test_there_must_be_one(self, as_user, requester, like, number):
+        assert as_user(requester).get(like(number)).status_code == 404
+
+    def test_it_must_be_seen(self, as_user, ops, requester, make_job, like):
+        hidden = make_job("2.0", business=make_business("wallet"), approved=False)
+        assert as_user(ops).get(like(hidden.pk)).status_code == 200
+        assert as_user(requester).get(like(hidden.pk)).status_code == 404
+
+
 class TestNew:
     @pytest.mark.parametrize(
         "changed", [{"version": "2.14.4"}, {"remark": "because of #78"}, {"machines": []}, {"plan_pre_release": "1"}]
