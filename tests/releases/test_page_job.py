@@ -70,7 +70,9 @@ def test_before_approval_it_offers(as_user, request, make_job, person, steps):
 def test_after_a_release_it_offers(as_user, request, job, start, finish, machines, person, steps):
     start(job, machines[:2])
     finish()
-    assert buttons(as_user(request.getfixturevalue(person)).get(page("job", job)), job) == steps
+    shown = as_user(request.getfixturevalue(person)).get(page("job", job))
+    assert buttons(shown, job) == steps
+    assert ("Roll back this job" in words(shown)) == bool(steps)
 
 
 @pytest.mark.one_database
