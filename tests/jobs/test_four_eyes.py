@@ -216,13 +216,22 @@ def test_no_business_needs_more_than_nine(needs, number):
 @pytest.mark.one_database
 def test_the_pages_tell_how_many_are_left(as_user, job, approver, second):
     client = as_user(approver)
-    assert "Waits for 2 of approver, second." in words(client.get(page("job", job)))
+    assert "Waits for approver, second." in words(client.get(page("job", job)))
     assert "Approved; it waits for 1 more." in words(approve(client, job))
     said = client.get(page("job", job))
-    assert "Waits for one of second." in words(said)
+    assert "Waits for second." in words(said)
     assert page("approve_job", job) not in said.content.decode()
     assert "To approve" not in words(client.get("/"))
     assert "To approve" in words(as_user(second).get("/"))
+
+
+@pytest.mark.one_database
+def test_the_pages_tell_how_many_of_more_than_are_needed(as_user, job, payment, approver, second):
+    make_member("third", payment, Role.APPROVER)
+    client = as_user(approver)
+    assert "Waits for 2 of approver, second, third." in words(client.get(page("job", job)))
+    approve(client, job)
+    assert "Waits for one of second, third." in words(client.get(page("job", job)))
 
 
 def test_too_few_approvers_are_told(as_user, job, approver):

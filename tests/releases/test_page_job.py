@@ -79,7 +79,7 @@ def test_after_a_release_it_offers(as_user, request, job, start, finish, machine
 def test_it_says_what_is_next(as_user, publisher, make_job, requester, start, finish, machines):
     client = as_user(publisher)
     job = make_job(approved=False)
-    assert "Waits for one of approver." in words(client.get(page("job", job)))
+    assert "Waits for approver." in words(client.get(page("job", job)))
     job = make_job()
     assert "Next: pre-release" in words(client.get(page("job", job)))
     start(job, machines[:1])
@@ -125,7 +125,7 @@ def test_a_withdrawn_job_offers_nothing(as_user, request, requester, job, person
 
 def test_nobody_is_named_as_approver_of_their_own(as_user, requester, payment, make_job):
     Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
-    assert "Waits for one of approver." in words(as_user(requester).get(page("job", make_job(approved=False))))
+    assert "Waits for approver." in words(as_user(requester).get(page("job", make_job(approved=False))))
 
 
 def test_without_an_approver_it_says_so(as_user, requester, payment, make_job):
