@@ -35,9 +35,8 @@ def plan(machines, wishes):
     for stage in Kind.values[:-1]:
         if wish := in_half_width(wishes.get(stage, "")).strip():
             left = [machine for machine in machines if machine.pk not in planned]
-            chosen = (
-                spread(left, share_of(len(machines), wish)) if _is_share(wish, stage) else _named(left, wish, stage)
-            )
+            count = _count(len(machines), wish, stage)
+            chosen = spread(left, count) if count else _named(left, wish, stage)
             planned |= dict.fromkeys((machine.pk for machine in chosen), stage)
     return planned and {machine.pk: planned.get(machine.pk, Kind.RELEASE.value) for machine in machines}
 
@@ -103,15 +102,19 @@ def _unrolled(word):
     return [f"{before}{number:0{len(first)}}{end}" for number in numbers for end in ends]
 
 
-def _is_share(wish, stage):
-    """Whether a wish is a number or a percentage; ValidationError when it is an impossible one."""
+def _count(total, wish, stage):
+    """How many of `total` a number or a percentage is, None for names; ValidationError when it is an impossible one."""
     if not NUMERIC.fullmatch(wish):
-        return False
+        return None
     try:
         share(wish)
     except ValidationError as error:
         raise ValidationError({_field(stage): error}) from error
-    return True
+    count = share_of(total, wish)
+    if count > total:  # a 90 that was meant as 90 % would take all that are left
+        words = _("That is more than the %(n)s machines that are chosen.")
+        raise ValidationError({_field(stage): words % {"n": total}}, code="too_many")
+    return count
 
 
 def _named(machines, wish, stage):

@@ -63,11 +63,18 @@ def test_a_machine_is_planned_for_one_stage_only():
     assert "a-1" in str(refused.value.message_dict["plan_gray_release"])
 
 
-@pytest.mark.parametrize("wish", ["0", "101 %", "9999999", "b-1", "a-[1-9]", "a-[3-1]", "-1", "1.5", "../x"])
+@pytest.mark.parametrize("wish", ["0", "4", "101 %", "9999999", "b-1", "a-[1-9]", "a-[3-1]", "-1", "1.5", "../x"])
 def test_what_cannot_be_planned_names_its_field(wish):
     with pytest.raises(ValidationError) as refused:
         planned(fleet(a=3), wish)
     assert list(refused.value.message_dict) == ["plan_pre_release"]
+
+
+def test_a_number_that_was_meant_as_a_percentage_does_not_take_all():
+    with pytest.raises(ValidationError) as refused:
+        planned(fleet(a=6), "1", "90")
+    assert refused.value.messages == ["That is more than the 6 machines that are chosen."]
+    assert len(planned(fleet(a=6), "1", "6")["gray-release"]) == 5
 
 
 def test_of_many_names_that_cannot_be_planned_the_first_are_told():
