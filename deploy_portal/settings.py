@@ -215,6 +215,9 @@ CONFIG_SERVICE_TOKEN_PREFIX = "CONFIG_TOKEN_"  # noqa: S105
 CONFIG_FILES_DIR = BASE_DIR / env.text("CONFIG_FILES_DIR", "config")
 ALLOW_INVENTORY_SCRIPTS = env.flag("ALLOW_INVENTORY_SCRIPTS", False)
 
+# Who watches a run is given what others were who asked so lately. A page asks every second, so it never goes back.
+LIVE_SHARED_SECONDS = 0.5
+
 # Reaching machines
 EXECUTORS = {
     "ssh": "releases.executors.ssh.SshExecutor",

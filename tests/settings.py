@@ -29,6 +29,8 @@ CONFIG_SERVICE_MAX_AGE = CONFIG_SERVICE_MAX_AGE_AT_START = 3600
 # Nor is a service, a machine or a worker given up because it stood still for a moment, as all do on a busy host.
 CONFIG_SERVICE_TIMEOUT = SSH_CONNECT_TIMEOUT = 120
 WORKER_DEAD_AFTER = 60
+# What a test has changed shows at once.
+LIVE_SHARED_SECONDS = 0
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
 WHITENOISE_USE_FINDERS = True

@@ -7,9 +7,11 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import BadRequest
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -28,10 +30,15 @@ from releases.models.machine_run import with_versions
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
+from releases.shared import Shared
 from releases.tidying import tidy_if_alone
 
 # A freeze that begins within this time is named on the last page before a start.
 FREEZE_SOON = timedelta(hours=12)
+
+# Of a person's rights the live part asks for no others: so it is the same for more of those who watch.
+_LIVE_RIGHTS = {Right.PUBLISH, Right.RESOLVE}
+_live_answers = Shared()
 
 
 @gzip_page
@@ -208,13 +215,22 @@ def _named_by(pairs):
 @login_required
 @require_safe
 def stage_live(request, job_id, kind):
-    """What a stage page swaps in while its run goes on."""
+    """What a stage page swaps in while its run goes on; one answer for all who ask alike at nearly the same time."""
     tidy_if_alone()
-    stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
-    context = _told_of(stage)
+    job = get_job(request.user, job_id)
+    job.rights &= _LIVE_RIGHTS
+    who = (frozenset(job.rights), request.user.is_ops, get_language(), bool(request.htmx))
+    asked = (job.pk, kind, *who, request.META["QUERY_STRING"])
+    return HttpResponse(_live_answers.get(asked, settings.LIVE_SHARED_SECONDS, lambda: _live(request, job, kind)))
+
+
+def _live(request, job, kind):
+    context = _told_of(ReleaseStage.objects.of_kind(job, kind))
     if context["run"] is None:
         raise Http404
-    return render(request, "releases/_run_live.html", context)
+    # New buttons come with the token of who asked.
+    is_for_all = context["controls"] == request.GET.get("controls")
+    return render_to_string("releases/_run_live.html", context, request), is_for_all
 
 
 @login_required

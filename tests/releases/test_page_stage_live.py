@@ -7,8 +7,12 @@ import pytest
 from django.db.models import F
 from django.db.models.functions import Now
 
+from jobs.models import Membership
+from jobs.rights import Role
 from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.pictures import RunPicture
+from releases.shared import Shared
+from tests.conftest import make_member
 from tests.freezes import freeze_now
 from tests.pages import ids, is_sent_to_login, page, source, words
 from tests.workers import begin, end, fall_silent, state
@@ -265,3 +269,48 @@ def test_how_long_it_takes_is_told_by_the_last_runs_of_its_task(
     run = start(job, machines[:1])
     run.machine_runs.update(status="running", started_at=Now() - timedelta(minutes=5, seconds=30))
     assert "fill-5" in source(live(as_user(publisher), job))
+
+
+@pytest.fixture
+def poll(client, settings, monkeypatch, job, start, machines):
+    """Asks as a person's page would, of a run whose answers are good for longer than a test takes."""
+    monkeypatch.setattr("releases.views.stage._live_answers", Shared())
+    settings.LIVE_SHARED_SECONDS = 3600
+    start(job, machines)
+
+    def poll(user, controls="running", **headers):
+        client.force_login(user)
+        headers["HX-Request"] = "true"
+        return client.get(page("stage_live", job) + f"?controls={controls}&workers=0&stop=&freezes=0", headers=headers)
+
+    return poll
+
+
+def test_who_may_do_the_same_and_asks_at_the_same_time_gets_the_same(poll, payment, publisher, finish):
+    asked = poll(publisher)
+    finish()
+    colleague = make_member("colleague", payment, Role.PUBLISHER)
+    assert source(poll(colleague)) == source(asked)
+    assert "ended 6 / 6" in words(poll(make_member("other", payment, Role.REQUESTER), controls=""))
+
+
+def test_who_may_no_longer_see_the_run_gets_nothing_of_it(poll, publisher, outsider):
+    poll(publisher)
+    assert poll(outsider).status_code == 404
+    Membership.objects.filter(user=publisher).delete()
+    assert poll(publisher).status_code == 404
+
+
+def test_each_gets_it_in_their_language(poll, publisher):
+    said = [words(poll(publisher, **{"Accept-Language": language})) for language in ("en", "zh-hans", "en")]
+    assert "Machines" in said[0]
+    assert "机器" in said[1]
+    assert said[2] == said[0]
+
+
+def test_buttons_that_are_new_are_nobody_elses(poll, payment, publisher):
+    """They are sent with a token, which counts in the session of one person alone."""
+    colleague = make_member("colleague", payment, Role.PUBLISHER)
+    shown = [source(poll(who, controls="paused")) for who in (publisher, colleague)]
+    tokens = [re.search('csrf.+?value="(.+?)"', html)[1] for html in shown]
+    assert tokens[0] != tokens[1]
