@@ -216,6 +216,7 @@ CONFIG_FILES_DIR = BASE_DIR / env.text("CONFIG_FILES_DIR", "config")
 ALLOW_INVENTORY_SCRIPTS = env.flag("ALLOW_INVENTORY_SCRIPTS", False)
 
 # Who watches a run is given what others were who asked so lately. A page asks every second, so it never goes back.
+# Nor does each of them look whether a worker is alive.
 LIVE_SHARED_SECONDS = 0.5
 
 # Reaching machines

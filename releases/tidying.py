@@ -3,12 +3,17 @@
 import math
 import time
 
+from django.conf import settings
+
 from deploy_portal.database import unless_away
 from releases.models import MachineRun, ReleaseStage, Run, Worker
 from releases.models.worker import time_to_beat
+from releases.shared import Shared
 
 # Who waits for a command's answer does so for no longer; a worker that may be silent for minutes is found by two looks.
 PATIENCE = 30
+
+_looks = Shared()
 
 
 def move_on():
@@ -28,10 +33,15 @@ def tidy():
 
 
 def tidy_if_alone():
-    """What pages that show runs do while no worker is alive to do it."""
+    """What pages that show runs do while no worker is alive to do it; one does it for all that are asked for then."""
+    _looks.get("for a worker", settings.LIVE_SHARED_SECONDS, _tidy_if_alone)
+
+
+def _tidy_if_alone():
     if _is_left_alone():
         with unless_away():
             tidy()
+    return None, True
 
 
 def _is_left_alone():

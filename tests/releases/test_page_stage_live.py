@@ -274,7 +274,8 @@ def test_how_long_it_takes_is_told_by_the_last_runs_of_its_task(
 @pytest.fixture
 def poll(client, settings, monkeypatch, job, start, machines):
     """Asks as a person's page would, of a run whose answers are good for longer than a test takes."""
-    monkeypatch.setattr("releases.views.stage._live_answers", Shared())
+    for shared in ("releases.views.stage._live_answers", "releases.tidying._looks"):
+        monkeypatch.setattr(shared, Shared())
     settings.LIVE_SHARED_SECONDS = 3600
     start(job, machines)
 
@@ -314,3 +315,11 @@ def test_buttons_that_are_new_are_nobody_elses(poll, payment, publisher):
     shown = [source(poll(who, controls="paused")) for who in (publisher, colleague)]
     tokens = [re.search('csrf.+?value="(.+?)"', html)[1] for html in shown]
     assert tokens[0] != tokens[1]
+
+
+def test_one_of_those_who_watch_tidies_up_while_no_worker_is_alive(poll, publisher, outsider, monkeypatch):
+    tidied = []
+    monkeypatch.setattr("releases.tidying.tidy", lambda: tidied.append("up"))
+    for who in (publisher, outsider, publisher):
+        poll(who)
+    assert tidied == ["up"]
