@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 
 KEPT = 32  # answers; a large one is some hundred kB
+PATIENCE = 2  # seconds; who makes it for longer waits for something, which all may wait for at once
 
 
 class _Answer:
@@ -29,7 +30,9 @@ class Shared:
             self._answers.move_to_end(key)
             if len(self._answers) > KEPT:
                 self._answers.popitem(last=False)
-        with answer.lock:
+        if not answer.lock.acquire(timeout=PATIENCE):
+            return make()[0]
+        try:
             # By when it was asked for: who waited here while it was made has it, too.
             if asked_at < answer.good_until:
                 return answer.made
@@ -38,3 +41,5 @@ class Shared:
             if is_for_all:
                 answer.made, answer.good_until = made, begun_at + seconds
             return made
+        finally:
+            answer.lock.release()

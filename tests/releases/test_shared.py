@@ -1,5 +1,7 @@
 """What many ask for at once is made once."""
 
+import threading
+
 import pytest
 
 from releases import shared
@@ -46,6 +48,20 @@ def test_what_went_wrong_is_tried_again(made):
     with pytest.raises(ZeroDivisionError):
         answers.get("run 1", 60, lambda: 1 / 0)
     assert answers.get("run 1", 60, lambda: ("made", True)) == "made"
+
+
+def test_nobody_waits_for_long_for_who_waits_for_something(made, monkeypatch):
+    """A database that does not answer is waited for by all at once, and not by one after the other."""
+    monkeypatch.setattr(shared, "PATIENCE", 0.01)
+    answers, all_are_here = shared.Shared(), threading.Barrier(3)
+
+    def make():
+        all_are_here.wait(timeout=60)
+        made.append("run 1")
+        return "made", True
+
+    assert at_once(*[lambda: answers.get("run 1", 60, make)] * 3) == ["made"] * 3
+    assert len(made) == 3
 
 
 def test_no_more_are_kept_than_there_is_room_for(ask, made, monkeypatch):
