@@ -24,8 +24,8 @@ class QuotaQuerySet(models.QuerySet):
 
     def _begin(self, who):
         # A time to come is from before the clock was set back.
-        around_now = (Now() - WINDOW, Now() + WINDOW)
-        if self.filter(who=who).exclude(since__range=around_now).update(since=Now(), used=1):
+        this_minute = {"since__gt": Now() - WINDOW, "since__lt": Now() + WINDOW}
+        if self.filter(who=who).exclude(**this_minute).update(since=Now(), used=1):
             return True
         if self.filter(who=who).exists():
             return False

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db.models import Value
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
@@ -145,6 +146,14 @@ def test_a_used_quota_is_full_again_after_a_minute_and_old_ones_are_forgotten():
     Quota.objects.update(since=Now() - timedelta(days=2))
     Quota.objects.take("two", 2)
     assert list(Quota.objects.values_list("who", flat=True)) == ["two"]
+
+
+def test_a_used_quota_is_full_again_in_the_very_moment_in_which_its_minute_is_over(monkeypatch):
+    Quota.objects.take("one", 1)
+    now = Value(database_now())
+    monkeypatch.setattr("deploy_portal.quota.Now", lambda: now)
+    Quota.objects.update(since=now - timedelta(minutes=1))
+    assert Quota.objects.take("one", 1) == 0
 
 
 def test_what_was_left_of_a_minute_that_is_over_is_not_used():
