@@ -117,9 +117,17 @@ def checked(form):
     return form
 
 
-def named_machines(queryset, names, only=None):
+def hostnames(words):
+    """The host names that were typed, each once; CommandError when these are none, as in a script's empty variable."""
+    names = list(dict.fromkeys(expanded(" ".join(words))))
+    if not names:
+        raise CommandError("The host names are empty.", returncode=MISTAKE)
+    return names
+
+
+def named_machines(queryset, words, only=None):
     """The machines of `queryset` with these host names, and an id of `only`; CommandError names those it has not."""
-    names = list(dict.fromkeys(expanded(" ".join(names))))
+    names = hostnames(words)
     named = queryset.filter(hostname__in=names)
     found = {machine.hostname: machine for machine in named if only is None or machine.pk in only}
     if missing := [name for name in names if name not in found]:

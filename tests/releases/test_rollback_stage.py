@@ -64,6 +64,13 @@ def test_machines_that_were_not_changed_are_named(released):
     assert not rollbacks().exists()
 
 
+@pytest.mark.parametrize("names", ["", " , "])
+def test_names_that_name_nothing_are_a_mistake(released, names):
+    """As a script's empty variable: neither all, nor a rollback of nothing that went well."""
+    assert fail(*ROLL_BACK, released.pk, "gray-release", names, code=MISTAKE) == "The host names are empty."
+    assert not rollbacks().exists()
+
+
 def test_where_nothing_was_changed_there_is_nothing_to_roll_back(released, job):
     assert "changed no machine" in fail(*ROLL_BACK, released.pk, "release", code=MISTAKE)
 
@@ -155,6 +162,12 @@ def test_what_a_rollback_leaves_out_is_told(lost, make_job, machines, start, fin
         "Not rolled back: pay-4 (unknown; --looked says that nothing runs there any more).",
         "Not rolled back: pay-2 (held by another run, or gone from the config service).",
     ]
+
+
+def test_what_a_range_names_is_told_why_it_is_left_out(lost):
+    said = fail(*ROLL_BACK, lost.pk, "all", "PAY-[3-4]", code=MISTAKE)
+    assert said == "Not rolled back: pay-4 (unknown; --looked says that nothing runs there any more)."
+    assert not rollbacks().exists()
 
 
 def test_they_are_told_in_order_whatever_stage_they_are_of(lost, machines, start, finish, capsys):

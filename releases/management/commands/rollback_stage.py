@@ -3,7 +3,7 @@ import secrets
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import MISTAKE, checked, named_machines
+from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
 from jobs.forms import ReasonForm
 from jobs.plan import folded
 from jobs.rights import Right
@@ -20,9 +20,8 @@ class Command(RunCommand):
         super().add_arguments(parser)
         parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("stage", choices=[*Kind.values, "all"], help="which stage, or all of them")
-        parser.add_argument(
-            "machines", nargs="*", default=[], metavar="HOSTNAME", help="which machines (default: all it changed)"
-        )
+        which = f"{HOSTNAMES} (default: all it changed)"
+        parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help=which)
         parser.add_argument(
             "--looked", action="store_true", help="also unknown machines: you looked, and nothing runs there any more"
         )
@@ -45,7 +44,7 @@ class Command(RunCommand):
         if not chosen:
             _refuse(stages, left_out)
         if machines:
-            wanted = {name.lower() for name in machines}
+            wanted = set(hostnames(machines))
             if named := {machine: why for machine, why in left_out.items() if machine.hostname in wanted}:
                 raise CommandError(_told(named), returncode=MISTAKE)
             chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
