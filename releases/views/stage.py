@@ -199,7 +199,7 @@ def _by_site(machines):
 def _by_version(machines, job):
     """The same by what is there now, most machines first: among many one may have what a later job put there."""
     versions = dict(with_versions(Machine.objects.filter(jobs=job), job.business).values_list("pk", "now_on"))
-    found = _named_by((versions[pk] or "", hostname) for pk, hostname, _site in machines)
+    found = _named_by((versions.get(pk) or "", hostname) for pk, hostname, _site in machines)
     return sorted(found, key=itemgetter(1), reverse=True)
 
 

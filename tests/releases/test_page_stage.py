@@ -243,6 +243,14 @@ class TestStarting:
         finish()
         assert "Now on not known 3 2.1 1 pay-2 Where" in words(publish(job, machines[:4], step="check"))
 
+    def test_a_job_that_is_edited_while_it_is_checked_is_no_error(self, publish, requester, job, machines, monkeypatch):
+        def by_site(chosen):
+            job.edit(requester, machines[1:])
+            return []
+
+        monkeypatch.setattr("releases.views.stage._by_site", by_site)
+        assert "Now on not known 4" in words(publish(job, machines[:4], step="check"))
+
     def test_what_was_checked_is_what_starts(self, as_user, publish, publisher, job, machines):
         import re
 
