@@ -6,6 +6,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.database import Constant, half_likely
+from jobs.columns import Columns
 from jobs.models import Event, Machine
 from jobs.models.job_machine import SAME_PLACE
 from jobs.models.machine import HOST
@@ -111,6 +112,11 @@ class MachineRunQuerySet(Queue, models.QuerySet):
 def with_versions(machines, business):
     """`machines` with `now_on`: the version that the ledger last saw put there for `business`, or None."""
     return machines.annotate(now_on=newest_version(machine="pk", business=business))
+
+
+def versions_now(machines, business):
+    """{machine id: the same}, of ten thousand at next to no cost."""
+    return dict(Columns.of(with_versions(machines, business).order_by(), "pk", "now_on").rows("pk", "now_on"))
 
 
 def newest_version(machine, business):

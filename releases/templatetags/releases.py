@@ -11,11 +11,10 @@ from django.utils.translation import ngettext
 
 from deploy_portal.templatetags.portal import status_word
 from deploy_portal.words import enumerated, in_readers_language
-from jobs.columns import Columns
 from jobs.models import Event, Job, Machine
 from jobs.models.freeze import in_words
 from releases.models import Kind
-from releases.models.machine_run import with_versions
+from releases.models.machine_run import versions_now
 from releases.models.task import run_named
 from releases.pictures import counted
 
@@ -47,8 +46,7 @@ STEERED = [Verb.PAUSED, Verb.RESUMED, Verb.CANCELLED]
 @register.simple_tag
 def add_versions(machine_list, business):
     """Tells a MachineList of a business which version the ledger last saw put on each of its machines."""
-    machines = with_versions(Machine.objects.live_in(business), business)
-    machine_list.versions = dict(Columns.of(machines.order_by(), "pk", "now_on").rows("pk", "now_on"))
+    machine_list.versions = versions_now(Machine.objects.live_in(business), business)
     return ""
 
 

@@ -26,7 +26,7 @@ from releases.batches import batches
 from releases.candidates import candidates
 from releases.forms import ReleaseStageForm, SkipForm, StartForm
 from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved, Worker
-from releases.models.machine_run import with_versions
+from releases.models.machine_run import versions_now
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
@@ -198,7 +198,7 @@ def _by_site(machines):
 
 def _by_version(machines, job):
     """The same by what is there now, most machines first: among many one may have what a later job put there."""
-    versions = dict(with_versions(Machine.objects.filter(jobs=job), job.business).values_list("pk", "now_on"))
+    versions = versions_now(Machine.objects.filter(jobs=job), job.business)
     found = _named_by((versions.get(pk) or "", hostname) for pk, hostname, _site in machines)
     return sorted(found, key=itemgetter(1), reverse=True)
 
