@@ -91,6 +91,9 @@ class ReleaseWorker:
         if self.draining.is_set():
             self.grace, self.hurried = 0, True
             self.room_made.set()
+            log.info("Told to end at once. Still running: %d, which become unknown.", len(self.tasks))
+        else:
+            log.info("Told to end. Still running: %d, which have %g s.", len(self.tasks), self.grace)
         self.draining.set()
 
     async def claim(self):

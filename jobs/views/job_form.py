@@ -72,7 +72,7 @@ def _edit_form(request, job):
 def _like(request):
     """What a new job begins with when it is like another one: where, and by which plan; not what, or why."""
     number = request.GET.get("like")
-    if not number:
+    if not number or request.method == "POST":
         return {}
     if not re.fullmatch(PkConverter.regex, number):
         raise Http404

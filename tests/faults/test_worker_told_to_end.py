@@ -47,6 +47,7 @@ def test_what_outlasts_the_grace_is_unknown(worker, release, fleet):
     is_so(run, pay_1="running")
     first.terminate()
     assert first.end() == 0
+    assert "Told to end. Still running: 1, which have 1 s." in first.output
     assert statuses(run) == {"pay-1": "unknown"}
     assert events(run, Event.Verb.LOST).count() == 1
     fleet.is_quiet("pay-1")
@@ -63,6 +64,7 @@ def test_the_second_time_it_ends_at_once(worker, release, fleet):
     draining(first)
     first.terminate()
     assert first.end(AT_ONCE) == 0
+    assert "Told to end at once. Still running: 1, which become unknown." in first.output
     assert statuses(run) == {"pay-1": "unknown"}
     fleet.is_quiet("pay-1")
 

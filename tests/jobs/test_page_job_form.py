@@ -102,6 +102,11 @@ class TestLikeAnother:
         assert as_user(ops).get(like(hidden.pk)).status_code == 200
         assert as_user(requester).get(like(hidden.pk)).status_code == 404
 
+    def test_what_was_typed_is_not_lost_with_it(self, as_user, requester, make_job, payment, machines, like):
+        hidden = make_job("2.0", business=make_business("wallet"), approved=False)
+        as_user(requester).post(like(hidden.pk), fields(payment, machines[:1]))
+        assert list(Job.objects.latest("pk").machines.all()) == machines[:1]
+
 
 class TestNew:
     @pytest.mark.parametrize(
