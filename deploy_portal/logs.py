@@ -1,6 +1,8 @@
 import logging
 import textwrap
 
+from django.core.exceptions import SuspiciousOperation
+
 from deploy_portal.templatetags.portal import inert
 
 
@@ -12,4 +14,6 @@ class InertFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def formatException(self, exc_info):
+        if issubclass(exc_info[0], SuspiciousOperation):  # as whoever scans for hosts makes by the thousand
+            return ""
         return textwrap.indent(inert(super().formatException(exc_info)), "    | ", lambda line: True)

@@ -93,4 +93,12 @@ def test_a_traceback_looks_like_no_record():
         lines = formatted("It failed", exc_info=(ValueError, error, error.__traceback__)).splitlines()
     assert lines[0] == "WARNING It failed"
     assert all(line.startswith("    | ") for line in lines[1:])
+    assert len(lines) > 2
     assert not OBEYED & set("".join(lines))
+
+
+def test_a_wrong_host_is_one_line(client, caplog):
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+    [record] = [record for record in caplog.records if "evil.example" in record.getMessage()]
+    record.exc_text = None  # which pytest keeps in it
+    assert "\n" not in InertFormatter("{levelname} {message}", style="{").format(record)
