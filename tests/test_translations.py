@@ -1,14 +1,18 @@
 """The Chinese catalogue: complete, in step with what is marked in Python, and compiled."""
 
 import ast
+import json
 import re
+from pathlib import Path
 
 import polib
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.contrib import admin
 from django.utils import timezone
 from django.utils.translation import gettext, override
+from django.views.i18n import JSONCatalog
 
 from deploy_portal.templatetags.portal import STATUS_WORDS
 from jobs.models import Event, Freeze, JobMachine, Leave, Machine
@@ -102,7 +106,17 @@ def test_the_space_behind_a_colon_is_part_of_the_text():
 
 def test_compiled_catalogue_says_what_its_source_says():
     assert contents(MO) == contents(PO), STALE
+    scripts = PO_FILE.with_name("djangojs.po")
+    assert contents(polib.mofile(scripts.with_suffix(".mo"))) == contents(polib.pofile(scripts)), STALE
     assert MO.metadata["Plural-Forms"] == PO.metadata["Plural-Forms"], STALE
+
+
+def test_what_the_scripts_of_the_admin_say_is_chinese(rf):
+    """Also what Django itself has no Chinese for."""
+    english = polib.pofile(Path(admin.__file__).with_name("locale") / "en/LC_MESSAGES/djangojs.po")
+    with override("zh-hans"):
+        given = json.loads(JSONCatalog.as_view(packages=["django.contrib.admin"])(rf.get("/")).content)
+    assert not [entry.msgid for entry in english if not entry.msgctxt and entry.msgid not in given["catalog"]]
 
 
 @pytest.mark.parametrize(("where", "label"), labels().items())
