@@ -29,7 +29,6 @@ class AnsibleSource(Source):
     OPTIONS = {"path": str, "group": str, "executable": str, "fields": dict}
 
     def rows(self):
-        self.refuse_mistakes()
         path = inside(self.filled(self.options["path"]))
         _refuse_script(path)
         # Without --export the variables of a group are in those of its hosts, in Ansible's own order of precedence.

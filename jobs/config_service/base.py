@@ -30,6 +30,9 @@ class Source(ABC):
     OPTIONS = {}  # the name of each option, and its type
 
     def __init__(self, slug, options):
+        # The options may be older than the settings they were checked with.
+        if problems := self.check(options):
+            raise SourceError(in_sentences(problems), permanent=True)
         self.slug = slug
         self.options = options
 
@@ -58,11 +61,6 @@ class Source(ABC):
     def problems(cls, options):
         """What else is wrong with `options`, once each is of its type."""
         return []
-
-    def refuse_mistakes(self):
-        """SourceError when the options cannot work: they may be older than the settings they were checked with."""
-        if problems := self.check(self.options):
-            raise SourceError(in_sentences(problems), permanent=True)
 
     def filled(self, value):
         """`value` with {business} in its texts, however deep, replaced by the business's short name."""

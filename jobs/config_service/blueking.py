@@ -40,7 +40,6 @@ class BlueKingSource(Source):
     }
 
     def rows(self):
-        self.refuse_mistakes()
         credentials = _credentials(self.options["token_variable"])
         if self.options.get("token_in") == "body":
             return download(lambda reading: self._read_list(reading, credentials, credentials), {})

@@ -19,7 +19,6 @@ class ConsulSource(Source):
     OPTIONS = {"url": str, "token_variable": str, **dict.fromkeys(CHOICES, str), "fields": dict}
 
     def rows(self):
-        self.refuse_mistakes()
         variable = self.options.get("token_variable")
         return download(self._read_list, {"X-Consul-Token": token(variable)} if variable else {})
 

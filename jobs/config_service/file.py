@@ -19,7 +19,6 @@ class FileSource(Source):
     OPTIONS = {"path": str}
 
     def rows(self):
-        self.refuse_mistakes()
         path = inside(self.filled(self.options["path"]))
         data = _read(path)
         return _csv_rows(data) if path.suffix.lower() == ".csv" else _json_rows(data)
