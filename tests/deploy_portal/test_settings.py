@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jobs.rights import Role
 from tests.deploy_portal.test_other_logins import LDAP, OIDC
 from tests.waiting import PATIENCE
 
@@ -107,6 +108,26 @@ def test_a_bad_value_is_an_error_that_names_its_variable(subtests):
     for name, error in zip(bad, errors, strict=True):
         with subtests.test(name):
             assert name in error
+
+
+def test_a_second_factor_can_be_required_of_each_role_and_of_ops():
+    assert start_up(REQUIRE_SECOND_FACTOR=",".join([*Role.values, "ops"])).returncode == 0
+
+
+SETTINGS_OF_A_HOUSE = """
+from deploy_portal.settings import *
+CONFIG_SOURCES["hosts"] = "jobs.config_service.file.FileSource"
+EXECUTORS["own"] = "releases.executors.dummy.DummyExecutor"
+EXECUTOR = "own"
+"""
+
+
+def test_a_settings_module_of_a_house_names_its_own_source_and_executor(tmp_path):
+    (tmp_path / "house.py").write_text(SETTINGS_OF_A_HOUSE)
+    program = "from releases import executors; from jobs.config_service import check; "
+    program += "print(type(executors.load()).__name__, check('hosts', {'path': 'x.csv'}))"
+    house = {"DJANGO_SETTINGS_MODULE": "house", "PYTHONPATH": str(tmp_path)}
+    assert portal("manage.py", "shell", "-v0", "-c", program, **house).stdout.split() == ["DummyExecutor", "[]"]
 
 
 def test_the_deployment_checks_have_nothing_to_say_about_production():
