@@ -219,6 +219,11 @@ def job(make_job):
     return make_job()
 
 
+def stage_of(job, kind="pre-release"):
+    """That stage of the job, as both are now."""
+    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), kind)
+
+
 @pytest.fixture
 def start(publisher, release_task, rollback_task):
     """Starts a stage of a job as the publisher, without its page; returns the run."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from dataclasses import dataclass
@@ -28,6 +29,18 @@ def running_fleet(folder, hostnames, fleet_class=Fleet, **options):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def processes_in(home):
+    """The pids of what runs on the machine with that home: whose working directory it is."""
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _cwd(pid) == str(home)]
+
+
+def _cwd(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:  # it is gone, or a zombie
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Real workers and real machines: what a fault test breaks."""
 
-import os
 from contextlib import ExitStack
 
 import pytest
@@ -10,7 +9,7 @@ from jobs.models import Listing, Machine
 from releases.demo.fleet import ADDRESS
 from tests.conftest import make_task, mark_fresh
 from tests.faults.worker import WorkerProcess
-from tests.fleet import FaultyFleet, running_fleet
+from tests.fleet import FaultyFleet, processes_in, running_fleet
 from tests.waiting import wait_until
 
 # Every execution is a line in the machine's own log, and a file named `go` lets it end.
@@ -59,21 +58,9 @@ class Machines:
         for hostname in hostnames or self.fleet.hostnames:
             (self.fleet.home(hostname) / "go").touch()
 
-    def processes(self, hostname):
-        """The pids of what runs on the machine: whose working directory is its home."""
-        home = str(self.fleet.home(hostname))
-        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _cwd(pid) == home]
-
     def is_quiet(self, hostname):
         """Waits until nothing runs there any more."""
-        wait_until(lambda: not self.processes(hostname))
-
-
-def _cwd(pid):
-    try:
-        return os.readlink(f"/proc/{pid}/cwd")
-    except OSError:  # it is gone, or a zombie
-        return None
+        wait_until(lambda: not processes_in(self.fleet.home(hostname)))
 
 
 @pytest.fixture

@@ -4,16 +4,12 @@ import pytest
 
 from jobs.models import Job, JobMachine, JobMoved
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
-from tests.conftest import list_machines
+from tests.conftest import list_machines, stage_of
 from tests.pages import words
 from tests.parallel import at_once
 from tests.workers import begin, end
 
 excuse = ReleaseStage.objects.excuse
-
-
-def stage_of(job, kind="pre-release"):
-    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), kind)
 
 
 def job_status(job):

@@ -29,8 +29,6 @@ from tests.pages import (
 
 pytestmark = pytest.mark.usefixtures("release_task", "rollback_task")
 
-SHOWN = "name=remark"
-
 
 @pytest.fixture
 def second_publisher(payment):

@@ -9,6 +9,7 @@ from deploy_portal.clock import database_now
 from jobs.models import Job, Machine
 from releases.models import MachineRun, ReleaseStage, Run, StageMoved
 from releases.tidying import move_on, tidy
+from tests.conftest import stage_of
 from tests.pages import checked, page, source, words
 from tests.releases.test_rollback_overtaken import versions
 from tests.workers import begin, claim, end
@@ -44,10 +45,6 @@ def take_back(publisher, finish, here):
         return versions(run)
 
     return take_back
-
-
-def pre_release(job):
-    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), "pre-release")
 
 
 def test_a_newer_job_that_went_back_leaves_the_one_between_them_there(put, take_back, as_user, publisher):
@@ -281,18 +278,18 @@ def test_what_was_undone_before_is_not_named_again(as_user, publisher, put, take
 def test_a_new_try_that_sent_nothing_has_failed(as_user, publisher, put, take_back, start, worker, here):
     job = put("2.0")
     take_back(job)
-    assert pre_release(job).status == "rolled_back"
+    assert stage_of(job).status == "rolled_back"
     start(job, here)
     MachineRun.objects.end(worker, claim(worker), "unreachable", None, "no route")
     move_on()
-    assert pre_release(job).status == "failed"
+    assert stage_of(job).status == "failed"
     assert "Some of its machines are not released." in words(as_user(publisher).get(page("job", job)))
 
 
 def test_a_rollback_that_was_called_off_is_nowhere_counted(as_user, publisher, put, here):
     job = put("2.0")
-    pre_release(job).roll_back(publisher, here, "bad", "key").cancel(publisher, "no, it is fine")
-    assert pre_release(job).status == "succeeded"
+    stage_of(job).roll_back(publisher, here, "bad", "key").cancel(publisher, "no, it is fine")
+    assert stage_of(job).status == "succeeded"
     response = as_user(publisher).get(page("job", job))
     said = words(response)
     assert "Pre-release Succeeded: 1 of 1" in said

@@ -4,14 +4,10 @@ from django.db import IntegrityError, connection, transaction
 from jobs.models import Business, Event, Job, JobMoved, Listing, Membership
 from jobs.rights import Role
 from releases.models import Kind, MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
-from tests.conftest import list_machines, make_member, make_task, make_user, rows
+from tests.conftest import list_machines, make_member, make_task, make_user, rows, stage_of
 from tests.parallel import at_once
 
 Status = ReleaseStage.Status
-
-
-def stage_of(job, kind="pre-release"):
-    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), kind)
 
 
 def status_of(job, kind="pre-release"):

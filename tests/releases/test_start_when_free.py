@@ -13,14 +13,10 @@ from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.tidying import move_on
-from tests.conftest import list_machines, make_member, rows
+from tests.conftest import list_machines, make_member, rows, stage_of
 from tests.parallel import at_once
 from tests.waiting import PATIENCE
 from tests.workers import begin, end, state
-
-
-def stage_of(job, kind="pre-release"):
-    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), kind)
 
 
 def states(run):

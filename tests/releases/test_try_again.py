@@ -9,11 +9,8 @@ from deploy_portal.clock import database_now
 from jobs.models import Job
 from releases.models import MachinesHeld, ReleaseStage, StageMoved
 from releases.tidying import tidy
+from tests.conftest import stage_of
 from tests.workers import begin, end
-
-
-def stage_of(job, kind="pre-release"):
-    return ReleaseStage.objects.of_kind(Job.objects.get(pk=job.pk), kind)
 
 
 def to_try_again(job, what, machines):

@@ -1,7 +1,6 @@
 """Machines to reach, and a way to follow one execution."""
 
 import asyncio
-import os
 from dataclasses import dataclass, field
 
 import asyncssh
@@ -12,7 +11,7 @@ from releases.executors import remote_shell
 from releases.executors import ssh as ssh_module
 from releases.executors.base import Order, Outcome
 from releases.executors.ssh import SshExecutor
-from tests.fleet import Fault, FaultyFleet, running_fleet
+from tests.fleet import Fault, FaultyFleet, processes_in, running_fleet
 from tests.waiting import PATIENCE, wait_until
 
 FAULTS = {
@@ -130,13 +129,8 @@ def run(ssh, ordered):
 
 @pytest.fixture
 def running(fleet):
-    """The living processes of a machine, as pids: those whose working directory is its home."""
-
-    def running(hostname="web-01"):
-        home = str(fleet.home(hostname))
-        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _cwd(pid) == home]
-
-    return running
+    """The living processes of a machine, as pids."""
+    return lambda hostname="web-01": processes_in(fleet.home(hostname))
 
 
 @pytest.fixture
@@ -144,10 +138,3 @@ def gone(running):
     """Waits until nothing runs on a machine any more."""
 
     return lambda hostname="web-01": wait_until(lambda: not running(hostname))
-
-
-def _cwd(pid):
-    try:
-        return os.readlink(f"/proc/{pid}/cwd")
-    except OSError:  # it is gone, or a zombie
-        return None
