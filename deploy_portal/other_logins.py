@@ -37,25 +37,29 @@ def ldap():
     return {
         "AUTH_LDAP_SERVER_URI": server,
         "AUTH_LDAP_START_TLS": server.startswith("ldap://") and not is_plain,
-        "AUTH_LDAP_CONNECTION_OPTIONS": {
-            ldap.OPT_NETWORK_TIMEOUT: SECONDS,
-            ldap.OPT_TIMEOUT: SECONDS,
-            ldap.OPT_REFERRALS: 0,
-            # What waits for a host that is gone ends, and its room is free again (`ldap_login.ROOM`).
-            ldap.OPT_X_KEEPALIVE_IDLE: 10,
-            ldap.OPT_X_KEEPALIVE_INTERVAL: SECONDS,
-            ldap.OPT_X_KEEPALIVE_PROBES: 3,
-            ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
-            ldap.OPT_X_TLS_CACERTFILE: certificates,
-            # Last: makes the ones before it count.
-            ldap.OPT_X_TLS_NEWCTX: 0,
-        },
+        "AUTH_LDAP_CONNECTION_OPTIONS": _connection_options(ldap, certificates),
         "AUTH_LDAP_BIND_DN": env.text("LDAP_BIND_DN"),
         "AUTH_LDAP_BIND_PASSWORD": env.secret("LDAP_BIND_PASSWORD"),
         "AUTH_LDAP_USER_SEARCH": config.LDAPSearch(_required("LDAP_SEARCH_BASE"), ldap.SCOPE_SUBTREE, user_filter),
         "AUTH_LDAP_NO_NEW_USERS": not env.flag("LDAP_CREATE_USERS", False),
         # Nothing is taken over from there, and to save the row would undo what ops have just done to it.
         "AUTH_LDAP_ALWAYS_UPDATE_USER": False,
+    }
+
+
+def _connection_options(ldap, certificates):
+    return {
+        ldap.OPT_NETWORK_TIMEOUT: SECONDS,
+        ldap.OPT_TIMEOUT: SECONDS,
+        ldap.OPT_REFERRALS: 0,
+        # What waits for a host that is gone ends, and its room is free again (`ldap_login.ROOM`).
+        ldap.OPT_X_KEEPALIVE_IDLE: 10,
+        ldap.OPT_X_KEEPALIVE_INTERVAL: SECONDS,
+        ldap.OPT_X_KEEPALIVE_PROBES: 3,
+        ldap.OPT_X_TLS_REQUIRE_CERT: ldap.OPT_X_TLS_DEMAND,
+        ldap.OPT_X_TLS_CACERTFILE: certificates,
+        # Last: makes the ones before it count.
+        ldap.OPT_X_TLS_NEWCTX: 0,
     }
 
 
