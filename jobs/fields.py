@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.forms import CharField, ModelMultipleChoiceField, SelectMultiple
+from django.forms import CharField, ModelChoiceField, ModelMultipleChoiceField, SelectMultiple
+from django.forms.models import ModelChoiceIterator
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.templatetags.portal import inert
@@ -119,6 +120,23 @@ class MachinesField(ModelMultipleChoiceField):
 
     def _most(self):
         return max(MOST, settings.CONFIG_SERVICE_MAX_MACHINES)
+
+
+class OfferedChoices(ModelChoiceIterator):
+    def __iter__(self):
+        return iter([self.choice(row) for row in self.queryset])
+
+
+class OfferedField(ModelChoiceField):
+    """One of a few rows that are offered, which are read once, however often they are shown or looked up."""
+
+    iterator = OfferedChoices
+
+    def to_python(self, value):
+        chosen = next((row for row in self.queryset if str(row.pk) == str(value)), None)
+        if value and not chosen:
+            raise ValidationError(self.error_messages["invalid_choice"], "invalid_choice", {"value": value})
+        return chosen
 
 
 class LinesField(CharField):

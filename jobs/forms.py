@@ -2,7 +2,7 @@ from django import forms
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from jobs.fields import LinesField, MachinesField, Placed, ReasonField
+from jobs.fields import LinesField, MachinesField, OfferedField, Placed, ReasonField
 from jobs.models import Business, Event, Job, Machine
 from jobs.rights import Right
 
@@ -21,7 +21,10 @@ class JobForm(forms.ModelForm):
     class Meta:
         model = Job
         fields = ["title", "business", "version", "plan_pre_release", "plan_gray_release", "remark"]
-        field_classes = dict.fromkeys(["plan_pre_release", "plan_gray_release", "remark"], LinesField)
+        field_classes = {
+            "business": OfferedField,
+            **dict.fromkeys(["plan_pre_release", "plan_gray_release", "remark"], LinesField),
+        }
         widgets = {
             "plan_pre_release": forms.Textarea(attrs={"rows": 1}),
             "plan_gray_release": forms.Textarea(attrs={"rows": 1}),

@@ -2,12 +2,11 @@ import hashlib
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.forms.models import ModelChoiceIterator
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.words import enumerated
-from jobs.fields import LinesField, MachinesField, ReasonField, in_short
+from jobs.fields import LinesField, MachinesField, OfferedField, ReasonField, in_short
 from jobs.forms import ReasonForm, StepForm
 from jobs.machine_list import OTHERS
 from jobs.models import Machine
@@ -31,23 +30,6 @@ class SkipForm(ReasonForm):
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
 
-class TaskChoices(ModelChoiceIterator):
-    def __iter__(self):
-        return iter([self.choice(task) for task in self.queryset])
-
-
-class TaskField(forms.ModelChoiceField):
-    """One of the tasks that are offered, which are read once, however often they are shown or looked up."""
-
-    iterator = TaskChoices
-
-    def to_python(self, value):
-        task = next((task for task in self.queryset if str(task.pk) == str(value)), None)
-        if value and not task:
-            raise ValidationError(self.error_messages["invalid_choice"], "invalid_choice", {"value": value})
-        return task
-
-
 class ReleaseStageForm(forms.ModelForm):
     """What a publisher chooses for a stage: out of the machines of the job that the session names, and no others."""
 
@@ -67,7 +49,7 @@ class ReleaseStageForm(forms.ModelForm):
     class Meta:
         model = ReleaseStage
         fields = ["release_task", "rollback_task", "remark", *PACE]
-        field_classes = {"release_task": TaskField, "rollback_task": TaskField, "remark": LinesField}
+        field_classes = {"release_task": OfferedField, "rollback_task": OfferedField, "remark": LinesField}
         widgets = {"remark": forms.Textarea(attrs={"rows": 2})}
 
     def __init__(self, *args, request, **kwargs):

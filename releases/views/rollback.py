@@ -72,7 +72,7 @@ def _show(request, rollback, form, conflict="", status=200):
     stage = rollback.stages[0] if what != "job" else None
     context = {
         "job": job,
-        "pipeline": JobPicture(job).pipeline(stage),
+        "pipeline": JobPicture(job, rollback.stages[0].siblings).pipeline(stage),
         "list": _listed(rollback, form, request.POST.get("list")),
         "out_of_reach": rollback.out_of_reach,
         "why_not": dict.fromkeys(rollback.out_of_reach.values()),
