@@ -76,15 +76,7 @@ class JobForm(forms.ModelForm):
         ] or [_("Some of these are not machines of this business.")]
 
 
-class StepForm(forms.Form):
-    """A step that is taken from another page, which then shows one sentence on what came of it."""
-
-    @property
-    def problem(self):
-        return next(iter(self.errors.values()))[0]
-
-
-class ReasonForm(StepForm):
+class ReasonForm(forms.Form):
     """A step that must be given a reason; `missing` is said instead of the usual words when it has none."""
 
     reason = ReasonField(widget=forms.Textarea(attrs={"rows": 3}))
@@ -95,7 +87,7 @@ class ReasonForm(StepForm):
             self.fields["reason"].error_messages["required"] = missing
 
 
-class RevisionForm(StepForm):
+class RevisionForm(forms.Form):
     """The revision is what the approver read; a job that was edited meanwhile is not meant by it."""
 
     revision = forms.IntegerField(

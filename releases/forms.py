@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.words import enumerated
 from jobs.fields import LinesField, MachinesField, OfferedField, ReasonField, in_short
-from jobs.forms import ReasonForm, StepForm
+from jobs.forms import ReasonForm
 from jobs.machine_list import OTHERS
 from jobs.models import Machine
 from jobs.rights import Right
@@ -20,7 +20,7 @@ TYPED_FROM = 20
 MACHINES = ["machines", *OTHERS]
 
 
-class RemarkForm(StepForm):
+class RemarkForm(forms.Form):
     """A step that may be given a reason."""
 
     reason = ReasonField(required=False)

@@ -68,7 +68,7 @@ def _turn(request, run, step, verb, done):
     stage, form = run.stage, RemarkForm(request.POST)
     page = reverse("stage", args=[stage.job_id, stage.kind])
     if not form.is_valid():
-        messages.error(request, form.problem)
+        messages.error(request, form.errors["reason"][0])
         return redirect(page)
     reason = form.cleaned_data["reason"]
     try:
