@@ -98,7 +98,7 @@ class EndFreezeForm(forms.ModelForm):
 class LeaveForm(ReasonForm):
     """Leave for `job` to pass one time of a freeze that is in force or near; never a stop of everything.
 
-    `giver`: none that this person has given already.
+    `giver`: none that this person has given already. `ahead`: the times that can be meant, where they are known.
     """
 
     occurrence = forms.ChoiceField(label=_("Which freeze"))
@@ -106,9 +106,9 @@ class LeaveForm(ReasonForm):
     revision = forms.IntegerField(required=False, widget=forms.HiddenInput)
     field_order = ["occurrence", "reason"]
 
-    def __init__(self, *args, job, giver=None, **kwargs):
+    def __init__(self, *args, job, giver=None, ahead=None, **kwargs):
         super().__init__(*args, **kwargs)
-        ahead = Freeze.objects.windows().of(job.business).ahead()
+        ahead = Freeze.objects.windows().of(job.business).ahead() if ahead is None else ahead
         given = set(job.leaves.live().filter(by=giver).values_list("freeze", "until")) if giver and ahead else ()
         self.occurrences = {one.key: one for one in ahead if (one.freeze.pk, one.ends) not in given}
         self.fields["occurrence"].choices = [(key, one.in_words) for key, one in self.occurrences.items()]

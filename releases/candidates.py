@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import compress
 
-from django.db.models import Exists, OuterRef, Prefetch
+from django.db.models import Exists, OuterRef, Prefetch, prefetch_related_objects
 from django.utils.translation import gettext as _
 
 from deploy_portal.templatetags.portal import clock, status_word
@@ -185,14 +185,15 @@ def candidates(stage, reader=None):
 
 def _held_and_released(job):
     """{machine id: machine run} of the job's machines that a run holds or is about to, and of those it has released."""
+    held, released = holders_of(job, MachineRun.objects.all()), {}
+    if not job.is_before_first_stage:
+        own = MachineRun.objects.in_job(job)
+        held |= {run.machine_id: run for run in own.pending()}
+        released = {run.machine_id: run for run in own.latest_touched().released()}
     # Many machine runs are of few runs: those are fetched once.
     whole = Run.objects.select_related("stage__job__business", "started_by")
-    runs = MachineRun.objects.prefetch_related(Prefetch("run", whole))
-    held = holders_of(job, runs)
-    if job.is_before_first_stage:
-        return held, {}
-    held |= {run.machine_id: run for run in runs.in_job(job).pending()}
-    return held, {run.machine_id: run for run in runs.in_job(job).latest_touched().released()}
+    prefetch_related_objects([*held.values(), *released.values()], Prefetch("run", whole))
+    return held, released
 
 
 def holders_of(job, runs):

@@ -187,7 +187,8 @@ def test_more_runs_that_go_on_need_no_more_queries(client, worlds, publisher):
 def test_a_page_asks_nothing_twice(client, worlds, case):
     ReleaseStage.objects.of(worlds[0].fresh)  # made when they are first looked at
     stage = ["stage to choose", "stage that failed", "stage that runs", "check", "check that fails"]
-    for name in [*stage, "rollback of a stage", "rollback of a job", "edit job"]:
+    job = ["job", "job to be approved", "job that runs", "edit job"]
+    for name in [*stage, *job, "rollback of a stage", "rollback of a job"]:
         with case(name):
             asked = queries(client, worlds[0], PAGES[name])
             assert not [sql for sql in set(asked) if asked.count(sql) > 1]

@@ -59,8 +59,9 @@ def _machines(picture):
 
 def _freezes(job, rights, user):
     may_give_leave = Right.APPROVE in rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
+    freezes = Freeze.objects.windows().of(job.business).ahead()
     return {
-        "freezes": Freeze.objects.windows().of(job.business).ahead(),
+        "freezes": freezes,
         "leaves": job.leaves.live(),
-        "leave_form": LeaveForm(job=job, giver=user) if may_give_leave else None,
+        "leave_form": LeaveForm(job=job, giver=user, ahead=freezes) if may_give_leave else None,
     }
