@@ -53,13 +53,12 @@ def _heads(file):
     """The heads in a file that --json has written."""
     try:
         heads = json.loads(Path(file).read_text(encoding="utf-8"))["heads"]
-        return [{"job": head["job"] and int(head["job"])} | _seal(head) for head in heads]
+        return [
+            {"job": head["job"] and int(head["job"]), "number": int(head["number"]), "hash": str(head["hash"])}
+            for head in heads
+        ]
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"{file} is not what verify_events --json has printed: {error}") from error
-
-
-def _seal(head):
-    return {"number": int(head["number"]), "hash": str(head["hash"])}
 
 
 def _verify(jobs, kept):
