@@ -42,7 +42,7 @@ def chosen(browser):
 
 def test_search_and_select_what_was_found(picker):
     assert picker.value("[data-picker-main]", "disabled")
-    picker.type("[data-picker-search]", "web-0")
+    picker.type("[data-picker-search]", "ｗｅｂ－０")
     picker.press("Select the 8 found")
     assert chosen(picker) == [f"web-{n:02}" for n in (1, 2, 3, 4, 6, 7, 8, 9)]
     assert "8 selected" in picker.words(".sum")
@@ -128,6 +128,14 @@ def test_pasted_names_are_found_blocked_or_unknown(picker):
     assert picker.words("[data-picker-paste-missing]") == "1 not in the list\nweb-99"
     picker.press("Add the 3 found")
     assert chosen(picker) == ["web-04", "web-06", "web-20"]
+
+
+def test_names_are_pasted_with_the_quotes_of_a_csv_file_and_what_a_chat_puts_between(picker):
+    picker.press("Paste names")
+    picker.type("[data-picker-paste-text]", '"web-04","web-06"\n“web-08”，\'web-10\'\u200bweb-12')
+    picker.press("Add the 5 found")
+    assert chosen(picker) == ["web-04", "web-06", "web-08", "web-10", "web-12"]
+    picker.wait_hidden("[data-picker-paste-missing]")
 
 
 def test_a_pasted_name_that_several_machines_have_is_ambiguous(browser, client, requester, payment):
@@ -234,6 +242,18 @@ def test_it_works_without_scripts(picker):
     picker.wait_for("payment 2.0 goes to 2 machines")
     picker.click("button[value=start]")
     picker.wait_for("2 waiting", "#live .counts")
+
+
+def test_what_was_ticked_before_the_scripts_came_stays_chosen(picker):
+    waits = "addEventListener('DOMContentLoaded', (event) => window.late || event.stopImmediatePropagation(), true)"
+    picker.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": waits})
+    picker.driver.refresh()
+    assert not picker.count("tr.group")
+    picker.click("tr[data-hostname=web-30] input")
+    picker.click("tr[data-hostname=web-05] label")
+    picker.ask("(window.late = true) && document.dispatchEvent(new Event('DOMContentLoaded'))")
+    assert chosen(picker) == ["web-30"]
+    assert picker.words("[data-picker-main]") == "Check 1 machine →"
 
 
 def test_from_twenty_machines_on_their_number_is_typed(picker):

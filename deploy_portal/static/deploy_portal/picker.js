@@ -5,7 +5,7 @@
 "use strict";
 
 (() => {
-  const { natural, put, readMachines, readPasted, carry } = window.pickerData;
+  const { natural, put, readMachines, inHalfWidth, readPasted, carry } = window.pickerData;
   const DRAWN = 300; // so many groups and rows at first, and so many more for each click
 
   // Writes the words of an element for these numbers; the first one decides between one and other.
@@ -38,7 +38,7 @@
 
     // ---- What is found ----
     function search() {
-      const words = part("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+      const words = inHalfWidth(part("search").value).toLowerCase().split(/\s+/).filter(Boolean);
       for (const machine of machines) machine.found = passes(machine) && words.every((word) => machine.text.includes(word));
       for (const group of groups) {
         group.found = group.members.filter((machine) => machine.found);
@@ -288,6 +288,14 @@
       return found.slice(ends[0], ends[1] + 1);
     }
 
+    // Ticks that were set in the plain table, by somebody who was faster than the scripts.
+    function takeTicks() {
+      const byId = new Map(machines.map((machine) => [machine.id, machine]));
+      for (const { name, value, checked, defaultChecked } of table.querySelectorAll("tbody input")) {
+        if (checked !== defaultChecked) byId.get(+value)[name === "machines" ? "on" : "otherOn"] = checked;
+      }
+    }
+
     // Not by the address: its end would go with the form, and what was refused is told at the top.
     picker.querySelector(".past")?.addEventListener("click", (event) => {
       event.preventDefault();
@@ -301,6 +309,7 @@
       const option = new Option(part("group").dataset.label.replace("%s", key), `label:${key}`);
       part("group").append(option);
     }
+    takeTicks();
     part("plain")?.remove();
     for (const element of picker.querySelectorAll("[data-picker-script]")) element.hidden = false;
     group(part("group").value);

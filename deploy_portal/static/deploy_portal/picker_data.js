@@ -3,6 +3,8 @@
 
 window.pickerData = (() => {
   const LARGEST_RANGE = 10000;
+  // Quotes too, of a CSV file, and the space without width that chats put in.
+  const BETWEEN_NAMES = /[\s,;、"'“”‘’\u200b]+/;
   const natural = new Intl.Collator(undefined, { numeric: true });
 
   function put(lists, key, value) {
@@ -120,7 +122,7 @@ window.pickerData = (() => {
     const kinds = [({ hostname }) => hostname, ({ address }) => address, ({ hostname }) => hostname.split(".")[0]];
     const names = kinds.map((nameOf) => byName(machines, nameOf));
     const found = new Set(), blocked = new Set(), ambiguous = new Set(), missing = new Set();
-    for (const word of inHalfWidth(text).split(/[\s,;、]+/).filter(Boolean).flatMap(expand)) {
+    for (const word of inHalfWidth(text).split(BETWEEN_NAMES).filter(Boolean).flatMap(expand)) {
       const [name, port] = withoutPort(word.toLowerCase());
       const exact = (names.map((named) => named.get(name)).find(Boolean) ?? [])
         .filter((machine) => port === undefined || machine.port === +port);
@@ -183,5 +185,5 @@ window.pickerData = (() => {
     return keepSoon;
   }
 
-  return { natural, put, readMachines, readPasted, carry };
+  return { natural, put, readMachines, inHalfWidth, readPasted, carry };
 })();
