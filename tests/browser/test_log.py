@@ -101,6 +101,17 @@ def test_what_only_a_script_does_is_not_offered_without(publisher_at, job, machi
     browser.wait_hidden(".log .tools input[type=search], .log .tools button")
 
 
+def test_a_tile_leads_to_its_log_where_htmx_did_not_come(publisher_at, job, machines, start, finish):
+    browser = publisher_at
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    finish()
+    browser.expected = ["ERR_BLOCKED_BY_CLIENT"]
+    browser.block("*/htmx*")
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.click(f"#tile-{machines[0].pk}")
+    wait_until(lambda: browser.path == f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
+
+
 def test_it_goes_on_after_the_connection_was_lost(publisher_at, job, machines, start):
     browser = publisher_at
     machine_run = start(job, machines[:1]).machine_runs.get()

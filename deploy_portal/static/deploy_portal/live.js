@@ -205,7 +205,7 @@
   // One listener for all tiles: htmx would go through each of them at every swap.
   document.addEventListener("click", (event) => {
     const tile = event.target.closest("[data-tiles=log] > [href]");
-    if (!tile || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (!tile || !window.htmx || event.ctrlKey || event.metaKey || event.shiftKey) return; // a link all the same
     event.preventDefault();
     isRead = true;
     const options = { source: tile, target: "#log-pane", swap: "innerHTML" };
