@@ -223,6 +223,16 @@ def test_search_goes_on_behind_a_mark_and_in_what_comes_later(publisher_at, job,
     assert browser.ask("document.querySelector('mark.here').parentElement.textContent") == "line 51"
 
 
+def test_a_long_log_is_printed_whole(publisher_at, job, machines, start, finish):
+    browser = publisher_at
+    machine_run = start(job, machines[:1]).machine_runs.get()
+    write(machine_run, 1, "out", "a line\n" * 200)
+    finish()
+    browser.open(f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.ask("[lines.scrollHeight - lines.clientHeight, lines.clientHeight > 200 * 18]") == [0, True]
+
+
 def test_its_own_page_asks_how_it_ended_once_that_is_unknown(publisher_at, job, machines, start):
     browser = publisher_at
     machine_run = start(job, machines[:1]).machine_runs.get()
