@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import Job, Listing
+from jobs.models import Listing
 from releases.models import ReleaseStage
 from tests.browser.browser import NARROW, WIDE
 from tests.conftest import mark_fresh, rows
@@ -95,12 +95,15 @@ def test_nor_is_one_widened_by_the_longest_words_that_there_can_be(publisher_at,
     Listing.objects.take(payment, [replace(row, address=longest)])
     mark_fresh(payment)
     [machine] = payment.machines.filter(hostname=longest)
-    start(make_job("1" * 64, on=[machine], title="https://" + "t" * 192), [machine])
-    finish()
+    for version in ("1" * 64, "2" * 64):
+        job = make_job(version, on=[machine], title="https://" + "t" * 192)
+        machine_run = start(job, [machine]).machine_runs.get()
+        finish()
+    of_job = [f"/jobs/{job.pk}/{of}" for of in ("", "stages/pre-release/", f"machine-runs/{machine_run.pk}/")]
     found = []
     for width in (WIDE, NARROW):
         publisher_at.width(width)
-        for path in ("/", "/jobs/", "/machines/", f"/machines/{machine.pk}/", f"/jobs/{Job.objects.get().pk}/"):
+        for path in ("/", "/jobs/", "/machines/", f"/machines/{machine.pk}/", *of_job):
             publisher_at.open(path)
             found += too_wide(publisher_at, width)
     assert found == []
