@@ -217,8 +217,13 @@ def test_search_goes_on_behind_a_mark_and_in_what_comes_later(publisher_at, job,
     browser.open(f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
     browser.type("[data-log-search]", "line 5")
     wait_until(lambda: browser.words("[data-log-count]") == "1 of 2")
+    observer = "new MutationObserver(() => said++).observe(document.querySelector(arguments[0]), {childList: true})"
+    browser.ask(f"(window.said = 0) || {observer}", "[data-log-count]")
     write(machine_run, 4, "out", "line 51\nline 6\n")
     wait_until(lambda: browser.words("[data-log-count]") == "1 of 3")
+    write(machine_run, 5, "out", "nothing of it\n")
+    wait_until(lambda: lines(browser)[-1] == "nothing of it")
+    assert browser.ask("said") == 1  # not again when another line came
     browser.click("[data-log-up]")
     assert browser.ask("document.querySelector('mark.here').parentElement.textContent") == "line 51"
 

@@ -69,6 +69,11 @@ def test_what_a_search_and_a_step_come_to_is_told_to_who_cannot_see_it(picker):
     picker.tab_to("[data-picker-clear]")
     picker.keys(Keys.ENTER)
     assert picker.ask("document.activeElement.id") == "picked"  # the button is gone
+    picker.press("Paste names")
+    picker.type("[data-picker-paste-text]", "web-99 ")
+    picker.ask(f"(window.said = 0) || {observer}", "[data-picker-paste-missing] code")
+    picker.keys("  ")
+    assert picker.ask("said") == 0  # what is missing is what it was
 
 
 def group_box(browser, name):

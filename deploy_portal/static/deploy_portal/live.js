@@ -144,7 +144,10 @@
     here = hits.length ? (Math.max(here, 0) + step + hits.length) % hits.length : -1;
     hits[here]?.classList.add("here");
     const count = part(log, "count");
-    if (count) count.textContent = !term ? "" : hits.length ? fill(count.dataset.some, here + 1, hits.length) : count.dataset.none;
+    if (count) {
+      const words = !term ? "" : hits.length ? fill(count.dataset.some, here + 1, hits.length) : count.dataset.none;
+      if (count.textContent !== words) count.textContent = words; // or it would be read out at every poll
+    }
     for (const name of ["up", "down"]) if (part(log, name)) part(log, name).disabled = hits.length === 0;
     return hits[here];
   }

@@ -194,7 +194,8 @@
       const item = part(`paste-${name}`);
       item.hidden = words.length === 0;
       say(item.querySelector("[data-other]"), words.length);
-      for (const code of item.querySelectorAll("code")) code.textContent = words.join(", ");
+      const code = item.querySelector("code"), names = words.join(", ");
+      if (code && code.textContent !== names) code.textContent = names; // or it would be read out at every key
     }
 
     function paste() {
