@@ -94,11 +94,14 @@ def test_of_two_logs_the_one_asked_for_last_is_shown_though_the_other_comes_late
 def test_what_only_a_script_does_is_not_offered_without(publisher_at, job, machines, start, finish):
     browser = publisher_at
     machine_run = start(job, machines[:1]).machine_runs.get()
-    finish()
     browser.scripts(on=False)
     browser.open(f"/jobs/{job.pk}/machine-runs/{machine_run.pk}/")
     browser.wait_shown("[data-log-wrap]")
     browser.wait_hidden(".log .tools input[type=search], .log .tools button")
+    assert "Without scripts this page does not renew itself" in browser.text
+    finish()
+    browser.driver.refresh()
+    assert "Without scripts" not in browser.text
 
 
 def test_a_tile_leads_to_its_log_where_htmx_did_not_come(publisher_at, job, machines, start, finish):
