@@ -39,7 +39,7 @@ def test_pause_resume_and_cancel_by_click(publisher_at, worker, job, machines, s
     browser.type("#id_reason", "healthz 503")
     browser.press("Cancel the run")
     browser.wait_for("Pre-release was cancelled", ".note:not(.ok)")
-    browser.wait_for("1 of 6 machines were touched, 5 were not.")
+    browser.wait_for("1 of 6 machines touched, 5 not.")
     assert run.machine_runs.counts() == {"cancelled": 6}
 
 

@@ -223,7 +223,7 @@ class TestCancelling:
         MachineRun.objects.end(worker, [machine_run.pk for machine_run in running], "cancelled")
         run.advance()
         said = words(client.get(page("stage", run.stage.job)))
-        assert "Pre-release was cancelled 1 of 4 machines were touched, 3 were not." in said
+        assert "Pre-release was cancelled 1 of 4 machines touched, 3 not." in said
         assert "Retry the 1 cancelled midway" in said
         assert "Release the 3 not run" in said
 
@@ -248,7 +248,7 @@ class TestCancelling:
         MachineRun.objects.end(worker, [machine_run.pk for machine_run in running], "cancelled")
         back.advance()
         said = words(client.get(page("stage", job)))
-        assert "Rollback of Pre-release was cancelled 1 of 2 machines were touched, 1 were not." in said
+        assert "Rollback of Pre-release was cancelled 1 of 2 machines touched, 1 not." in said
         assert "Pre-release · Rollback" in words(client.get("/")).split("Ended lately")[1]
 
     @pytest.mark.parametrize("is_over", [True, False])

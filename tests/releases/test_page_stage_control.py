@@ -139,7 +139,7 @@ class TestTryingAgain:
     def test_the_page_says_why_it_stopped_and_how_to_go_on(self, as_user, publisher, stopped):
         said = words(as_user(publisher).get(page("stage", stopped)))
         assert "Pre-release stopped itself: 2 machines went wrong, and 2 was the limit" in said
-        assert "3 of 5 machines were touched, 2 were not. Nothing more happens until you choose." in said
+        assert "3 of 5 machines touched, 2 not. Nothing more happens until you choose." in said
         assert "Roll back 3 machines" in said
         assert "Retry the 1 that failed" in said  # the unknown one is held until somebody looked
         assert "Release the 2 not run" in said
@@ -152,7 +152,7 @@ class TestTryingAgain:
         unknown.resolve(publisher, "succeeded", "I have looked")
         said = words(as_user(publisher).get(page("stage", stopped)))
         assert "stopped itself: 2 was the limit of what may go wrong; some of that has been resolved since" in said
-        assert "3 of 5 machines were touched, 2 were not." in said
+        assert "3 of 5 machines touched, 2 not." in said
 
     @pytest.mark.one_database
     def test_a_run_of_an_older_portal_says_so_too(self, as_user, publisher, stopped):
