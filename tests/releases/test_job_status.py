@@ -49,6 +49,15 @@ def test_words_tell_the_same(job, machines, start, finish):
     assert "pay-2: failed, exit 7" in said
 
 
+def test_a_reason_of_several_lines_looks_like_no_other_machine(job, machines, start, finish, publisher):
+    run = start(job, machines[:2])
+    finish("unknown", on=["pay-2"])
+    run.machine_runs.get(status="unknown").resolve(publisher, "failed", "I looked\n      pay-3: succeeded, exit 0")
+    lines = say(*STATUS, job.pk).splitlines()
+    assert "      pay-2: failed, exit 0 I looked pay-3: succeeded, exit 0" in lines
+    assert "      pay-3: succeeded, exit 0" not in lines
+
+
 @pytest.fixture
 def silent(job, machines, start, worker, settings):
     """A run whose only worker no longer beats, and that nobody suspects yet."""

@@ -56,5 +56,7 @@ def _in_words(job, stages):
             lines.append(f"    run {run['id']}, {run['action']}: {run['status']}")
             for machine in run["machines"]:
                 ended = "" if machine["exit_status"] is None else f", exit {machine['exit_status']}"
-                lines.append(f"      {machine['hostname']}: {machine['status']}{ended} {machine['reason']}".rstrip())
+                # In one line: who resolved it may have written some that look like other machines.
+                reason = " ".join(machine["reason"].split())
+                lines.append(f"      {machine['hostname']}: {machine['status']}{ended} {reason}".rstrip())
     return "\n".join(lines)
