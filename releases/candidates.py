@@ -52,6 +52,8 @@ class Candidate:
     @property
     def why_not(self):
         name = self.machine.hostname
+        if self.is_hidden:
+            return _("%(machine)s is held by a job of another business.") % {"machine": name}
         if self.state == "held":
             return _("%(machine)s is held by #%(job)s.") % {"machine": name, "job": self.by.run.stage.job_id}
         if self.state == "excused":
@@ -156,7 +158,7 @@ def candidates(stage, reader=None):
     gone = Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False)
     gone = dict(gone.values_list("machine", "gone_at"))
     held, released = _held_and_released(job)
-    hidden = _hidden_from(reader, held.values(), job)
+    hidden = hidden_from(reader, held.values(), job)
     excused, moved = {}, {}
     for job_machine in job.job_machines.excused_or_moved():
         (excused if job_machine.excused_at else moved)[job_machine.machine_id] = job_machine
@@ -211,7 +213,7 @@ def holders_of(job, runs):
     return by_machine | {run.machine_id: run for run in holding}
 
 
-def _hidden_from(reader, machine_runs, job):
+def hidden_from(reader, machine_runs, job):
     """The ids of the other businesses that these machine runs are of, and whose jobs `reader` does not see."""
     others = {machine_run.run.stage.job.business_id for machine_run in machine_runs} - {job.business_id}
     if others and reader:
@@ -229,10 +231,10 @@ def _look_for_new_names(job, seen):
                 gone[address, port].renamed_to = hostname
 
 
-def left_to_do(job, seen=None):
+def left_to_do(job, reader=None, seen=None):
     """The machines that keep a job that has begun from being done, and that nothing of it is about to touch.
 
-    Those that went wrong first, then by site and name.
+    Those that went wrong first, then by site and name; of what holds them, as `candidates` tell it to `reader`.
     `seen` are the job's candidates, if they are known already.
     """
     if job.is_before_first_stage or not job.is_releasable:
@@ -242,16 +244,16 @@ def left_to_do(job, seen=None):
     cared_for = busy | back
     runs = MachineRun.objects.in_job(job).not_called_off().latest_per_machine()
     last = {run.machine_id: run for run in runs}
-    seen = candidates(ReleaseStage.objects.of(job)[0]) if seen is None else seen
+    seen = candidates(ReleaseStage.objects.of(job)[0], reader) if seen is None else seen
     left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
     for one in left:
         one.last = last.get(one.machine.pk)
     return sorted(left, key=lambda one: (not one.went_wrong, *_by_site_and_name(one)))
 
 
-def why_not(stage, ids):
+def why_not(stage, ids, reader):
     """One sentence for each of the machines `ids` that `stage` does not offer."""
-    refused = candidates(stage).not_free
+    refused = candidates(stage, reader).not_free
     words = [refused[pk].why_not for pk in ids[:20] if pk in refused]
     if any(pk not in refused for pk in ids):
         words.append(_("Only machines of this job can be chosen."))

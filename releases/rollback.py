@@ -6,17 +6,20 @@ from deploy_portal.words import enumerated
 from jobs.columns import Columns
 from jobs.machine_list import COLUMNS, Note, lean
 from jobs.models import Machine
-from releases.candidates import Candidate, holders_of
+from releases.candidates import Candidate, hidden_from, holders_of
 from releases.models import MachineRun, ReleaseStage
 
 LATER_NAMED = 5
 
 
 class Rollback:
-    """What can be rolled back of one stage (`what` is its kind) or of all ("job"), and what cannot just now."""
+    """What can be rolled back of one stage (`what` is its kind) or of all ("job"), and what cannot just now.
 
-    def __init__(self, job, what):
-        self.job, self.what = job, what
+    Of what holds a machine, `reader` is told no more than of jobs that they see.
+    """
+
+    def __init__(self, job, what, reader):
+        self.job, self.what, self.reader = job, what, reader
         self.stages = [stage for stage in ReleaseStage.objects.of(job) if what in (stage.kind, "job")]
         self.changed, self.out_of_reach = [], {}
         for stage in self.stages:
@@ -60,16 +63,21 @@ class Rollback:
 
     def _held_or_gone(self):
         """One sentence for each machine that carries a change, but is held or gone; by machine id."""
-        runs = MachineRun.objects.select_related("run__stage")
+        runs = MachineRun.objects.select_related("run__stage__job")
         waiting = runs.in_job(self.job).filter(status=MachineRun.Status.HELD)
         holders = {run.machine_id: run for run in waiting} | holders_of(self.job, runs)
+        hidden = hidden_from(self.reader, holders.values(), self.job)
         return {
-            run.machine_id: Candidate(
-                run.machine, "held" if run.machine_id in holders else "gone", holders.get(run.machine_id)
-            ).why_not
+            run.machine_id: _why_not(run.machine, holders.get(run.machine_id), hidden)
             for stage in self.stages
             for run in stage.changed_out_of_reach()
         }
+
+
+def _why_not(machine, by, hidden):
+    if by is None:
+        return Candidate(machine, "gone").why_not
+    return Candidate(machine, "held", by, is_hidden=by.run.stage.job.business_id in hidden).why_not
 
 
 def _note_of_change(machine_run):

@@ -34,7 +34,7 @@ def _roll_back(request, job_id, what):
     """Shows each machine, now and back to; a POST starts a rollback run in every stage that has some of the chosen."""
     job = get_job(request.user, job_id, Right.PUBLISH)
     job.business.refresh_machines()
-    rollback = Rollback(job, what)
+    rollback = Rollback(job, what, request.user)
     if request.method != "POST":
         return _show(request, rollback, RollbackForm(rollback=rollback))
     if "list" in request.POST:  # from a page without scripts: another page of its list
@@ -44,7 +44,7 @@ def _roll_back(request, job_id, what):
     try:
         return _submit(request, rollback, RollbackForm(request.POST, rollback=rollback))
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
-        rollback = Rollback(get_job(request.user, job_id), what)
+        rollback = Rollback(get_job(request.user, job_id), what, request.user)
         form = RollbackForm(request.POST, rollback=rollback)
         return _show(request, rollback, form, conflict=str(conflict), status=409)
 

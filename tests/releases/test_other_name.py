@@ -133,6 +133,28 @@ def test_who_does_not_see_the_other_business_is_told_that_it_holds_it_and_no_mor
     assert "ord-9" not in source(response)
 
 
+def test_nor_where_a_step_that_names_the_machine_says_why_not(
+    as_user, publisher, orders, of_orders, make_job, machines, start, finish
+):
+    """The number of the other job was told where the machine was posted all the same."""
+    job = make_job("2.0")
+    start(job, machines[:2])
+    finish("failed")
+    start(of_orders, by("ord-9"))
+    client, stage = as_user(publisher), page("stage", job)
+    other = {name: page(name, job) for name in ("excuse_machines", "roll_back_stage")}
+
+    def told():
+        posted = client.post(stage, stage_fields(job, publisher, machines[:1]))
+        return [words(posted), *(words(client.get(address)) for address in other.values())]
+
+    seen = f"pay-1 is held by #{of_orders.pk}."
+    assert [seen in said for said in told()] == [True] * 3
+    publisher.membership_set.filter(business=orders).delete()
+    hidden = "pay-1 is held by a job of another business."
+    assert [(hidden in said, f"#{of_orders.pk}" in said) for said in told()] == [(True, False)] * 3
+
+
 def test_a_rollback_does_not_go_between(of_orders, publisher, make_job, machines, start, finish):
     run = start(make_job("1.0"), machines[:1])
     finish()
