@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from deploy_portal import sessions
 from deploy_portal.forms import ChangePasswordForm, ConfirmForm, UseCodeForm
+from deploy_portal.models import Quota
 
 
 @login_required
@@ -28,7 +29,9 @@ def account(request):
 def sign_out_elsewhere(request):
     with transaction.atomic():
         request.user.end_sessions()
-        request.user.tell(request.user, "signed_out")
+        # Nothing limits how often this is pressed, and no event is ever deleted: one a minute tells it.
+        if not Quota.objects.take(f"sign-out of {request.user.pk}", 1):
+            request.user.tell(request.user, "signed_out")
     update_session_auth_hash(request, request.user)
     messages.success(request, _("All your other sessions have ended."))
     return redirect("account")

@@ -10,8 +10,8 @@ from django.urls import NoReverseMatch, reverse
 
 from deploy_portal.clock import database_now
 from deploy_portal.limits import LOGINS, NEVER_LIMITED
-from deploy_portal.models import Quota
-from jobs.models import Job
+from deploy_portal.models import Quota, User
+from jobs.models import Event, Job
 from tests.forms import Page
 from tests.pages import page, words
 from tests.parallel import at_once
@@ -94,6 +94,16 @@ def test_ops_stop_everything_and_leave_without_a_limit(as_user, ops, job):
     assert client.post(reverse("stop_world"), {"reason": "fire", "confirmed": "on"}).status_code == 302
     for name in ("set_language", "sign_out_elsewhere", "admin:logout"):
         assert client.post(reverse(name)).status_code != 429
+
+
+def test_who_signs_out_elsewhere_again_and_again_is_told_of_once_a_minute(as_user, requester):
+    """Whoever had a login could fill the events, of which none can be deleted, as fast as the portal answers."""
+    client, told = as_user(requester), Event.objects.filter(verb="signed_out")
+    for number in (1, 2):
+        for _ in range(3):
+            assert client.post(reverse("sign_out_elsewhere")).status_code == 302
+        assert (told.count(), User.objects.get(pk=requester.pk).session_epoch) == (number, 3 * number)
+        a_minute_later()
 
 
 def test_what_is_never_limited_exists():
