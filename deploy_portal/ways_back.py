@@ -3,6 +3,7 @@
 from urllib.parse import unquote, urlsplit
 
 from django.urls import Resolver404, resolve, reverse
+from django.utils.http import escape_leading_slashes
 
 # Steps that are only posted, and the page that has the button for each
 BUTTON_ON = {
@@ -41,6 +42,6 @@ def page_with_button(address):
 
 def way_back(request):
     """Where a page that says why nothing was done leads: here once more, or to the button for what was sent here."""
-    here = request.get_full_path()
+    here = escape_leading_slashes(request.get_full_path())  # as //host/ it would lead to that host
     page = page_with_button(request.path)
     return here if page == request.path else page

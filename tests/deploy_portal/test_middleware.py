@@ -267,6 +267,12 @@ def test_the_500_and_the_400_lead_back(client, publisher, odd_pages, settings):
     assert (senseless.status_code, leads_to(senseless)) == (400, "/jobs/?q=1")
 
 
+def test_no_way_back_leads_to_another_host(client):
+    """Any site can send what makes no sense to such an address, whose page then looks like the portal's."""
+    answer = client.generic("POST", "/", b"senseless", "multipart/form-data", PATH_INFO="//evil.example/login/")
+    assert (answer.status_code, leads_to(answer)) == (400, "/%2Fevil.example/login/")
+
+
 @pytest.mark.parametrize("sent", [sent for sent in LEADS_TO if "?" not in sent])
 def test_who_opens_what_is_only_posted_to_is_led_to_its_button(client, publisher, sent):
     client.force_login(publisher)
