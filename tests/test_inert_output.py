@@ -13,6 +13,7 @@ from jobs.management.commands.verify_events import Command as VerifyEvents
 from jobs.models import Machine
 from releases.models import MachineRun
 from tests.commands import say, say_json
+from tests.pages import page
 
 NASTY = "\x1b]0;pwned\x07\x1b[2J\x9b31m\u202egnp\x7f"
 OBEYED = set("\x1b\x07\x9b\u202e\x7f")
@@ -93,12 +94,23 @@ def test_a_traceback_looks_like_no_record():
         lines = formatted("It failed", exc_info=(ValueError, error, error.__traceback__)).splitlines()
     assert lines[0] == "WARNING It failed"
     assert all(line.startswith("    | ") for line in lines[1:])
-    assert len(lines) > 2
     assert not OBEYED & set("".join(lines))
 
 
-def test_a_wrong_host_is_one_line(client, caplog):
+def test_a_refusal_is_told_without_the_way_to_it(as_user, publisher, job, caplog):
+    """Whoever had a login could fill the log with twenty lines for each page that is not theirs."""
+    assert as_user(publisher).get(page("edit_job", job)).status_code == 403
+    [record] = caplog.records
+    lines = InertFormatter("{levelname} {message}", style="{").format(record).splitlines()
+    assert lines == [
+        f"WARNING Forbidden (Permission denied): {page('edit_job', job)}",
+        "    | django.core.exceptions.PermissionDenied: You lack the right to edit or withdraw this job.",
+    ]
+
+
+def test_so_is_a_wrong_host(client, caplog):
+    """As whoever scans for hosts makes by the thousand."""
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
     [record] = [record for record in caplog.records if "evil.example" in record.getMessage()]
     record.exc_text = None  # which pytest keeps in it
-    assert "\n" not in InertFormatter("{levelname} {message}", style="{").format(record)
+    assert len(InertFormatter("{levelname} {message}", style="{").format(record).splitlines()) == 2
