@@ -31,13 +31,17 @@ def found(page, **query):
 
 def exported(page, *events, **query):
     """The rows of the exported file: of these events, or of all that the query finds."""
+    return list(csv.DictReader(io.StringIO(exported_text(page, *events, **query), newline="")))
+
+
+def exported_text(page, *events, **query):
     chosen = {"action": "export", "_selected_action": [event.pk for event in events] or [Event.objects.first().pk]}
     chosen |= {} if events else {"select_across": "1"}
     response = page.post(EVENTS, chosen, query_params=query)
     assert response["Content-Type"] == "text/csv; charset=utf-8"
     text = response.getvalue().decode()
     assert text.startswith("\ufeff")
-    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    return text.removeprefix("\ufeff")
 
 
 class TestSearch:
@@ -146,6 +150,11 @@ class TestExport:
         said = '发布, "quoted"; 🚀\nnext line'
         job.record(Event.Verb.SKIPPED, publisher, said)
         assert [row["why"] for row in exported(page, verb="skipped")] == [said]
+
+    def test_no_cell_ends_within(self, page, job, publisher):
+        """LibreOffice takes a ; or a tab for the end of one as well: the next began with what a person wrote."""
+        job.record(Event.Verb.SKIPPED, publisher, "done;=1+1\t=2")
+        assert '","done;=1+1\t=2","' in exported_text(page, verb="skipped")
 
     def test_control_characters_are_shown(self, page, job, publisher):
         job.record(Event.Verb.SKIPPED, publisher, "\x1b[31m\u202e")
