@@ -221,6 +221,8 @@ def commands(world, monkeypatch):
         "job_status": {"actor": "requester", "job": jobs["2.0"].pk},
         "run_stage": {"actor": "publisher", "job": jobs["2.0"].pk, "stage": "pre-release", "machines": ["pay-2"]},
         "rollback_stage": {"actor": "publisher", "job": jobs["3.0"].pk, "stage": "all", "machines": [], "reason": "so"},
+        "machine_status": {"actor": "requester", "business": "payment", "machines": ["pay-1"]},
+        "machine_log": {"actor": "requester", "run": running, "machine": "pay-3"},
         "sync_machines": {"businesses": ["payment"]},
         "grant_leave": {"actor": "approver", "job": jobs["1.0"].pk, "reason": "so"},
         "stop_world": {"actor": "ops", "reason": "so"},
@@ -230,6 +232,8 @@ def commands(world, monkeypatch):
         "demo": {},
         "release_worker": {},
     }
+    lost = {"run": Run.objects.get(status="failed").pk, "machines": ["pay-1"]}
+    base["resolve_machines"] = {"actor": "publisher", "ended": "failed", "reason": "so"} | lost
     runs = {"pause_run": running, "resume_run": paused, "cancel_run": paused}
     base |= {name: {"actor": "publisher", "run": run} for name, run in runs.items()}
 

@@ -19,6 +19,8 @@ TABLE = {
     #                                        requester  publisher  approver  ops  another business  staff  inactive
     "create_job payment 3.0 --all":          [YES, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "job_status {waiting}":                  [YES, YES, YES, YES, HIDDEN, HIDDEN, NOBODY],
+    "machine_status payment pay-1":          [YES, YES, YES, YES, HIDDEN, HIDDEN, NOBODY],
+    "machine_log {run_id} pay-1":            [YES, YES, YES, YES, HIDDEN, HIDDEN, NOBODY],
     "approve_job {waiting}":                 [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
     "approve_job {waiting} --dry-run":       [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
     "grant_leave {waiting} --reason x":      [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
@@ -27,6 +29,8 @@ TABLE = {
     "run_stage {waiting} pre-release --all --break-glass x":
                                              [LACKS, LACKS, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "rollback_stage {run} all --reason x":   [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
+    "resolve_machines {run_id} failed pay-1 --reason x":
+                                             [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "pause_run {run_id}":                    [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "resume_run {run_id}":                   [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "cancel_run {run_id}":                   [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],

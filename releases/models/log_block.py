@@ -1,8 +1,18 @@
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from releases.models.machine_run import MachineRun
+
+
+class LogBlockQuerySet(models.QuerySet):
+    def lines(self):
+        """Block by block as text, each line behind its time and stream: `14:03:59 err| no space left`."""
+        blocks = self.order_by("number").values_list("at", "stream", "text")
+        for at, stream, text in blocks.iterator(chunk_size=20):
+            before = f"{timezone.localtime(at):%H:%M:%S} {'---' if stream == LogBlock.Stream.MARK else stream}| "
+            yield "".join(f"{before}{line}\n" for line in text.splitlines())
 
 
 class LogBlock(models.Model):
@@ -18,6 +28,8 @@ class LogBlock(models.Model):
     at = models.DateTimeField(db_default=Now())
     stream = models.CharField(max_length=4, choices=Stream)
     text = models.TextField()
+
+    objects = LogBlockQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("log block")

@@ -6,7 +6,6 @@ from django.core.exceptions import BadRequest
 from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -44,10 +43,11 @@ def machine_run_log(request, job_id, machine_run_id):
 @login_required
 @require_safe
 def machine_run_download(request, job_id, machine_run_id):
-    """The whole log as a file, each line behind its time and stream: `14:03:59 err| no space left`."""
+    """The whole log as a file."""
     machine_run = _get_machine_run(request.user, job_id, machine_run_id)
     headers = {"Content-Disposition": content_disposition_header(True, _file_name(machine_run))}
-    return StreamingHttpResponse(_as_text(machine_run), content_type="text/plain; charset=utf-8", headers=headers)
+    lines = LogBlock.objects.filter(machine_run=machine_run).lines()
+    return StreamingHttpResponse(lines, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 @login_required
@@ -74,13 +74,6 @@ def _get_machine_run(user, job_id, machine_run_id, right=Right.VIEW):
     machine_run = get_object_or_404(machine_runs.select_related("run__started_by", "run__stage"), pk=machine_run_id)
     machine_run.run.stage.job = job
     return machine_run
-
-
-def _as_text(machine_run):
-    blocks = LogBlock.objects.filter(machine_run=machine_run).order_by("number")
-    for at, stream, text in blocks.values_list("at", "stream", "text").iterator(chunk_size=20):
-        before = f"{timezone.localtime(at):%H:%M:%S} {'---' if stream == LogBlock.Stream.MARK else stream}| "
-        yield "".join(f"{before}{line}\n" for line in text.splitlines())
 
 
 def _file_name(machine_run):
