@@ -155,7 +155,8 @@ def test_what_a_rollback_leaves_out_is_told(lost, make_job, machines, start, fin
     start(make_job("3.0"), machines[2:3])  # overtakes at pay-3
     finish()
     start(make_job("4.0"), machines[1:2])  # holds pay-2
-    say_json(*ROLL_BACK, lost.pk, "all")
+    said = say_json(*ROLL_BACK, lost.pk, "all")
+    assert sorted(said["left_out"]) == ["pay-2", "pay-3", "pay-4"]
     assert hostnames(*rollbacks()) == ["pay-1"]
     assert capsys.readouterr().err.splitlines() == [
         "Not rolled back: pay-3 (a later job ran there; --undo-later takes back what that put there, too).",

@@ -4,7 +4,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DataError, InterfaceError, OperationalError
 
-from jobs.models import Job, Listing
+from jobs.models import Job, Listing, Membership
 from releases.models import Kind, MachineRun, ReleaseStage, Run
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
 from tests.conftest import make_task, rows
@@ -42,7 +42,8 @@ def test_a_stage_is_started_on_all_that_it_offers(job, machines, start, finish):
 
 def test_json_tells_the_run(job):
     said = say_json(*RUN, job.pk, "pre-release", "--all")
-    assert said == {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "running"}]}
+    run = {"id": Run.objects.get().pk, "action": "release", "status": "running"}
+    assert said == {"runs": [run], "left_out": {}}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -59,7 +60,7 @@ def test_waiting_tells_how_it_ended(job, finish, status):
     said, worked = at_once(lambda: command[0](*command[1:], job.pk, "pre-release", "--all", "--wait", **code), work)
     assert worked is None
     assert said == (
-        {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "succeeded"}]}
+        {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "succeeded"}], "left_out": {}}
         if status == "succeeded"
         else "Not every machine succeeded."
     )
@@ -119,7 +120,8 @@ def test_a_database_that_stays_away_ends_the_waiting_at_its_limit(job, away_when
     assert str(caught.value) == "The database is away. What was started goes on; look at the job later."
     run, said = Run.objects.get(), capsys.readouterr().out
     if as_json:
-        assert json.loads(said) == {"runs": [{"id": run.pk, "action": "release", "status": "running"}]}
+        told = {"id": run.pk, "action": "release", "status": "running"}
+        assert json.loads(said) == {"runs": [told], "left_out": {}}
     else:
         assert said == f"Run {run.pk} (release) of {run.stage}: running\n"
 
@@ -134,7 +136,21 @@ def test_who_no_longer_waits_is_told_what_goes_on(job, capsys, monkeypatch):
     assert caught.value.returncode == CONFLICT
     assert str(caught.value) == "No longer waiting. What was started goes on; cancel_run ends it."
     run = Run.objects.get()
-    assert json.loads(capsys.readouterr().out) == {"runs": [{"id": run.pk, "action": "release", "status": "running"}]}
+    told = {"id": run.pk, "action": "release", "status": "running"}
+    assert json.loads(capsys.readouterr().out) == {"runs": [told], "left_out": {}}
+
+
+def test_who_waits_is_told_once_that_no_worker_is_alive(job, finish, monkeypatch, capsys):
+    looks = iter([lambda: None, lambda: None, finish])
+    monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: next(looks)())
+    say(*RUN, job.pk, "pre-release", "--all", "--wait")
+    assert capsys.readouterr().err == "No worker is alive: what was started waits until one is.\n"
+
+
+def test_who_waits_for_a_living_worker_is_told_nothing(job, worker, finish, monkeypatch, capsys):
+    monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: finish())
+    say(*RUN, job.pk, "pre-release", "--all", "--wait")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("chosen", [[], ["pay-1", "--all"]])
@@ -155,6 +171,46 @@ def test_machines_that_the_stage_does_not_offer_are_named(make_job, machines, st
         "machines: pay-2 is gone from the config service.",
     ]
     assert Run.objects.count() == 1
+
+
+def test_what_all_leaves_out_is_told(make_job, machines, start, finish, payment, capsys):
+    """A script that asked for all must not believe that all of them have it."""
+    job, holder = make_job(), make_job("3.0")
+    start(job, machines[:2])
+    finish("unknown", on=["pay-2"])
+    start(holder, machines[2:3])
+    Listing.objects.take(payment, rows("pay-1", "pay-2", "pay-3", "pay-6") + rows("pay-5", port=2222))
+    said = say_json(*RUN, job.pk, "pre-release", "--all")
+    assert hostnames(Run.objects.last()) == ["pay-6"]
+    assert said["left_out"] == {
+        "pay-2": f"unknown in #{job.pk}; resolve_machines says how it ended",
+        "pay-3": f"held by #{holder.pk}; --when-free waits for its end",
+        "pay-4": "gone from the config service",
+        "pay-5": "moved; --moved releases it where it is now",
+    }
+    assert f"Not released now: pay-3 (held by #{holder.pk};" in capsys.readouterr().err
+
+
+def test_what_waits_or_follows_its_machine_is_not_left_out(make_job, machines, start, payment, capsys):
+    job = make_job(on=machines[:3])
+    start(make_job("3.0"), machines[:1])
+    Listing.objects.take(payment, rows("pay-1", "pay-3") + rows("pay-2", port=2222))
+    assert say_json(*RUN, job.pk, "pre-release", "--all", "--when-free", "--moved")["left_out"] == {}
+    assert hostnames(Run.objects.last()) == ["pay-1", "pay-2", "pay-3"]
+    assert capsys.readouterr().err == ""
+
+
+def test_the_job_of_another_business_that_holds_a_machine_is_not_named(
+    make_job, machines, orders, start, approver, publisher
+):
+    Listing.objects.take(orders, rows("pay-1"))
+    people = {"approver": approver, "publisher": publisher}
+    both = [Membership(user=user, business=orders, role=role) for role, user in people.items()]
+    Membership.objects.bulk_create(both)
+    start(make_job(business=orders, on=machines[:1]), machines[:1])
+    Membership.objects.filter(business=orders).delete()
+    said = say_json(*RUN, make_job(on=machines[:2]).pk, "pre-release", "--all")
+    assert said["left_out"] == {"pay-1": "held by a job of another business; --when-free waits for its end"}
 
 
 def test_all_of_nothing_is_an_error_that_says_why_and_starts_nothing(make_job, machines, start):

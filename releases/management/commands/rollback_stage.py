@@ -5,10 +5,11 @@ from django.core.management.base import CommandError
 from jobs.access import get_job
 from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
 from jobs.forms import ReasonForm
-from jobs.plan import folded
 from jobs.rights import Right
-from releases.commands import RunCommand
+from releases.commands import RunCommand, told_left_out
 from releases.models import Kind, MachineRun, ReleaseStage, StageMoved
+
+NOT_ROLLED_BACK = "Not rolled back"
 
 
 class Command(RunCommand):
@@ -40,38 +41,34 @@ class Command(RunCommand):
             stages = [ReleaseStage.objects.of_kind(job, stage)]
         changed = [machine_run for stage in stages for machine_run in stage.rollback_candidates()]
         left_out = _left_out(changed, stages, looked, undo_later)
-        chosen = {machine_run.machine_id for machine_run in changed if machine_run.machine not in left_out}
+        chosen = {machine_run.machine_id for machine_run in changed if machine_run.machine.hostname not in left_out}
         if not chosen:
             _refuse(stages, left_out)
         if machines:
             wanted = set(hostnames(machines))
-            if named := {machine: why for machine, why in left_out.items() if machine.hostname in wanted}:
-                raise CommandError(_told(named), returncode=MISTAKE)
+            if named := {hostname: why for hostname, why in left_out.items() if hostname in wanted}:
+                raise CommandError(told_left_out(NOT_ROLLED_BACK, named), returncode=MISTAKE)
             chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
         runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
-        if left_out and not machines:
-            self.stderr.write(_told(left_out))
-        self.finish(runs, **options)
+        left_out = {} if machines else left_out
+        if left_out:
+            self.stderr.write(told_left_out(NOT_ROLLED_BACK, left_out))
+        self.finish(runs, left_out, **options)
 
 
 def _left_out(changed, stages, looked, undo_later):
-    """{machine: why it is not rolled back}, of those that the job changed."""
+    """{host name: why it is not rolled back}, of those that the job changed."""
     left_out = {}
     for machine_run in changed:
         if machine_run.status == MachineRun.Status.UNKNOWN and not looked:
-            left_out[machine_run.machine] = "unknown; --looked says that nothing runs there any more"
+            left_out[machine_run.machine.hostname] = "unknown; --looked says that nothing runs there any more"
         elif machine_run.overtaken_by and not undo_later:
-            left_out[machine_run.machine] = "a later job ran there; --undo-later takes back what that put there, too"
+            left_out[machine_run.machine.hostname] = (
+                "a later job ran there; --undo-later takes back what that put there, too"
+            )
     out_of_reach = [machine_run for stage in stages for machine_run in stage.changed_out_of_reach()]
     why = "held by another run, or gone from the config service"
-    return left_out | {machine_run.machine: why for machine_run in out_of_reach}
-
-
-def _told(left_out):
-    names = {}
-    for machine, why in left_out.items():
-        names.setdefault(why, []).append(machine.hostname)
-    return "\n".join(f"Not rolled back: {', '.join(folded(sorted(some)))} ({why})." for why, some in names.items())
+    return left_out | {machine_run.machine.hostname: why for machine_run in out_of_reach}
 
 
 def _refuse(stages, left_out):
@@ -80,4 +77,4 @@ def _refuse(stages, left_out):
     if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
         raise StageMoved("A run is still going on there. Wait for its end, or cancel it.")
     nothing = "This job changed no machine there that could be rolled back."
-    raise CommandError(_told(left_out) or nothing, returncode=MISTAKE)
+    raise CommandError(told_left_out(NOT_ROLLED_BACK, left_out) or nothing, returncode=MISTAKE)

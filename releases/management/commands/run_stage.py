@@ -6,10 +6,14 @@ from django.core.management.base import CommandError
 from jobs.access import get_job
 from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines
 from jobs.rights import Right
-from releases.commands import Acting, RunCommand
+from releases.candidates import candidates
+from releases.commands import Acting, RunCommand, told_left_out
 from releases.forms import ReleaseStageForm, StartForm
-from releases.models import Action, Kind, ReleaseStage, StageMoved, Task
+from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved, Task
 from releases.models.stage_machines import TO_TRY_AGAIN
+
+# Why a machine that is neither released nor excused is left out, where no run holds it.
+NOT_NOW = {"held": "", "gone": "gone from the config service", "changed": "moved; --moved releases it where it is now"}
 
 
 class Command(RunCommand):
@@ -64,10 +68,13 @@ class Command(RunCommand):
         answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
         counted = checked(StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"]))
         named = [form.cleaned_data["when_free"], counted.moved]
+        left_out = {} if options["machines"] else _left_out(stage, user, form.chosen, **options)
         run = stage.start(
             user, form.chosen, secrets.token_urlsafe(16), *named, break_glass=form.breaks_glass, **counted.facts
         )
-        self.finish([run], **options)
+        if left_out:
+            self.stderr.write(told_left_out("Not released now", left_out))
+        self.finish([run], left_out, **options)
 
 
 def _require_break_glass(user, stage, reason, remark):
@@ -95,6 +102,22 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
         "moved": list(ids & moves - free),
         "when_free": list(ids - moves),
     }
+
+
+def _left_out(stage, user, chosen, *, planned, retry, **_):
+    """{host name: why it is not among the chosen}, of what --all, --planned or --retry stand for and is yet to do."""
+    wanted = _wanted(stage, [], planned, retry) - {machine.pk for machine in chosen}
+    not_free = candidates(stage, user).not_free.values() if wanted else ()
+    return {one.machine.hostname: _why(one) for one in not_free if one.machine.pk in wanted and one.state in NOT_NOW}
+
+
+def _why(candidate):
+    if candidate.state != "held":
+        return NOT_NOW[candidate.state]
+    whose = "a job of another business" if candidate.is_hidden else f"#{candidate.by.run.stage.job_id}"
+    if candidate.by.status == MachineRun.Status.UNKNOWN:
+        return f"unknown in {whose}; resolve_machines says how it ended"
+    return f"held by {whose}" + ("; --when-free waits for its end" if candidate.can_wait else "")
 
 
 def _wanted(stage, machines, planned, retry):
