@@ -52,15 +52,22 @@ class Candidate:
     @property
     def why_not(self):
         name = self.machine.hostname
-        if self.is_hidden:
-            return _("%(machine)s is held by a job of another business.") % {"machine": name}
         if self.state == "held":
-            return _("%(machine)s is held by #%(job)s.") % {"machine": name, "job": self.by.run.stage.job_id}
+            return self._held_by
         if self.state == "excused":
             return _("%(machine)s is excused from this job.") % {"machine": name}
         if self.state == "released":
             return _("%(machine)s is already released by this job.") % {"machine": name}
         return self.drift
+
+    @property
+    def _held_by(self):
+        told = {"machine": self.machine.hostname, "job": self.by.run.stage.job_id}
+        if self.is_hidden:
+            return _("%(machine)s is held by a job of another business.") % told
+        if self.by.status == MachineRun.Status.UNKNOWN:
+            return _("%(machine)s is unknown in #%(job)s until somebody says how it ended.") % told
+        return _("%(machine)s is held by #%(job)s.") % told
 
     @property
     def drift(self):

@@ -199,6 +199,10 @@ class JobPicture:
             for stage in self.stages
         ]
 
+    def unknown_in(self, stage):
+        """What ran there and nobody saw end, also in an earlier run than the newest."""
+        return [ran for ran in self.by_stage[stage.pk].values() if ran.status == Status.UNKNOWN]
+
     def _status(self, ran):
         """An unknown machine is held, and waits for whoever resolves it, though the job is done without it.
 

@@ -276,6 +276,12 @@ class MachineRun(models.Model):
         return holding.select_related("run__stage__job__business", "run__started_by").first()
 
     @property
+    def next_unknown(self):
+        """Another machine run of the stage of which somebody must say how it ended; None when there is none."""
+        unknown = MachineRun.objects.filter(run__stage=self.run.stage_id, status=Status.UNKNOWN).exclude(pk=self.pk)
+        return unknown.select_related("machine").first()
+
+    @property
     def resolution(self):
         """The event of the person who said how it ended, where nobody had seen that."""
         if self.exit_status is not None or self.status not in (Status.SUCCEEDED, Status.FAILED):

@@ -137,6 +137,7 @@ def _told_of(stage):
     """What the page of a stage and its live part tell alike: its newest run, and how one can go on from there."""
     picture = JobPicture(stage.job, stage.siblings)
     run = picture.runs.get(stage.pk)
+    unknown = picture.unknown_in(stage)
     may_turn = run and run.is_active and not run.cancelled_at and Right.PUBLISH in stage.job.rights
     return _freezes(stage.job) | {
         "job": stage.job,
@@ -147,7 +148,8 @@ def _told_of(stage):
         "controls": run.status if may_turn else "",
         # Told once it has ended: while it goes on, a page asks each second.
         "changed": stage.count_rollback_candidates() if run and not run.is_active else 0,
-        "retry": _to_try_again(stage) if run and stage.is_open and not stage.is_done else {},
+        "unknown": unknown,
+        "retry": _to_try_again(stage, unknown) if run and stage.is_open and not stage.is_done else {},
     }
 
 
@@ -159,12 +161,16 @@ def _freezes(job):
     return {"freezes": freezes, "leaves": leaves, "freezes_told": crc32("\n".join(map(str, told)).encode())}
 
 
-def _to_try_again(stage):
-    """How many of the machines that failed, were cancelled midway or not run can be had now, and how many cannot."""
+def _to_try_again(stage, unknown):
+    """How many of the machines that failed, were cancelled midway or not run can be had now, and how many cannot.
+
+    Those that are unknown are told apart.
+    """
     offered = set(stage.offered_machines().values_list("pk", flat=True))
     wanted = {what: set(stage.to_try_again(what)) for what in TO_TRY_AGAIN}
     can_be_had = {what: len(machines & offered) for what, machines in wanted.items()}
-    return can_be_had | {"not_offered": len(set().union(*wanted.values()) - offered)}
+    not_offered = set().union(*wanted.values()) - offered - {ran.machine_id for ran in unknown}
+    return can_be_had | {"not_offered": len(not_offered)}
 
 
 def _show_check(request, stage, form, counted):

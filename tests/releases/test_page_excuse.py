@@ -68,7 +68,9 @@ class TestLooking:
         start(holder, machines[3:4], "gray-release")
         list_machines(payment, *(f"pay-{n}" for n in range(1, 6)))
         said = words(as_user(publisher).get(page("excuse_machines", failed)))
-        assert f"pay-2 10.0.0.2 sh-1 – Unknown pay-2 is held by #{failed.pk}." in said
+        assert (
+            f"pay-2 10.0.0.2 sh-1 – Unknown pay-2 is unknown in #{failed.pk} until somebody says how it ended." in said
+        )
         assert f"pay-4 is held by #{holder.pk}." in said
         assert "pay-6 is gone from the config service." in said
 

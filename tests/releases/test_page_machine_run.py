@@ -389,6 +389,19 @@ class TestResolve:
         assert f"{person} resolved pay-1 as {status} its disk is full" in happened.split("Unknown")[1]
 
     @pytest.mark.one_database
+    def test_the_next_unknown_one_of_the_stage_is_a_click_away(
+        self, as_user, publisher, requester, job, start, finish, machines
+    ):
+        """A worker that died leaves as many as it had in hand."""
+        first, second, _ended = start(job, machines[:3]).machine_runs.order_by("pk")
+        finish("unknown", on=["pay-1", "pay-2"])
+        assert "Next unknown" not in words(as_user(requester).get(address("machine_run", first)))
+        response = self.resolve(as_user(publisher), first)
+        assert "Next unknown: pay-2" in words(response)
+        assert address("machine_run", second) in source(response)
+        assert "Next unknown" not in words(self.resolve(as_user(publisher), second))
+
+    @pytest.mark.one_database
     def test_that_is_not_told_of_others_whose_end_has_no_exit_status(
         self, as_user, publisher, job, start, finish, machines
     ):

@@ -143,8 +143,26 @@ class TestTryingAgain:
         assert "Roll back 3 machines" in said
         assert "Retry the 1 that failed" in said  # the unknown one is held until somebody looked
         assert "Release the 2 not run" in said
-        assert "1 more cannot be had now held, excused, released since, moved or gone" in said
+        assert "Say how the unknown machine ended held until somebody has looked at the machine Resolve" in said
+        assert "more cannot be had now" not in said
         assert "Excuse a machine" in said
+
+    @pytest.mark.one_database
+    def test_what_is_unknown_is_not_forgotten_over_a_later_run(
+        self, as_user, publisher, stopped, start, machines, finish
+    ):
+        start(stopped, machines[1:2])
+        finish("failed")
+        unknown = MachineRun.objects.get(status="unknown")
+        response = as_user(publisher).get(page("stage", stopped))
+        assert "Say how the unknown machine ended" in words(response)
+        assert page("machine_run", stopped, machine_run_id=unknown.pk) in source(response)
+
+    @pytest.mark.one_database
+    def test_what_else_cannot_be_had_is_counted(self, as_user, publisher, stopped, start, make_job, machines):
+        start(make_job("3.0"), machines[1:2])
+        said = words(as_user(publisher).get(page("stage", stopped)))
+        assert "1 more cannot be had now held, excused, released since, moved or gone" in said
 
     @pytest.mark.one_database
     def test_it_still_says_so_when_what_went_wrong_was_resolved(self, as_user, publisher, stopped, machines):
