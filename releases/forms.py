@@ -141,7 +141,7 @@ class StartForm(forms.Form):
         if self.stage.job.business.sync_error and not agrees:
             raise forms.ValidationError(_("The config service was asked just now and gave no list that can be taken."))
         if agrees and self.stage.job.business.sync_error and not self.stage.remark:
-            raise forms.ValidationError(_("Go back and say in the remark why this cannot wait."))
+            raise forms.ValidationError(_("Say in the remark why this cannot wait."))
         return agrees
 
     @property

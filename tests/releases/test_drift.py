@@ -385,7 +385,9 @@ class TestAskedAtTheStart:
 
     def test_a_person_can_answer_for_the_last_list_with_a_reason(self, asked, submit):
         asked(None)
-        assert "say in the remark why" in words(submit(old_list="on", remark=""))
+        response = submit(old_list="on", remark="")
+        assert "Say in the remark why" in words(response)
+        assert '<textarea name="remark"' in response.text  # there and then: nobody goes back for it
         assert not Run.objects.exists()
         assert submit(old_list="on", remark="the fix cannot wait").status_code == 302
         detail = Event.objects.get(verb="started").detail
@@ -422,7 +424,7 @@ class TestAskedAtTheStart:
         asked(None)
         command = (*RUN_STAGE, job.pk, "pre-release", "pay-1")
         assert "gave no list" in fail(*command, code=MISTAKE)
-        assert "say in the remark" in fail(*command, "--old-list", code=MISTAKE)
+        assert "Say in the remark" in fail(*command, "--old-list", code=MISTAKE)
         assert not Run.objects.exists()
         say(*command, "--old-list", "--remark", "cannot wait")
         assert released(Run.objects.get()) == ["pay-1"]

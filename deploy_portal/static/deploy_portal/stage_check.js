@@ -4,5 +4,5 @@
 
 (() => {
   const valuesOf = (css) => Object.fromEntries([...document.querySelectorAll(css)].map(({ name, value }) => [name, value]));
-  history.replaceState({ machines: valuesOf("[data-kept]"), fields: valuesOf("#start [type=hidden][id^=id_]") }, "");
+  history.replaceState({ machines: valuesOf("[data-kept]"), fields: valuesOf("#start :is([type=hidden], textarea)[id^=id_]") }, "");
 })();
