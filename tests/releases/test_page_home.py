@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from jobs.models import Business
+from jobs.models import Business, Freeze
 from releases.models import ReleaseStage
 from tests.cases import each
 from tests.conftest import list_machines, make_business
@@ -300,7 +300,7 @@ def test_an_open_page_asks_on_and_for_all_of_itself_only_when_other_runs_go_on(
     as_user, approver, job, start, finish, machines
 ):
     client = as_user(approver)
-    asks = 'id="running" hx-get="{}?seen={}" hx-trigger="every {}s,'
+    asks = 'id="running" hx-get="{}?workers=0&stop=&seen={}" hx-trigger="every {}s,'
     assert asks.format(reverse("running"), "", 30) in source(client.get(URL))
     assert "HX-Trigger" not in running(client)
     run = start(job, machines[:2])
@@ -308,6 +308,7 @@ def test_an_open_page_asks_on_and_for_all_of_itself_only_when_other_runs_go_on(
     assert "runs-changed" in begun["HX-Trigger"]
     assert asks.format(reverse("running"), run.pk, 5) in source(begun)
     assert asks.format(reverse("running"), run.pk, 5) in source(client.get(URL))
+    assert "hx-swap-oob" not in source(begun)
     still = running(client, run)
     assert "HX-Trigger" not in still
     assert "Running now 1" in words(still)
@@ -346,6 +347,24 @@ def test_an_open_page_finds_what_a_dead_worker_left(as_user, publisher, job, mac
     fall_silent(worker)
     assert "runs-changed" in running(as_user(publisher), run)["HX-Trigger"]
     assert run.machine_runs.get().status == "unknown"
+
+
+def test_an_open_page_is_told_when_the_last_worker_dies_and_when_everything_is_stopped(
+    as_user, publisher, ops, job, start, machines, worker
+):
+    """As a stage's page is: one that is left open all night said that a worker is alive, and of no stop."""
+    start(job, machines[:1])
+    client = as_user(publisher)
+    asked = {"workers": "1", "stop": ""}
+    assert "hx-swap-oob" not in source(client.get(reverse("running"), asked))
+    fall_silent(worker, suspected=False)
+    said = words(client.get(reverse("running"), asked))
+    assert "No worker is alive since" in said
+    assert "Everything is stopped" not in said
+    Freeze.objects.stop_world(ops, "the shop is down")
+    stopped = client.get(reverse("running"), asked | {"workers": "0"})
+    assert "the shop is down" in words(stopped)
+    assert 'id="workers"' not in source(stopped)
 
 
 @each("seen", ["", "x", "1-2-3", "9" * 5000, "\0", "<script>"])
