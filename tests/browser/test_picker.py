@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from jobs.models import Job, Listing, Membership
+from jobs.models import Business, Job, Listing, Membership
 from jobs.rights import Role
 from tests.browser.browser import NARROW
 from tests.conftest import list_machines, mark_fresh, rows
@@ -371,6 +371,22 @@ def test_who_goes_back_from_another_business_finds_the_one_that_the_list_is_of(
     # Safari keeps what led away, whatever autocomplete says.
     browser.ask(f"({business}.value = '{orders.pk}') && dispatchEvent(new Event('pageshow'))")
     assert browser.ask(f"{business}.selectedOptions[0].text") == "Payment"
+
+
+def test_a_remark_goes_along_with_who_reloads_a_check_that_asks_for_it(publisher_at, job, machines, payment, task_that):
+    """While the config service is down the check has the remark itself."""
+    browser = publisher_at
+    task_that()
+    Business.objects.filter(pk=payment.pk).update(sync_error="It is down.")
+    browser.open(f"/jobs/{job.pk}/stages/pre-release/")
+    browser.type("#id_remark", "prod is down")
+    browser.click("tr[data-hostname=pay-1] input")
+    browser.press("Check 1 machine")
+    browser.wait_for("Check before it starts")
+    assert browser.value("textarea#id_remark") == "prod is down"
+    browser.driver.refresh()  # which gets the form that led to it
+    browser.wait_for("Check 1 machine", "[data-picker-main]")
+    assert browser.value("#id_remark") == "prod is down"
 
 
 def test_who_comes_back_to_an_edit_finds_what_somebody_else_saved_meanwhile(
