@@ -279,7 +279,7 @@ class MachineRun(models.Model):
     def next_unknown(self):
         """Another machine run of the stage of which somebody must say how it ended; None when there is none."""
         unknown = MachineRun.objects.filter(run__stage=self.run.stage_id, status=Status.UNKNOWN).exclude(pk=self.pk)
-        return unknown.select_related("machine").first()
+        return unknown.first()
 
     @property
     def resolution(self):
