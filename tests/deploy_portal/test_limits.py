@@ -61,6 +61,18 @@ def test_what_was_typed_is_sent_again_from_that_page(as_user, requester, make_jo
     assert Job.objects.get(pk=job.pk).status == Job.Status.WITHDRAWN
 
 
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("change_password", "old_password"), ("change_password", "new_password1"), ("second_factor", "code")],
+)
+def test_a_password_or_a_code_is_not_kept_for_it(as_user, requester, make_job, name, secret):
+    client = as_user(requester)
+    use_up(client, make_job(approved=False))
+    refused = client.post(reverse(name), {secret: "my secret"})
+    assert refused.status_code == 429
+    assert "my secret" not in refused.text
+
+
 def test_each_person_has_a_limit_of_their_own(as_user, requester, ops, make_job):
     job = make_job(approved=False)
     use_up(as_user(requester), job)

@@ -124,6 +124,19 @@ def test_a_form_that_cannot_be_read_is_refused_wherever_it_is_sent(db, page, for
     assert "Deploy Portal" in response.text
 
 
+class CutOff(io.BytesIO):
+    """What comes of a form whose sender has gone."""
+
+    def read(self, *_):
+        raise OSError("connection reset by peer")
+
+
+@pytest.mark.parametrize("page", ["/login/", "/nowhere/"])
+def test_who_goes_before_the_form_was_read_is_no_fault_of_the_portals(db, page):
+    answer = Client(enforce_csrf_checks=True).post(page, {"username": "x"}, **{"wsgi.input": CutOff()})
+    assert answer.status_code in (403, 404)
+
+
 def test_no_file_is_kept_on_the_disk(client, db, settings, tmp_path):
     settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "nowhere"
     large = io.BytesIO(b"x" * settings.FILE_UPLOAD_MAX_MEMORY_SIZE)

@@ -33,6 +33,19 @@ def test_an_empty_choice_is_an_error_and_never_all(field, value):
     assert error_of(field, value).code == "required"
 
 
+@pytest.mark.parametrize("value", [None, [], ""])
+def test_an_empty_choice_that_is_allowed_is_none(payment, machines, value):
+    assert MachinesField(queryset=Machine.objects.live_in(payment), required=False).clean(value) == []
+
+
+def test_only_those_that_are_set_can_be_chosen_and_none_where_none_is(field, machines):
+    field.only = {machines[0].pk}
+    assert names(field.clean([machines[0].pk])) == ["pay-1"]
+    assert error_of(field, [machines[1].pk]).messages == NOT_OFFERED
+    field.only = set()
+    assert error_of(field, [machines[0].pk]).messages == NOT_OFFERED
+
+
 @pytest.mark.parametrize(
     "item",
     [
