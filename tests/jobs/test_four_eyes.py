@@ -144,6 +144,13 @@ def test_an_approval_is_void_once_its_giver_may_no_longer_approve(job, approver,
     assert (event.verb, event.actor, event.was, event.detail) == ("lapsed", None, "approved", {"approvers": ["second"]})
 
 
+def test_so_is_the_first_of_two_while_the_job_still_waits(job, approver, second, publisher):
+    job.approve(approver)
+    Membership.objects.filter(user=approver).delete()
+    seen = get_job(publisher, job.pk)
+    assert (seen.status, seen.revision, seen.approvals_left) == (Job.Status.WAITING, 2, 2)
+
+
 def test_where_no_approval_is_needed_by_now_none_that_is_void_is_waited_for(job, approver, second, publisher, needs):
     job.approve(approver)
     job.approve(second)

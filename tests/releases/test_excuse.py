@@ -175,6 +175,17 @@ def test_a_stage_is_not_rolled_back_by_a_rollback_that_was_called_off(job, machi
     assert stage_of(job).status == "waiting"
 
 
+def test_nor_by_one_after_which_it_was_released_again(job, machines, start, finish, publisher):
+    start(job, machines[:1])
+    finish()
+    stage_of(job).roll_back(publisher, machines[:1], "it hurts", "back")
+    finish()
+    start(job, machines[:1])
+    finish("failed")
+    excuse(job, machines[:1], publisher, "scrapped")
+    assert stage_of(job).status == "waiting"
+
+
 def test_a_stage_is_not_skipped_as_it_was_seen_before_an_excuse(job, machines, start, finish, publisher):
     start(job, machines[:1])
     finish("failed")

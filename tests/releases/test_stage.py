@@ -279,6 +279,15 @@ def test_a_stage_that_has_moved_on_is_not_started_by_who_saw_it_before(job, mach
     assert Run.objects.count() == 1
 
 
+def test_nor_is_one_that_was_skipped_since(job, machines, publisher, release_task):
+    stale = stage_of(job)
+    stale.release_task = release_task
+    stage_of(job).skip(publisher, "small")
+    with pytest.raises(StageMoved, match="moved on"):
+        stale.start(publisher, machines[:1], "late")
+    assert status_of(job) == Status.SKIPPED
+
+
 def test_a_job_that_was_edited_and_approved_anew_is_not_started_by_who_saw_it_before(
     job, machines, release_task, rollback_task, publisher, approver, requester
 ):
@@ -405,6 +414,14 @@ def test_a_job_is_released_when_all_its_machines_are(job, machines, start, finis
         start(job, chosen, kind)
         assert job_status(job) == Job.Status.IN_PROGRESS
         finish()
+    assert job_status(job) == Job.Status.RELEASED
+
+
+def test_so_it_is_while_a_run_of_another_job_goes_on(make_job, machines, start, finish, publisher):
+    start(make_job(on=machines[:1]), machines[:1]).pause(publisher)
+    job = make_job(on=machines[1:2])
+    start(job, machines[1:2])
+    finish()
     assert job_status(job) == Job.Status.RELEASED
 
 
