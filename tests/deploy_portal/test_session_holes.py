@@ -334,6 +334,10 @@ class TestEnd:
         assert "Set-Cookie" not in answer.headers
         assert ended.get("/jobs/").headers["Location"].endswith("&ended=age")
 
+    def test_what_leads_elsewhere_leads_there(self, ended):
+        switch = {"csrfmiddlewaretoken": ended.cookies["csrf"], "language": "en", "next": "/login/"}
+        assert ended.send("POST", "/i18n/setlang/", switch).headers["Location"] == "/login/"
+
     def test_pages_that_need_no_login_are_shown(self, ended):
         assert ended.get("/login/").status_code == 200
         assert ended.get("/health/").status_code == 200

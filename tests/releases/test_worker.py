@@ -293,18 +293,30 @@ def test_machines_whose_streams_alternate_share_the_blocks_of_a_write(
         assert sorted(map(int, said)) == list(range(3000))
 
 
-def test_a_drained_worker_ends_what_runs_and_claims_nothing_new(at_work, start, make_job, machines):
-    held = Held()
-    run = start(make_job(on=machines[:3]), machines[:3], batch_size=1)
+def test_a_drained_worker_ends_what_runs_and_claims_nothing_new(at_work, start, make_job, machines, monkeypatch):
+    held, looks = Held(), []
+    start(make_job(on=machines[:1]), machines[:1])
     working = at_work(ScriptedExecutor(pay_1=held))
     wait_until(lambda: held.running)
+    look = working.worker._look
+    monkeypatch.setattr(working.worker, "_look", lambda *args: looks.append(args) or look(*args))
+
+    def looked():
+        looks.clear()
+        wait_until(lambda: len(looks) > 1)
+
     working.drain()
+    wait_until(working.worker.draining.is_set)
+    looked()
+    run = start(make_job(on=machines[1:3]), machines[1:3])
+    looked()
     assert not working.has_ended
     working.call(held.let_go.set)
     working.end()
     assert working.ended_well
     assert working.executor.closed
-    assert counts(run) == {"succeeded": 1, "queued": 2}
+    assert working.executor.sent == ["pay-1"]
+    assert counts(run) == {"queued": 2}
 
 
 def test_an_idle_worker_ends_at_once_when_drained(at_work):
