@@ -134,6 +134,14 @@ def test_not_before_its_turn(ops, job, machines, release_task, rollback_task):
     assert stored(job).status == "waiting"
 
 
+def test_never_where_only_an_approved_job_was_to_be_started(ops, job, machines, release_task, rollback_task):
+    stage = ReleaseStage.objects.of_kind(job, "pre-release")
+    stage.release_task, stage.rollback_task, stage.remark = release_task, rollback_task, "shop is down"
+    with pytest.raises(StageMoved):
+        stage.start(ops, machines[:1], "a key")
+    assert stored(job).status == "waiting"
+
+
 def test_never_without_a_reason(break_glass, ops, machines):
     with pytest.raises(StageMoved):
         break_glass(ops, machines[:1], reason="")

@@ -154,6 +154,13 @@ def test_one_that_ran_there_between_the_page_and_the_click_is_seen(
     assert not MachineRun.objects.pending().exists()
 
 
+def test_also_where_all_stages_of_the_job_are_rolled_back(earlier, later, publisher, machines):
+    stages = ReleaseStage.objects.of(Job.objects.get(pk=earlier.pk))
+    with pytest.raises(StageMoved, match="A later job ran on some of these machines"):
+        ReleaseStage.objects.roll_back(stages, {machines[0].pk}, publisher, "it hurts", "key")
+    assert not rollbacks(earlier)
+
+
 def test_the_command_leaves_them_out(earlier, later):
     say(*ROLL_BACK, earlier.pk, "all")
     assert machines_of(rollbacks(earlier).get()) == {"pay-2", "pay-3"}
