@@ -183,6 +183,19 @@ def test_more_machines_in_the_stage_before_have_to_soak_as_well(soaking, job, ma
     assert stage_of(job, "gray-release").is_soaking
 
 
+def test_also_for_who_saw_the_stage_open_before(soaking, job, machines, start, finish, publisher, release_task):
+    start(job, machines[:1])
+    finish()
+    shift(job, minutes=-31)
+    stage = stage_of(job, "gray-release")
+    stage.release_task = release_task
+    assert stage.is_open
+    start(job, machines[1:2])
+    finish()
+    with pytest.raises(StageMoved, match="not open"):
+        stage.start(publisher, machines[2:3], "late")
+
+
 def test_it_does_not_soak_for_as_long_as_the_databases_clock_was_set_back(soaking, job, machines, start, finish):
     start(job, machines[:1])
     finish()
