@@ -210,6 +210,15 @@ class Run(models.Model):
         # After the commit: who ends the last machine just then, and this, must see each other.
         self.advance()
 
+    def resolve(self, machines, by, status, reason):
+        """Says how unknown machines of it really ended, as a person found them; frees them. All or none."""
+        with transaction.atomic():
+            self.stage.job.lock()
+            for machine_run in self.machine_runs.filter(machine__in=machines).select_related("machine"):
+                machine_run.run = self
+                machine_run.settle(by, status, reason)
+            self.stage.conclude()
+
     def advance(self):
         """Once the open batch has ended, opens the next one or ends the run. Safe at any time, from anyone."""
         with transaction.atomic():

@@ -1,6 +1,10 @@
 import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
+from tests.parallel import at_once
 
 RESOLVE = ("resolve_machines", "--as", "publisher", "--reason", "looked at each")
 
@@ -32,6 +36,22 @@ def test_json_tells_how_many_are_left(run):
     assert said == {"run": run.pk, "status": "succeeded", "machines": hostnames, "unknown_left": 0}
     run.stage.refresh_from_db()
     assert run.stage.status == "succeeded"
+
+
+def test_how_the_stage_stands_is_worked_out_once_however_many(run, django_assert_max_num_queries):
+    """In one transaction, for which a worker on SQLite waits with its heartbeat."""
+    with CaptureQueriesContext(connection) as of_one:
+        say(*RESOLVE, run.pk, "failed", "pay-2")
+    with django_assert_max_num_queries(len(of_one) + 5):
+        say(*RESOLVE, run.pk, "failed", "pay-3", "pay-4")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_resolve_them_at_once_one_does(run, job, publisher):
+    command = (*RESOLVE, run.pk, "failed", "pay-[2-4]")
+    found = at_once(lambda: call_command(*map(str, command)), lambda: call_command(*map(str, command)))
+    assert [error.returncode for error in found if error] == [CONFLICT]
+    assert job.events.filter(verb="resolved").count() == 3
 
 
 def test_what_is_not_unknown_is_a_conflict_and_none_is_resolved(run, job):

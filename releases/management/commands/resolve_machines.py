@@ -1,5 +1,3 @@
-from django.db import transaction
-
 from jobs.commands import HOSTNAMES, PortalCommand, checked, named_machines
 from jobs.models import JobMoved, Machine
 from jobs.plan import folded
@@ -23,12 +21,8 @@ class Command(PortalCommand):
     def act(self, user, *, run, ended, machines, reason, json, **options):
         run = get_run(user, run, right=Right.RESOLVE)
         reason = checked(ResolveForm({"status": ended, "reason": reason})).cleaned_data["reason"]
-        named = set(named_machines(Machine.objects.filter(runs__run=run), machines))
-        with transaction.atomic():
-            for machine_run in run.machine_runs.select_related("machine"):
-                if machine_run.machine in named:
-                    machine_run.run = run
-                    machine_run.resolve(user, ended, reason)
+        named = named_machines(Machine.objects.filter(runs__run=run), machines)
+        run.resolve(named, user, ended, reason)
         hostnames = sorted(machine.hostname for machine in named)
         left = run.machine_runs.filter(status=MachineRun.Status.UNKNOWN).count()
         words = f"Run {run.pk}: {', '.join(folded(hostnames))} resolved as {ended}; {left} more unknown."
