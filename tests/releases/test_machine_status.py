@@ -1,6 +1,7 @@
 import pytest
 
 from jobs.models import Listing
+from releases.models import MachineRun
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 from tests.conftest import rows
 
@@ -38,6 +39,14 @@ def test_of_a_named_one_it_tells_who_did_what_to_it_and_who_holds_it(touched):
     assert head == f"pay-1: 2.0, held by {second}"
     assert f"#{second.pk} pre-release, release to 2.1 by publisher in run" in newest
     assert oldest.endswith(": succeeded")
+
+
+def test_a_reason_of_several_lines_is_told_in_one(touched, publisher):
+    """Or what who resolved it wrote would look like other runs or machines."""
+    MachineRun.objects.get(status="unknown").resolve(publisher, "failed", "its disk is full\npay-2: 9.9")
+    head, newest, _oldest = say(*STATUS, "payment", "pay-1").splitlines()
+    assert head == "pay-1: 2.0"
+    assert newest.endswith(": failed its disk is full pay-2: 9.9")
 
 
 def test_it_tells_no_more_of_its_runs_than_was_asked_for(touched):

@@ -85,6 +85,8 @@ def _in_words(machine):
         lines[0] += f", held by {machine['held_by']}"
     for run in machine.get("runs", []):
         what = f"#{run['job']} {run['stage']}, {run['action']} to {run['version_after'] or 'nothing'}"
-        whose = f"by {run['started_by']} in run {run['run']}: {run['status']} {run['reason']}"
+        # In one line: who resolved it may have written some that look like other runs or machines.
+        reason = " ".join(run["reason"].split())
+        whose = f"by {run['started_by']} in run {run['run']}: {run['status']} {reason}"
         lines.append(f"  {localtime(run['queued_at']):%Y-%m-%d %H:%M:%S} {what} {whose}".rstrip())
     return "\n".join(lines)
