@@ -277,9 +277,9 @@ class MachineRun(models.Model):
 
     @property
     def next_unknown(self):
-        """Another machine run of the stage of which somebody must say how it ended; None when there is none."""
+        """The next machine run of the stage of which somebody must say how it ended, after the last the first again."""
         unknown = MachineRun.objects.filter(run__stage=self.run.stage_id, status=Status.UNKNOWN).exclude(pk=self.pk)
-        return unknown.first()
+        return unknown.filter(pk__gt=self.pk).first() or unknown.first()
 
     @property
     def resolution(self):

@@ -402,6 +402,15 @@ class TestResolve:
         assert "Next unknown" not in words(self.resolve(as_user(publisher), second))
 
     @pytest.mark.one_database
+    def test_who_goes_from_one_to_the_next_comes_to_each(self, as_user, publisher, job, start, finish, machines):
+        start(job, machines[:3])
+        finish("unknown")
+        first, second, third = MachineRun.objects.order_by("pk")
+        for machine_run, following in ((first, second), (second, third), (third, first)):
+            shown = source(as_user(publisher).get(address("machine_run", machine_run)))
+            assert re.search(f'href="{address("machine_run", following)}">Next unknown', shown)
+
+    @pytest.mark.one_database
     def test_that_is_not_told_of_others_whose_end_has_no_exit_status(
         self, as_user, publisher, job, start, finish, machines
     ):
