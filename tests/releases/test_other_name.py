@@ -133,14 +133,17 @@ def test_who_does_not_see_the_other_business_is_told_that_it_holds_it_and_no_mor
     assert "ord-9" not in source(response)
 
 
+@pytest.mark.parametrize("is_unknown", [False, True])
 def test_nor_where_a_step_that_names_the_machine_says_why_not(
-    as_user, publisher, orders, of_orders, make_job, machines, start, finish
+    as_user, publisher, orders, of_orders, make_job, machines, start, finish, is_unknown
 ):
     """The number of the other job was told where the machine was posted all the same."""
     job = make_job("2.0")
     start(job, machines[:2])
     finish("failed")
     start(of_orders, by("ord-9"))
+    if is_unknown:
+        finish("unknown")
     client, stage = as_user(publisher), page("stage", job)
     other = {name: page(name, job) for name in ("excuse_machines", "roll_back_stage")}
 
@@ -148,7 +151,7 @@ def test_nor_where_a_step_that_names_the_machine_says_why_not(
         posted = client.post(stage, stage_fields(job, publisher, machines[:1]))
         return [words(posted), *(words(client.get(address)) for address in other.values())]
 
-    seen = f"pay-1 is held by #{of_orders.pk}."
+    seen = f"pay-1 is {'unknown in' if is_unknown else 'held by'} #{of_orders.pk}"
     assert [seen in said for said in told()] == [True] * 3
     publisher.membership_set.filter(business=orders).delete()
     hidden = "pay-1 is held by a job of another business."
