@@ -200,14 +200,17 @@ def test_what_waits_or_follows_its_machine_is_not_left_out(make_job, machines, s
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("is_unknown", [False, True])
 def test_the_job_of_another_business_that_holds_a_machine_is_not_named(
-    make_job, machines, orders, start, approver, publisher
+    make_job, machines, orders, start, finish, approver, publisher, is_unknown
 ):
     Listing.objects.take(orders, rows("pay-1"))
     people = {"approver": approver, "publisher": publisher}
     both = [Membership(user=user, business=orders, role=role) for role, user in people.items()]
     Membership.objects.bulk_create(both)
     start(make_job(business=orders, on=machines[:1]), machines[:1])
+    if is_unknown:
+        finish("unknown")
     Membership.objects.filter(business=orders).delete()
     said = say_json(*RUN, make_job(on=machines[:2]).pk, "pre-release", "--all")
     assert said["left_out"] == {"pay-1": "held by a job of another business; --when-free waits for its end"}

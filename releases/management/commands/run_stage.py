@@ -114,9 +114,9 @@ def _left_out(stage, user, chosen, *, planned, retry, **_):
 def _why(candidate):
     if candidate.state != "held":
         return NOT_NOW[candidate.state]
+    if candidate.by.status == MachineRun.Status.UNKNOWN and not candidate.is_hidden:
+        return f"unknown in #{candidate.by.run.stage.job_id}; resolve_machines says how it ended"
     whose = "a job of another business" if candidate.is_hidden else f"#{candidate.by.run.stage.job_id}"
-    if candidate.by.status == MachineRun.Status.UNKNOWN:
-        return f"unknown in {whose}; resolve_machines says how it ended"
     return f"held by {whose}" + ("; --when-free waits for its end" if candidate.can_wait else "")
 
 
