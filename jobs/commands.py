@@ -117,6 +117,11 @@ def checked(form):
     return form
 
 
+def in_one_line(reason):
+    """What a person may have written in several, of which one could look like another machine or run of ours."""
+    return " ".join(reason.split())
+
+
 def hostnames(words):
     """The host names that were typed, each once; CommandError when these are none, as in a script's empty variable."""
     names = list(dict.fromkeys(expanded(" ".join(words))))

@@ -11,7 +11,7 @@ from jobs.machine_list import Lean, Note, lean
 from jobs.models import Business, JobMachine, Listing, Machine
 from jobs.models.machine import HOST
 from jobs.rights import Right
-from releases.models import MachineRun, ReleaseStage, Run
+from releases.models import MachineRun, Run
 from releases.models.machine_run import with_versions
 from releases.models.queue import FAILURES
 
@@ -238,11 +238,10 @@ def _look_for_new_names(job, seen):
                 gone[address, port].renamed_to = hostname
 
 
-def left_to_do(job, reader=None, seen=None):
+def left_to_do(job, seen):
     """The machines that keep a job that has begun from being done, and that nothing of it is about to touch.
 
-    Those that went wrong first, then by site and name; of what holds them, as `candidates` tell it to `reader`.
-    `seen` are the job's candidates, if they are known already.
+    Out of its candidates, `seen`: those that went wrong first, then by site and name.
     """
     if job.is_before_first_stage or not job.is_releasable:
         return []
@@ -251,7 +250,6 @@ def left_to_do(job, reader=None, seen=None):
     cared_for = busy | back
     runs = MachineRun.objects.in_job(job).not_called_off().latest_per_machine()
     last = {run.machine_id: run for run in runs}
-    seen = candidates(ReleaseStage.objects.of(job)[0], reader) if seen is None else seen
     left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
     for one in left:
         one.last = last.get(one.machine.pk)

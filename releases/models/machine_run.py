@@ -31,6 +31,11 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         """Those of `machine`, wherever they were sent, and those sent to its host (or `at`'s), by whatever name."""
         return self.filter(Q(machine=machine) | Q(**{name: getattr(at or machine, name) for name in HOST}))
 
+    def holder_of(self, machine, at=None):
+        """The one that holds the host of `machine` (or `at`'s), with its job; None when none does."""
+        holding = self.holding().on_host_of(machine, at)
+        return holding.select_related("run__stage__job__business", "run__started_by").first()
+
     def on_host(self, of=""):
         """The same as a condition; `of` leads from what is asked to its machine."""
         of_machine, of_host = self._holders(of, "pk")
@@ -272,8 +277,7 @@ class MachineRun(models.Model):
         """The machine run for whose end this one waits; None unless it is held, and once it is its turn."""
         if self.status != Status.HELD:
             return None
-        holding = MachineRun.objects.holding().on_host_of(self.machine_id, at=self)
-        return holding.select_related("run__stage__job__business", "run__started_by").first()
+        return MachineRun.objects.holder_of(self.machine_id, at=self)
 
     @property
     def next_unknown(self):

@@ -37,7 +37,7 @@ def job_page(request, job_id):
         "changed": picture.count_changed(),
         "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
-        "left": Right.PUBLISH in job.rights and bool(left_to_do(job, seen=seen)),
+        "left": Right.PUBLISH in job.rights and bool(left_to_do(job, seen)),
         "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.is_waiting else [],

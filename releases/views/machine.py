@@ -41,7 +41,7 @@ def machine_page(request, machine_id):
     listings = Listing.objects.filter(business__in=businesses, machine=machine_id).select_related("business")
     machine = get_object_or_404(Machine.objects.filter(listings__in=listings).distinct(), pk=machine_id)
     runs = MachineRun.objects.filter(machine=machine).select_related("run__stage__job__business", "run__started_by")
-    holder = MachineRun.objects.holding().on_host_of(machine).select_related("run__stage__job__business").first()
+    holder = MachineRun.objects.holder_of(machine)
     context = {
         "machine": machine,
         "labels": sorted(machine.labels.items()),  # in a template, a label named items would be taken instead

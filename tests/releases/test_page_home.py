@@ -291,9 +291,10 @@ def test_for_ops_nothing_waits_but_what_is_unknown(as_user, ops, make_job, start
     assert "3.0" not in said
 
 
-def running(client, *runs):
-    """What an open home page that shows these runs is answered."""
-    return client.get(reverse("running"), {"seen": "-".join(str(run.pk) for run in runs)})
+def running(client, *runs, **told):
+    """What an open home page that shows these runs, and tells of these `workers` and this `stop`, is answered."""
+    seen = {"seen": "-".join(str(run.pk) for run in runs)}
+    return client.get(reverse("running"), seen | told, headers={"HX-Request": "true"})
 
 
 def test_an_open_page_asks_on_and_for_all_of_itself_only_when_other_runs_go_on(
@@ -356,15 +357,16 @@ def test_an_open_page_is_told_when_the_last_worker_dies_and_when_everything_is_s
     start(job, machines[:1])
     client = as_user(publisher)
     asked = {"workers": "1", "stop": ""}
-    assert "hx-swap-oob" not in source(client.get(reverse("running"), asked))
+    assert "hx-swap-oob" not in source(running(client, **asked))
     fall_silent(worker, suspected=False)
-    said = words(client.get(reverse("running"), asked))
+    said = words(running(client, **asked))
     assert "No worker is alive since" in said
     assert "Everything is stopped" not in said
     Freeze.objects.stop_world(ops, "the shop is down")
-    stopped = client.get(reverse("running"), asked | {"workers": "0"})
+    stopped = running(client, **asked | {"workers": "0"})
     assert "the shop is down" in words(stopped)
     assert 'id="workers"' not in source(stopped)
+    assert "hx-swap-oob" not in source(client.get(URL, asked))  # a whole page tells of each once
 
 
 @each("seen", ["", "x", "1-2-3", "9" * 5000, "\0", "<script>"])

@@ -1,5 +1,5 @@
 from jobs.access import get_job
-from jobs.commands import PortalCommand
+from jobs.commands import PortalCommand, in_one_line
 from releases.models import ReleaseStage
 from releases.tidying import tidy_at_once
 
@@ -56,7 +56,6 @@ def _in_words(job, stages):
             lines.append(f"    run {run['id']}, {run['action']}: {run['status']}")
             for machine in run["machines"]:
                 ended = "" if machine["exit_status"] is None else f", exit {machine['exit_status']}"
-                # In one line: who resolved it may have written some that look like other machines.
-                reason = " ".join(machine["reason"].split())
-                lines.append(f"      {machine['hostname']}: {machine['status']}{ended} {reason}".rstrip())
+                how = f"{machine['status']}{ended} {in_one_line(machine['reason'])}".rstrip()
+                lines.append(f"      {machine['hostname']}: {how}")
     return "\n".join(lines)

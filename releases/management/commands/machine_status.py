@@ -3,7 +3,7 @@ import argparse
 from django.utils.timezone import localtime
 
 from jobs.access import sees_job
-from jobs.commands import HOSTNAMES, PortalCommand, business_named, named_machines
+from jobs.commands import HOSTNAMES, PortalCommand, business_named, in_one_line, named_machines
 from jobs.models import Machine
 from jobs.rights import Right
 from releases.models import MachineRun
@@ -56,7 +56,7 @@ def _done_to(machine, business, user, number):
 
 
 def _holder(machine, user):
-    holder = MachineRun.objects.holding().on_host_of(machine).select_related("run__stage__job__business").first()
+    holder = MachineRun.objects.holder_of(machine)
     job = holder and holder.run.stage.job
     return job and (str(job) if sees_job(user, job.pk) else "a job of another business")
 
@@ -85,8 +85,6 @@ def _in_words(machine):
         lines[0] += f", held by {machine['held_by']}"
     for run in machine.get("runs", []):
         what = f"#{run['job']} {run['stage']}, {run['action']} to {run['version_after'] or 'nothing'}"
-        # In one line: who resolved it may have written some that look like other runs or machines.
-        reason = " ".join(run["reason"].split())
-        whose = f"by {run['started_by']} in run {run['run']}: {run['status']} {reason}"
+        whose = f"by {run['started_by']} in run {run['run']}: {run['status']} {in_one_line(run['reason'])}"
         lines.append(f"  {localtime(run['queued_at']):%Y-%m-%d %H:%M:%S} {what} {whose}".rstrip())
     return "\n".join(lines)

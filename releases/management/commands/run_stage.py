@@ -12,8 +12,8 @@ from releases.forms import ReleaseStageForm, StartForm
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved, Task
 from releases.models.stage_machines import TO_TRY_AGAIN
 
-# Why a machine that is neither released nor excused is left out, where no run holds it.
-NOT_NOW = {"held": "", "gone": "gone from the config service", "changed": "moved; --moved releases it where it is now"}
+# Why a machine that no run holds is left out of those that are yet to be released.
+NOT_NOW = {"gone": "gone from the config service", "changed": "moved; --moved releases it where it is now"}
 
 
 class Command(RunCommand):
@@ -108,11 +108,12 @@ def _left_out(stage, user, chosen, *, planned, retry, **_):
     """{host name: why it is not among the chosen}, of what --all, --planned or --retry stand for and is yet to do."""
     wanted = _wanted(stage, [], planned, retry) - {machine.pk for machine in chosen}
     not_free = candidates(stage, user).not_free.values() if wanted else ()
-    return {one.machine.hostname: _why(one) for one in not_free if one.machine.pk in wanted and one.state in NOT_NOW}
+    left_out = [one for one in not_free if one.machine.pk in wanted and one.state not in ("released", "excused")]
+    return {one.machine.hostname: _why(one) for one in left_out}
 
 
 def _why(candidate):
-    if candidate.state != "held":
+    if candidate.state in NOT_NOW:
         return NOT_NOW[candidate.state]
     if candidate.by.status == MachineRun.Status.UNKNOWN and not candidate.is_hidden:
         return f"unknown in #{candidate.by.run.stage.job_id}; resolve_machines says how it ended"
