@@ -346,11 +346,10 @@ class EventAdmin(NumberedAdmin):
         return super().get_queryset(request).annotate(detail_as_text=Cast("detail", TextField()))
 
     def get_search_results(self, request, queryset, search_term):
-        """By what an event says, and by a host name also those of all jobs with that machine."""
+        """By what an event says, and by a host name or an address also those of all jobs with that machine."""
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
         if search_term:
-            of_machine = JobMachine.objects.filter(machine__hostname=search_term.strip().lower())
-            found |= queryset.filter(job__in=of_machine.values("job"))
+            found |= queryset.filter(job__in=JobMachine.objects.on(search_term.strip()).values("job"))
         return found, has_duplicates
 
     @admin.display(description=_("of"), ordering="job")

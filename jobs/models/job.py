@@ -44,9 +44,10 @@ class JobQuerySet(models.QuerySet):
         return self.filter(business__in=Business.objects.where(user, Right.VIEW))
 
     def found_by(self, search):
-        """Those with this number, or with this text in their title, version or requester's name."""
+        """Those with this number, this text in their title, version or requester's name, or this machine."""
         number = search.removeprefix("#")
         found = Q(title__icontains=search) | Q(version__icontains=search) | Q(requester__username__icontains=search)
+        found |= Q(pk__in=JobMachine.objects.on(search).values("job"))
         # Eighteen digits are less than any database's largest number.
         return self.filter(found | Q(pk=number) if number.isdecimal() and len(number) <= 18 else found)
 

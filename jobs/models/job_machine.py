@@ -6,7 +6,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from jobs.columns import JsonList
-from jobs.models.machine import PLACE, Listing, with_port
+from jobs.models.machine import PLACE, Listing, Machine, with_port
 from jobs.plan import Kind
 
 # How many machines an event names.
@@ -30,6 +30,10 @@ class JobMachineQuerySet(models.QuerySet):
             ],
             batch_size=2000,
         )
+
+    def on(self, name):
+        """Those whose machine has this host name, or this address now."""
+        return self.filter(machine__in=Machine.objects.filter(Q(hostname=name.lower()) | Q(address=name)).order_by())
 
     def by_plan(self):
         """{stage, empty for none: the ids of the machines that are planned for it}; those that are excused left out."""

@@ -82,6 +82,20 @@ def test_it_can_be_searched(as_user, approver, payment, make_job, search):
     assert "1 job" in said
 
 
+@pytest.mark.parametrize("search", ["pay-2", " PAY-2 ", "10.0.0.2"])
+def test_it_finds_the_jobs_of_a_machine(as_user, approver, make_job, machines, search):
+    make_job("2.0", on=machines[:1]), make_job("3.0", on=machines[1:3])
+    said = words(as_user(approver).get(URL, {"q": search}))
+    assert "Payment 3.0" in said
+    assert "Payment 2.0" not in said
+    assert "1 job" in said
+
+
+def test_it_finds_no_job_of_others_by_a_machine(as_user, approver, outsider, orders, machines):
+    Job(business=orders, title="Orders 7", version="7.0").ask(outsider, machines[:1])
+    assert "No job matches." in words(as_user(approver).get(URL, {"q": machines[0].hostname}))
+
+
 @pytest.mark.parametrize("asked", [{"q": "nowhere"}, {"status": "withdrawn"}, {"q": "#" + "9" * 18}])
 def test_what_is_not_found_is_said(as_user, approver, job, asked):
     assert "No job matches." in words(as_user(approver).get(URL, asked))
