@@ -62,10 +62,11 @@ class TestSearch:
             assert skipped in found(page, q=query)
             assert {event.job_id for event in found(page, q=query)} == {skipped.job_id}
 
-    def test_finds_events_by_machine_also_where_none_is_named(self, page, make_job, machines):
+    @pytest.mark.parametrize("query", ["Pay-5", "10.0.0.5"])
+    def test_finds_events_by_machine_also_where_none_is_named(self, page, make_job, machines, query):
         make_job("1.0", on=machines[:3])
         second = make_job("2.0", on=machines[3:])
-        assert found(page, q="Pay-5") == set(second.events.all())
+        assert found(page, q=query) == set(second.events.all())
 
     def test_finds_events_by_where_they_came_from(self, page, client, skipped):
         page.post(reverse("admin:jobs_business_add"), {})
