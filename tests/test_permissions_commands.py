@@ -23,6 +23,12 @@ TABLE = {
     "machine_log {run_id} pay-1":            [YES, YES, YES, YES, HIDDEN, HIDDEN, NOBODY],
     "approve_job {waiting}":                 [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
     "approve_job {waiting} --dry-run":       [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
+    "withdraw_job {waiting} --reason x":     [YES, LACKS, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
+    "send_back_job {waiting} --reason x":    [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
+    "skip_stage {approved} pre-release --reason x":
+                                             [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
+    "excuse_machines {run} pay-1 --reason x":
+                                             [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "grant_leave {waiting} --reason x":      [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
     "run_stage {approved} pre-release --all --remark x":
                                              [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
