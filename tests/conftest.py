@@ -113,7 +113,7 @@ def make_user(name, **fields):
 
 def make_business(slug, **fields):
     """A business whose list is fresh, so that no page asks its source, unless a test says otherwise."""
-    business = Business.objects.create(slug=slug, name=slug.title(), source="file", **fields)
+    business = Business.objects.create(**{"slug": slug, "name": slug.title(), "source": "file"} | fields)
     business.source_options = {"path": "{business}.json"}
     business.save()
     return business

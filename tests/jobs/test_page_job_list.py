@@ -8,7 +8,7 @@ from django.urls import reverse
 from jobs.models import Job, Membership
 from jobs.rights import Role
 from tests.cases import each
-from tests.conftest import make_member
+from tests.conftest import make_business, make_member
 from tests.forms import Page
 from tests.pages import is_sent_to_login, source, words
 
@@ -56,6 +56,19 @@ def test_a_new_job_is_for_that_business_if_one_may_ask_for_it(as_user, requester
     client = as_user(requester)
     [link] = [link for link in Page(URL, client.get(URL, {"business": "orders"}).text).links if "/new/" in link]
     assert f"selected>{business}<" in source(client.get(link))
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(("name", "first"), [("jobs", "All my businesses"), ("machines", "Line 01")])
+def test_of_many_businesses_one_is_chosen_in_the_search_form(as_user, ops, name, first):
+    """In a row of three hundred links nobody would find it."""
+    for number in range(1, 10):
+        make_business(f"line-{number:02}", name=f"Line {number:02}")
+    asked = Page(reverse(name), as_user(ops).get(reverse(name), {"business": "line-05"}).text)
+    [form] = [form for form in asked.forms if "q" in form.names]
+    assert ("business", "line-05") in form.fields
+    assert not [link for link in asked.links if "business=line" in link and "new" not in link]
+    assert f"{first} " in words(as_user(ops).get(reverse(name)))
 
 
 def test_a_business_of_others_narrows_nothing(as_user, approver, job, foreign_job):
