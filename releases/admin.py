@@ -1,12 +1,22 @@
 from django import forms
 from django.contrib import admin
-from django.db.models import Case, Count, Exists, OuterRef, Subquery, When
+from django.db.models import Case, Count, Exists, OuterRef, Q, Subquery, When
 from django.urls import reverse
 from django.utils import formats, timezone, translation
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import CarefulAdmin, ReadOnlyAdmin, ReadOnlyInline, Told, link, link_to_list, status
+from deploy_portal.admin import (
+    CarefulAdmin,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    Told,
+    UndoesNothing,
+    link,
+    link_to_list,
+    status,
+)
+from deploy_portal.based_on import BasedOnForm
 from deploy_portal.templatetags.portal import inert
 from deploy_portal.words import enumerated
 from jobs.admin import NumberedAdmin
@@ -42,8 +52,8 @@ class ScriptField(LinesField):
         self.widget.attrs["rows"] = rows
 
 
-class TaskForm(forms.ModelForm):
-    """A task with the text of its newest version; `based_on` is the version that the person began from."""
+class TaskForm(BasedOnForm):
+    """A task with the text of its newest version; `text_based_on` is the version that the person began from."""
 
     script = ScriptField(
         rows=24,
@@ -56,13 +66,15 @@ class TaskForm(forms.ModelForm):
         required=False,
         help_text=_("Runs on a machine after the script succeeded there; the machine succeeded when both did."),
     )
-    based_on = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    text_based_on = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.instance.latest:
             latest = self.instance.latest
-            self.initial |= {"script": latest.script, "check_script": latest.check_script, "based_on": latest.number}
+            texts = {"script": latest.script, "check_script": latest.check_script}
+            # After `based_on` is known, which is of the rest: of a late text its author is told.
+            self.initial |= texts | {"text_based_on": latest.number}
 
     def clean(self):
         super().clean()
@@ -70,13 +82,19 @@ class TaskForm(forms.ModelForm):
         self._refuse_late_text()
 
     def _refuse_used_name(self):
+        """Who chooses a task, on a page or by a command, knows it by its name, be it their business's own or shared."""
+        if not {"name", "business"} & set(self.changed_data):
+            return
         name, business = self.cleaned_data.get("name"), self.cleaned_data.get("business")
-        if Task.objects.filter(name=name, business=business).exclude(pk=self.instance.pk).exists():
-            self.add_error("name", _("There is a task of this name already."))
+        beside = Task.objects.filter(Q(business=business) | Q(business=None)) if business else Task.objects
+        taken = beside.filter(name=name).exclude(pk=self.instance.pk).first()
+        if taken:
+            words = _("There is a task of this name already: %(whose)s.")
+            self.add_error("name", words % {"whose": taken.business or _("shared by all")})
 
     def _refuse_late_text(self):
         latest = self.instance.latest
-        if latest and self.cleaned_data.get("based_on") != latest.number:
+        if latest and self.cleaned_data.get("text_based_on") != latest.number:
             late = _("%(author)s wrote v%(number)d meanwhile. Copy your text, open the task again and take both up.")
             self.add_error("script", late % {"author": latest.author or _("The portal"), "number": latest.number})
 
@@ -96,14 +114,14 @@ class VersionInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(Told, CarefulAdmin):
+class TaskAdmin(Told, UndoesNothing, CarefulAdmin):
     form = TaskForm
     inlines = [VersionInline]
     list_display = ["name", "of_business", "action", "newest", "author", "written", "in_use"]
     list_filter = ["in_use", "action", "business"]
     list_select_related = ["business", "latest__author"]
     search_fields = ["name"]
-    fields = ["name", "business", "action", "timeout", "in_use", "script", "check_script", "based_on"]
+    fields = ["name", "business", "action", "timeout", "in_use", "script", "check_script", "text_based_on"]
 
     def get_inlines(self, request, obj):
         return self.inlines if obj else []
@@ -117,8 +135,7 @@ class TaskAdmin(Told, CarefulAdmin):
         return False
 
     def save_model(self, request, obj, form, change):
-        # `latest` is left to revise(), which locks the task first.
-        obj.save(update_fields=["name", "business", "timeout", "in_use"] if change else None)
+        super().save_model(request, obj, form, change)
         obj.revise(form.cleaned_data["script"], request.user, form.cleaned_data["check_script"])
 
     @admin.display(description=_("business"), ordering="business__name")

@@ -235,9 +235,10 @@ class TestTold:
         assert requester.membership_set.exists()
 
     def test_a_task_with_a_new_text(self, page, release_task):
-        form = {"name": "deploy", "action": "release", "timeout": 600, "script": "echo secret-7", "based_on": 1}
+        path = f"/admin/releases/task/{release_task.pk}/change/"
+        form = {"name": "deploy", "action": "release", "timeout": 600, "script": "echo secret-7", "in_use": "on"}
         form |= {"versions-TOTAL_FORMS": 0, "versions-INITIAL_FORMS": 0}
-        page.post(f"/admin/releases/task/{release_task.pk}/change/", form | {"in_use": "on"})
+        page.post(path, form | based_on(page, path))
         [told] = self.told()
         assert told == ("changed", "task deploy · v2", {"fields": ["Script"]})
 

@@ -11,11 +11,13 @@ from jobs.models import Machine
 from releases.admin import MACHINE_RUNS_SHOWN, VERSIONS_SHOWN, TaskAdmin
 from releases.models import MachineRun, Run, Task, Worker
 from tests.conftest import list_machines, make_task
+from tests.forms import based_on
 from tests.parallel import at_once, waits_for_a_lock
 from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
+LATE = "Somebody changed this meanwhile. Copy what you typed, open the page again and take both up."
 TASKS = "/admin/releases/task/"
 RUNS = "/admin/releases/run/"
 
@@ -35,11 +37,11 @@ def change(task):
     return f"{TASKS}{task.pk}/change/"
 
 
-def fields(task, **changed):
-    """What the change form of `task` posts: lines end as browsers end them."""
+def fields(page, task, **changed):
+    """What the change form of `task`, opened now, posts: lines end as browsers end them."""
     script = task.latest.script.replace("\n", "\r\n")
     form = {"name": task.name, "business": "", "timeout": task.timeout, "in_use": "on", "script": script}
-    return form | {"based_on": task.latest.number} | management() | changed
+    return form | based_on(page, change(task)) | management() | changed
 
 
 def management():
@@ -62,10 +64,10 @@ def test_adds_a_task_with_its_first_version(page, ops, payment):
 
 
 def test_a_changed_text_makes_a_version_and_the_same_text_none(page, ops, task):
-    page.post(change(task), fields(task, timeout="30"))
+    page.post(change(task), fields(page, task, timeout="30"))
     task.refresh_from_db()
     assert (task.timeout, numbers(task)) == (30, [1])
-    page.post(change(task), fields(task, script="#!/bin/sh\r\necho two\r\n"))
+    page.post(change(task), fields(page, task, script="#!/bin/sh\r\necho two\r\n"))
     task.refresh_from_db()
     assert numbers(task) == [2, 1]
     assert (task.latest.script, task.latest.author) == ("#!/bin/sh\necho two\n", ops)
@@ -73,7 +75,7 @@ def test_a_changed_text_makes_a_version_and_the_same_text_none(page, ops, task):
 
 def test_a_changed_check_alone_makes_a_version_and_no_check_is_none(page, task):
     for check, versions in [("", [1]), ("test -e up\r\n", [2, 1]), ("test -e up\r\n", [2, 1]), ("", [3, 2, 1])]:
-        page.post(change(task), fields(task, check_script=check))
+        page.post(change(task), fields(page, task, check_script=check))
         task.refresh_from_db()
         assert numbers(task) == versions
         assert task.latest.check_script == check.replace("\r\n", "\n")
@@ -83,7 +85,7 @@ def test_a_changed_check_alone_makes_a_version_and_no_check_is_none(page, task):
 @pytest.mark.one_database
 @pytest.mark.parametrize("typed", ["#!/usr/bin/python3\n", "\0", "x" * 1_000_001], ids=["python", "NUL", "large"])
 def test_says_at_the_field_what_is_wrong_with_a_check_and_keeps_it(page, task, typed):
-    response = page.post(change(task), fields(task, check_script=typed))
+    response = page.post(change(task), fields(page, task, check_script=typed))
     assert errors(response, "check_script")
     assert response.context["adminform"].form["check_script"].value() == typed
     task.refresh_from_db()
@@ -98,7 +100,7 @@ def test_shows_the_check_of_each_version_that_has_one(page, task):
 
 
 def test_keeps_blank_lines_and_indents_at_both_ends(page, task):
-    page.post(change(task), fields(task, script="\r\n  echo two  \r\n\r\n"))
+    page.post(change(task), fields(page, task, script="\r\n  echo two  \r\n\r\n"))
     task.refresh_from_db()
     assert task.latest.script == "\n  echo two  \n\n"
 
@@ -108,7 +110,7 @@ def test_keeps_blank_lines_and_indents_at_both_ends(page, task):
     "typed", ["#!/usr/bin/python3\nprint()", "", "echo \0", "x" * 1_000_001], ids=["python", "empty", "NUL", "large"]
 )
 def test_says_at_the_field_what_is_wrong_with_a_script_and_keeps_it(page, task, typed):
-    response = page.post(change(task), fields(task, script=typed, name="renamed"))
+    response = page.post(change(task), fields(page, task, script=typed, name="renamed"))
     assert response.status_code == 200
     assert errors(response, "script")
     assert response.context["adminform"].form["script"].value() == typed
@@ -117,12 +119,12 @@ def test_says_at_the_field_what_is_wrong_with_a_script_and_keeps_it(page, task, 
 
 
 def test_does_not_overwrite_what_another_wrote_meanwhile(page, task, publisher):
-    form = fields(task, script="echo mine")
+    form = fields(page, task, script="echo mine")
     task.revise("echo theirs", publisher)
     response = page.post(change(task), form)
     assert "publisher wrote v2 meanwhile" in errors(response, "script")[0]
     assert response.context["adminform"].form["script"].value() == "echo mine"
-    assert errors(page.post(change(task), form | {"based_on": ""}), "script")
+    assert errors(page.post(change(task), form | {"text_based_on": ""}), "script")
     assert numbers(task) == [2, 1]
 
 
@@ -133,51 +135,74 @@ def test_does_not_overwrite_what_another_writes_at_the_same_moment(page, task, m
     """Who had read the task just before put its old text, or their own, over the new one."""
     other = Client()
     other.cookies = page.cookies
+    form = fields(page, task, **changed)
     real, answers = TaskAdmin.tell, []
 
     def tell(admin, *args, **detail):
         real(admin, *args, **detail)
         if not answers:
-            answers.append(pool.submit(at_once, partial(other.post, change(task), fields(task, **changed))))
+            answers.append(pool.submit(at_once, partial(other.post, change(task), form)))
             wait_until(lambda: answers[0].done() or waits_for_a_lock())
 
     monkeypatch.setattr(TaskAdmin, "tell", tell)
     with ThreadPoolExecutor(1) as pool:
-        page.post(change(task), fields(task, script="echo two"))
+        page.post(change(task), fields(page, task, script="echo two"))
         [answer] = answers[0].result(PATIENCE)
     assert "ops wrote v2 meanwhile" in answer.text
     task.refresh_from_db()
     assert (task.latest.script, numbers(task)) == ("echo two", [2, 1])
 
 
-def test_refuses_a_name_that_is_taken_for_the_business_and_for_shared_tasks(page, task, payment):
+def test_what_was_opened_before_does_not_undo_a_retirement(page, task):
+    form = fields(page, task, script="echo mine", timeout="30")
+    Task.objects.filter(pk=task.pk).update(in_use=False)
+    response = page.post(change(task), form)
+    assert errors(response, "__all__") == [LATE]
+    assert response.context["adminform"].form["script"].value() == "echo mine"
+    task.refresh_from_db()
+    assert (task.in_use, task.timeout, numbers(task)) == (False, 600, [1])
+
+
+def test_refuses_a_name_beside_which_this_one_would_be_offered(page, task, payment, orders):
     make_task("payment-only", business=payment)
-    form = {"action": "release", "timeout": "60", "script": "echo", "name": "deploy"}
-    assert errors(page.post(f"{TASKS}add/", form), "name") == ["There is a task of this name already."]
-    own = form | {"business": payment.pk}
-    assert errors(page.post(f"{TASKS}add/", own | {"name": "payment-only"}), "name")
-    assert page.post(f"{TASKS}add/", own).status_code == 302
+    form = {"action": "release", "timeout": "60", "script": "echo"}
+    for business, name, whose in [
+        ("", "deploy", "shared by all"),
+        (payment.pk, "deploy", "shared by all"),
+        (payment.pk, "payment-only", "Payment"),
+        ("", "payment-only", "Payment"),
+    ]:
+        refused = page.post(f"{TASKS}add/", form | {"name": name, "business": business})
+        assert errors(refused, "name") == [f"There is a task of this name already: {whose}."]
+    assert page.post(f"{TASKS}add/", form | {"name": "payment-only", "business": orders.pk}).status_code == 302
+
+
+@pytest.mark.parametrize("changed", [{"timeout": "30"}, {"name": "deploy all"}, {"in_use": ""}])
+def test_one_of_two_that_have_one_name_already_can_be_changed(page, task, payment, changed):
+    make_task("deploy", business=payment)
+    assert page.post(change(task), fields(page, task, **changed)).status_code == 302
+    assert errors(page.post(change(task), fields(page, task, business=payment.pk)), "name")
 
 
 def test_a_task_has_no_name_that_looks_like_another(page, task):
-    response = page.post(change(task), fields(task, name="dep\u202eloy"))
+    response = page.post(change(task), fields(page, task, name="dep\u202eloy"))
     assert errors(response, "name") == ["Remove the control or invisible characters."]
 
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("timeout", ["0", "-1", "86401", "9" * 40, "x", ""])
 def test_refuses_a_time_limit_out_of_bounds(page, task, timeout):
-    assert errors(page.post(change(task), fields(task, timeout=timeout)), "timeout")
+    assert errors(page.post(change(task), fields(page, task, timeout=timeout)), "timeout")
 
 
 def test_a_task_keeps_what_it_is_used_for(page, task):
-    page.post(change(task), fields(task, action="rollback"))
+    page.post(change(task), fields(page, task, action="rollback"))
     task.refresh_from_db()
     assert task.action == "release"
 
 
 def test_takes_a_task_out_of_use(page, task):
-    form = fields(task)
+    form = fields(page, task)
     del form["in_use"]
     page.post(change(task), form)
     task.refresh_from_db()
@@ -198,7 +223,7 @@ def test_shows_every_version_with_its_lines_and_author_and_changes_none(page, ta
     forged = {"id": first.pk, "task": task.pk, "script": "forged", "number": "9", "DELETE": "on"}
     task.refresh_from_db()
     row = {f"versions-0-{name}": value for name, value in forged.items()}
-    page.post(change(task), fields(task, **counts, **row))
+    page.post(change(task), fields(page, task, **counts, **row))
     first.refresh_from_db()
     assert (first.script, first.number) == ("#!/bin/sh\necho one\n", 1)
     assert numbers(task) == [2, 1]
