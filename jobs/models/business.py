@@ -205,16 +205,18 @@ class Business(models.Model):
         lost, known = sync.gone_count, sync.listed - sync.added_count + sync.gone_count
         sudden = lost > 1 and lost * 100 > known * settings.CONFIG_SERVICE_MAX_LOSS_PERCENT
         if lost and (sudden or not sync.listed):
-            raise config_service.SourceError(lazy(_suddenly_missing, str)(lost, known))
+            raise config_service.SourceError(lazy(_suddenly_missing, str)(lost, known, self.slug))
 
 
-def _suddenly_missing(lost, known):
+def _suddenly_missing(lost, known, slug):
     words = ngettext(
-        "The only machine is suddenly missing from the answer; it was not taken.",
-        "%(lost)d of %(known)d machines are suddenly missing from the answer; it was not taken.",
+        "The only machine is suddenly missing from the answer; it was not taken. "
+        "If it is really gone: sync_machines %(slug)s --accept-loss",
+        "%(lost)d of %(known)d machines are suddenly missing from the answer; it was not taken. "
+        "If they are really gone: sync_machines %(slug)s --accept-loss",
         known,
     )
-    return words % {"lost": lost, "known": known}
+    return words % {"lost": lost, "known": known, "slug": slug}
 
 
 class MembershipQuerySet(models.QuerySet):

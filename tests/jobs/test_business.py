@@ -146,7 +146,7 @@ def test_the_only_machine_is_not_lost_to_an_empty_list(payment, write_list):
     write_list("pay-1")
     payment.sync_machines()
     write_list()
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError, match="If it is really gone: sync_machines payment --accept-loss"):
         payment.sync_machines()
     assert live(payment) == ["pay-1"]
 

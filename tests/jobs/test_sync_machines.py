@@ -66,7 +66,10 @@ def test_a_sudden_loss_is_an_error_unless_it_is_accepted(write_list, payment):
     write_list("payment", "pay-1")
     assert fail("sync_machines", "payment", code=MISTAKE) == "Not synced: payment"
     assert Machine.objects.live_in(payment).count() == 10
-    said = say("sync_machines", "payment", "--accept-loss").splitlines()
+    payment.refresh_from_db()
+    why, _, told = payment.why_not_taken.partition(" If they are really gone: ")
+    assert why == "9 of 10 machines are suddenly missing from the answer; it was not taken."
+    said = say(*told.split()).splitlines()
     assert said[0] == "payment: 1 machines; 9 gone, 1 moved"
     assert said[1:10] == [f"  - pay-{number}" for number in [0, *range(2, 10)]]
 
