@@ -74,6 +74,27 @@ def machines_that_cannot_be_reached(app_configs, **kwargs):
 
 
 @register(Tags.security, deploy=True)
+def files_that_are_missing(app_configs, **kwargs):
+    """Else each machine of the first release is the one to tell it."""
+    named = [("SSH_KNOWN_HOSTS", settings.SSH_KNOWN_HOSTS), ("SSH_KEYS_DIR", settings.SSH_KEYS_DIR)]
+    named += [("SSH_KEY_FILES", path) for path in settings.SSH_KEY_FILES]
+    return [
+        _warning(13, f"{name} names {path}, which is not there or is empty.", f"Make it, or set {name} anew.")
+        for name, path in named
+        if path and _is_missing(path)
+    ]
+
+
+@register(Tags.security, deploy=True)
+def mail_that_is_turned_away(app_configs, **kwargs):
+    is_sent = settings.EMAIL_BACKEND.endswith(".smtp.EmailBackend") and not _is_loopback(settings.EMAIL_HOST)
+    if not is_sent or not settings.DEFAULT_FROM_EMAIL.rstrip(">").endswith("@localhost"):
+        return []
+    what = f"Mail to approvers comes from {settings.DEFAULT_FROM_EMAIL}, which mail servers turn away."
+    return [_warning(14, what, "Set MAIL_FROM to an address of yours.")]
+
+
+@register(Tags.security, deploy=True)
 def files_that_others_can_read(app_configs, **kwargs):
     private = [settings.BASE_DIR / ".env", *_secret_files(), *settings.SSH_KEY_FILES]
     database = settings.DATABASES["default"]
@@ -124,6 +145,15 @@ def _secret_files():
     names = {f"{name}_FILE" for name in [*SECRETS, *settings.MASKED_VARIABLES]}
     names |= {name for name in os.environ if name.startswith(settings.CONFIG_SERVICE_TOKEN_PREFIX)}
     return [path for name, path in os.environ.items() if name in names and name.endswith("_FILE")]
+
+
+def _is_missing(path):
+    try:
+        return os.stat(path).st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # not ours to look into
+        return False
 
 
 def _is_open_to_others(path):

@@ -123,6 +123,8 @@ def mail(name, default):
         config = env.email_url_config(url)
     except ValueError:
         raise _no_address(name) from None
+    if config["EMAIL_BACKEND"].endswith(".smtp.EmailBackend") and not config["EMAIL_HOST"]:
+        raise _no_address(name)
     return {key: value for key, value in config.items() if key.startswith("EMAIL_")}
 
 

@@ -1,5 +1,7 @@
 """The system checks of our own: what each finds, and that a production set-up has none of it."""
 
+import os
+
 import pytest
 from django.core.checks import run_checks
 
@@ -11,11 +13,16 @@ NEW = "n" * 60
 @pytest.fixture(autouse=True)
 def production(settings, tmp_path, monkeypatch):
     settings.BASE_DIR = tmp_path
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").touch(mode=0o600)
+    (tmp_path / "there").write_text("a key")
     settings.SECURE, settings.ALLOWED_HOSTS = True, ["portal.example"]
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
     settings.ALLOW_LOOPBACK_MACHINES = settings.ALLOW_INVENTORY_SCRIPTS = settings.SSH_AGENT = False
     settings.EXECUTOR, settings.SSH_KEY_FILES, settings.SSH_KEYS_DIR = "ssh", [], ""
     settings.SSH_KNOWN_HOSTS, settings.SECRET_KEY_FALLBACKS = "", []
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST = "django.core.mail.backends.smtp.EmailBackend", "mail.example"
+    settings.DEFAULT_FROM_EMAIL = "portal@example.com"
 
 
 def found():
@@ -39,10 +46,16 @@ def test_a_production_set_up_has_none():
         (4, {"ALLOW_LOOPBACK_MACHINES": True}),
         (5, {"ALLOW_INVENTORY_SCRIPTS": True}),
         (6, {"EXECUTOR": "dummy"}),
-        (7, {"SSH_KEY_FILES": ["/nowhere"]}),
-        (8, {"SSH_AGENT": True, "SSH_KNOWN_HOSTS": "/there", "SSH_AUTH_SOCK": ""}),
+        (7, {"SSH_KEY_FILES": ["there"]}),
+        (8, {"SSH_AGENT": True, "SSH_KNOWN_HOSTS": "there", "SSH_AUTH_SOCK": ""}),
         (10, {"SECRET_KEY_FALLBACKS": [f"{number}{NEW}" for number in range(4)]}),
         (11, {"SECRET_KEY_FALLBACKS": ["short"]}),
+        (13, {"SSH_KNOWN_HOSTS": "/nowhere/known_hosts"}),
+        (13, {"SSH_KNOWN_HOSTS": os.devnull}),
+        (13, {"SSH_KEY_FILES": ["there", "there/key"], "SSH_KNOWN_HOSTS": "there"}),
+        (13, {"SSH_KEYS_DIR": "/nowhere", "SSH_KNOWN_HOSTS": "there"}),
+        (14, {"DEFAULT_FROM_EMAIL": "deploy-portal@localhost"}),
+        (14, {"DEFAULT_FROM_EMAIL": "Portal <deploy-portal@localhost>"}),
     ],
 )
 def test_what_each_finds(settings, number, changed):
@@ -87,12 +100,25 @@ def test_secrets_that_others_can_read(settings, tmp_path, monkeypatch, mode):
     for name in variables:
         monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
     settings.SSH_KEY_FILES, settings.SSH_KEYS_DIR = [str(files[1])], str(tmp_path / "keys")
-    settings.SSH_KNOWN_HOSTS = "/there"
+    settings.SSH_KNOWN_HOSTS = "there"
+    for path in files:
+        path.write_text("secret")
     (tmp_path / "keys/orders.pub").chmod(0o644)
     assert found() == []
     for path in files:
         path.chmod(mode)
     assert found() == [9] * len(files)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"EMAIL_HOST": "localhost"}, {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}],
+)
+def test_mail_that_goes_nowhere_else_may_come_from_localhost(settings, changed):
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    settings.DEFAULT_FROM_EMAIL = "deploy-portal@localhost"
+    assert found() == []
 
 
 def of_the_database():

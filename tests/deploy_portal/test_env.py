@@ -263,7 +263,7 @@ def test_a_mail_server_is_an_address(setting):
     "value",
     [
         *("mail.example.com", "http://user:hidden@mail.example.com", "smtp://mail.example.com:x"),
-        "smtp://user:hidden/x@mail.example.com",
+        *("smtp://user:hidden/x@mail.example.com", "smtp://", "smtp+tls://user:hidden@:587"),
     ],
 )
 def test_a_mail_server_that_cannot_be_meant_is_refused(setting, value):
