@@ -138,6 +138,11 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
         is_unused = obj and not obj.listings.exists() and not obj.jobs.exists()
         return bool(is_unused) and super().has_delete_permission(request, obj)
 
+    def get_deleted_objects(self, objs, request):
+        """The answers, none of which gave a machine, go along; a task or a freeze is in the way, and named as such."""
+        rows, counts, lacking, in_the_way = super().get_deleted_objects(objs, request)
+        return rows, counts, set() if in_the_way else lacking - {Sync._meta.verbose_name}, in_the_way
+
     def save_related(self, request, form, formsets, change):
         super().save_related(request, form, formsets, change)
         if form.instance.lacks_approvers:

@@ -15,7 +15,7 @@ from django.urls import reverse
 from jobs.admin import BusinessAdmin
 from jobs.models import Business, Event, Job, Machine, Membership, Sync
 from jobs.rights import Role
-from tests.conftest import list_machines, make_business, make_member, make_user
+from tests.conftest import list_machines, make_business, make_member, make_task, make_user
 from tests.forms import based_on
 from tests.freezes import freeze_now
 from tests.pages import words
@@ -274,6 +274,27 @@ def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machi
     assert Business.objects.filter(pk=unused.pk).exists()
     assert page.post(f"{BUSINESSES}{unused.pk}/delete/", {"post": "yes"}).status_code == 302
     assert set(Business.objects.values_list("slug", flat=True)) == {"payment", "orders"}
+
+
+def test_deletes_a_business_whose_config_service_never_gave_a_machine(page):
+    mistake = make_business("mistake")
+    Sync.objects.create(business=mistake, error="There is no such host.")
+    delete = f"{BUSINESSES}{mistake.pk}/delete/"
+    assert "Are you sure you want to delete" in page.get(delete).text
+    assert page.post(delete, {"post": "yes"}).status_code == 302
+    assert not Business.objects.exists()
+    assert not Sync.objects.exists()
+
+
+def test_says_what_is_in_the_way_of_deleting_a_business(page):
+    mistake = make_business("mistake")
+    make_task("deploy-mistake", business=mistake)
+    delete = f"{BUSINESSES}{mistake.pk}/delete/"
+    for response in [page.get(delete), page.post(delete, {"post": "yes"})]:
+        told = words(response)
+        assert "would require deleting the following protected related objects: Task: deploy-mistake · v1" in told
+        assert "your account doesn't have permission" not in told
+    assert Business.objects.filter(pk=mistake.pk).exists()
 
 
 def test_says_when_there_are_fewer_approvers_than_a_job_needs(page, payment, ops):
