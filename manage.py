@@ -3,6 +3,7 @@ import io
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 
@@ -33,4 +34,9 @@ if __name__ == "__main__":
 
         # Before the settings are read: the demo starts where nothing is configured, and brings what they ask for
         environment.enter(sys.argv[2:])
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(str(error))
