@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import Listing
+from jobs.models import Business, Listing
 from releases.models import ReleaseStage
 from tests.browser.browser import NARROW, WIDE
 from tests.conftest import mark_fresh, rows
@@ -188,6 +188,17 @@ def test_the_filters_of_the_admin_are_as_high_as_they_need_on_a_phone(browser, c
     browser.open("/admin/releases/task/")
     browser.wait_for("By used for", "#changelist-filter")
     assert browser.ask("getComputedStyle(document.querySelector('#changelist-filter')).flexBasis") == "auto"
+
+
+def test_of_many_businesses_the_filter_stays_short_and_shows_the_chosen_one(browser, client, ops):
+    made = Business.objects.bulk_create(Business(name=f"Business {n:03}", slug=f"b-{n}") for n in range(300))
+    browser.log_in(client, ops)
+    browser.open(f"/admin/jobs/job/?business__id__exact={made[250].pk}")
+    browser.wait_for("Business 250", "#changelist-filter")
+    assert browser.ask("document.querySelector('#changelist-filter').offsetHeight") < 1200
+    box = "document.querySelector('#changelist-filter ul').getBoundingClientRect()"
+    chosen = "document.querySelector('#changelist-filter li.selected').getBoundingClientRect()"
+    assert browser.ask(f"{box}.bottom - {chosen}.bottom") >= 0
 
 
 def test_a_state_is_seen_in_the_colours_of_the_reader_and_in_print(publisher_at, job, machines, start, finish):
