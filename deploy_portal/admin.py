@@ -152,12 +152,14 @@ class CarefulAdmin(admin.ModelAdmin):
 class UndoesNothing:
     """For an admin whose form is a BasedOnForm: saves what a person changed, and undoes nothing else."""
 
+    based_on_fields = ["based_on"]
+
     def get_fieldsets(self, request, obj=None):
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or not self.has_change_permission(request, obj):
             return fieldsets
         (title, first), *others = fieldsets
-        return [(title, first | {"fields": [*first["fields"], "based_on"]}), *others]
+        return [(title, first | {"fields": [*first["fields"], *self.based_on_fields]}), *others]
 
     def save_model(self, request, obj, form, change):
         # Only what was changed: the rest may be older by now, and would set back a session epoch or an answer.

@@ -121,7 +121,8 @@ class TaskAdmin(Told, UndoesNothing, CarefulAdmin):
     list_filter = ["in_use", "action", "business"]
     list_select_related = ["business", "latest__author"]
     search_fields = ["name"]
-    fields = ["name", "business", "action", "timeout", "in_use", "script", "check_script", "text_based_on"]
+    fields = ["name", "business", "action", "timeout", "in_use", "script", "check_script"]
+    based_on_fields = ["based_on", "text_based_on"]
 
     def get_inlines(self, request, obj):
         return self.inlines if obj else []

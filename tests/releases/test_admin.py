@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -10,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from jobs.models import Machine
 from releases.admin import MACHINE_RUNS_SHOWN, VERSIONS_SHOWN, TaskAdmin
 from releases.models import MachineRun, Run, Task, Worker
-from tests.conftest import list_machines, make_task
+from tests.conftest import list_machines, make_task, make_user
 from tests.forms import based_on
 from tests.parallel import at_once, waits_for_a_lock
 from tests.waiting import PATIENCE, wait_until
@@ -161,6 +162,15 @@ def test_what_was_opened_before_does_not_undo_a_retirement(page, task):
     assert response.context["adminform"].form["script"].value() == "echo mine"
     task.refresh_from_db()
     assert (task.in_use, task.timeout, numbers(task)) == (False, 600, [1])
+
+
+def test_staff_who_may_only_look_see_nothing_of_what_a_form_is_based_on(as_user, task):
+    staff = make_user("staff", is_staff=True)
+    staff.user_permissions.set(Permission.objects.filter(codename="view_task"))
+    text = as_user(staff).get(change(task)).text
+    assert "deploy" in text
+    assert "ased on" not in text
+    assert "based_on" not in text
 
 
 def test_refuses_a_name_beside_which_this_one_would_be_offered(page, task, payment, orders):
