@@ -31,10 +31,39 @@ def seconds(text):
 
 def told_left_out(what, left_out):
     """The lines that tell of machines left out, by {host name: why}."""
+    return "\n".join(f"{what}: {names} ({why})." for why, names in names_by(left_out).items())
+
+
+def names_by(told):
+    """{what: the names of whom it is told} out of {host name: what}."""
     names = {}
-    for hostname, why in left_out.items():
-        names.setdefault(why, []).append(hostname)
-    return "\n".join(f"{what}: {', '.join(folded(sorted(some)))} ({why})." for why, some in names.items())
+    for hostname, what in told.items():
+        names.setdefault(what, []).append(hostname)
+    return {what: names_of(some) for what, some in names.items()}
+
+
+def grouped(told):
+    """The same in one line."""
+    return ", ".join(f"{what} ({names})" for what, names in sorted(names_by(told).items()))
+
+
+def names_of(hostnames):
+    return ", ".join(folded(sorted(hostnames)))
+
+
+def first_few(words, most=10):
+    """The first of them, and how many more there are."""
+    more = len(words) - most
+    return ", ".join(map(str, words[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def task_named(task):
+    return {"name": task.name, "version": task.latest.number}
+
+
+def machine_to(hostname, site, before, after):
+    """A machine as --dry-run tells it: from which version to which."""
+    return {"hostname": hostname, "site": site, "version_before": before or "", "version_after": after or ""}
 
 
 @dataclass
@@ -105,6 +134,40 @@ class RunCommand(PortalCommand):
     def is_going_on(self, run):
         """Whether `--wait` has still something to wait for."""
         return run.is_active
+
+
+class StartCommand(RunCommand):
+    """A command that starts runs, or tells what it would start."""
+
+    not_done = ""  # what it says of machines that are left out
+
+    def add_arguments(self, parser):
+        super().add_arguments(parser)
+        dry_run = "start nothing: tell what would be, and end as the start would be refused"
+        parser.add_argument("--dry-run", action="store_true", help=dry_run)
+
+    def tell_left_out(self, left_out):
+        if left_out:
+            self.stderr.write(told_left_out(self.not_done, left_out))
+
+    def only_look(self, ask, left_out, in_words, json, facts):
+        """Tells the facts and raises what `ask` raises: that is what a start would."""
+        refused, workers = self._refusal(ask), Worker.objects.alive().count()
+        self.tell_left_out(left_out)
+        in_words |= {"workers": "" if workers else "none is alive; it would wait"}
+        lines = [f"{name}: {told}" for name, told in in_words.items() if told]
+        lines += [] if refused else ["Nothing was started."]
+        facts |= {"workers": workers, "refused": refused and str(refused), "left_out": left_out}
+        self.say("\n".join(lines), json, dry_run=True, **facts)
+        if refused:
+            raise refused
+
+    def _refusal(self, ask):
+        try:
+            ask()
+        except self.conflicts as error:
+            return error
+        return None
 
 
 class TurnCommand(RunCommand):

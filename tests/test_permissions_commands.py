@@ -32,9 +32,13 @@ TABLE = {
     "grant_leave {waiting} --reason x":      [LACKS, LACKS, YES, LACKS, HIDDEN, HIDDEN, NOBODY],
     "run_stage {approved} pre-release --all --remark x":
                                              [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
+    "run_stage {approved} pre-release --all --remark x --dry-run":
+                                             [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "run_stage {waiting} pre-release --all --break-glass x":
                                              [LACKS, LACKS, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "rollback_stage {run} all --reason x":   [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
+    "rollback_stage {run} all --reason x --dry-run":
+                                             [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "resolve_machines {run_id} failed pay-1 --reason x":
                                              [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "pause_run {run_id}":                    [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],

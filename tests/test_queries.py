@@ -11,6 +11,7 @@ from jobs.models import Job, Machine, Membership
 from jobs.rights import Role
 from releases import tokens
 from releases.models import LogBlock, ReleaseStage, Worker
+from tests.commands import say
 from tests.conftest import list_machines, make_business, make_user
 from tests.pages import ids, page, stage_fields
 
@@ -173,6 +174,26 @@ def test_ten_times_the_machines_need_no_more_queries(client, worlds, case):
             few, many = (len(queries(client, world, ask)) for world in worlds)
             assert many == few
             assert few <= 50
+
+
+def test_so_does_a_command_that_only_looks(worlds):
+    """Nor does it write anything: on SQLite a write waits for every other."""
+    for stage in ("fresh", "done"):
+        ReleaseStage.objects.of(getattr(worlds[0], stage)), ReleaseStage.objects.of(getattr(worlds[1], stage))
+    for command, job, options in (
+        ("run_stage", "fresh", ["pre-release", "--all", "--when-free"]),
+        ("rollback_stage", "done", ["all", "--reason", "x"]),
+    ):
+        asked = []
+        for world in worlds:
+            line = [command, "--as", world.user.username, getattr(world, job).pk, *options, "--dry-run", "--json"]
+            with CaptureQueriesContext(connection) as captured:
+                say(*line)
+            asked.append([query["sql"] for query in captured])
+        few, many = map(len, asked)
+        assert many == few
+        assert few <= 60
+        assert not [sql for sql in asked[1] if not sql.startswith("SELECT")]
 
 
 def test_more_runs_that_go_on_need_no_more_queries(client, worlds, publisher):

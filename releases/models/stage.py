@@ -62,14 +62,17 @@ class ReleaseStageQuerySet(models.QuerySet):
             now = dict(self.filter(job=job).values_list("pk", "version"))
             if any(stage.version != now[stage.pk] for stage in stages):
                 raise StageMoved(MOVED_ON)
-            for stage in stages:
-                changed = [run.machine for run in stage.rollback_candidates() if run.machine_id in left]
-                if changed:
-                    runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}", undo_later))
-                    left -= {machine.pk for machine in changed}
+            for stage, changed in _changed_of(stages, left):
+                runs.append(stage.roll_back(by, changed, reason, f"{submit_key}:{stage.kind}", undo_later))
+                left -= {machine.pk for machine in changed}
             if left:  # another run took them since they were looked at
                 raise MachinesHeld(Machine.objects.filter(pk__in=sorted(left)[:20]))
         return runs
+
+    def may_roll_back(self, stages, machine_ids, undo_later=False):
+        """Raises what `roll_back` would."""
+        for stage, changed in _changed_of(stages, machine_ids):
+            stage.may_roll_back(changed, undo_later)
 
     def shorten_soaks(self):
         """None lasts longer than it is to last, also where the database's clock was set back since it began."""
@@ -98,6 +101,13 @@ class ReleaseStageQuerySet(models.QuerySet):
 
     def of_kind(self, job, kind):
         return next(stage for stage in self.of(job) if stage.kind == kind)
+
+
+def _changed_of(stages, machine_ids):
+    """(stage, machines): those of these machines that each stage changed, where it changed some."""
+    for stage in stages:
+        if changed := [run.machine for run in stage.rollback_candidates() if run.machine_id in machine_ids]:
+            yield stage, changed
 
 
 class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
@@ -203,16 +213,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
 
         def release():
             self.job.lapse()
-            is_open = self.is_open or (break_glass and self.needs_break_glass)
-            self._require(is_open, NOT_OPEN)
-            self._refuse_if_frozen(by)
-            held = set(self._held_machines().values_list("pk", flat=True))
-            waiting = held & {machine.pk for machine in when_free}
-            offered = self.offered_machines(bool(when_free), bool(moved))
-            before = versions_before(offered, self.job)
-            elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True))
-            elsewhere -= {one.machine_id for one in moved}
-            self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
+            before, waiting = self.may_release(by, machines, when_free, moved, break_glass)
             was = self._move(
                 self.Status.RUNNING,
                 release_task=self.release_task,
@@ -236,14 +237,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         """
 
         def roll_back():
-            changed = {machine_run.machine_id: machine_run for machine_run in self.rollback_candidates()}
-            self._require(not self.is_running, STILL_GOING_ON)
-            self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
-            self._hold_to(machines, changed)
-            overtaking = [later for machine in machines for later in changed[machine.pk].overtaken_by]
-            self._require(
-                undo_later or not overtaking, _("A later job ran on some of these machines. Nothing was started.")
-            )
+            changed, overtaking = self.may_roll_back(machines, undo_later)
             for machine in machines:
                 if changed[machine.pk].status == MachineRun.Status.UNKNOWN:
                     changed[machine.pk].settle(by, MachineRun.Status.FAILED, reason)
@@ -254,6 +248,30 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
             return self._open_run(by, Action.ROLLBACK, was, versions, submit_key, facts, remark=reason)
 
         return self._once(submit_key, machines, roll_back)
+
+    def may_release(self, by, machines, when_free=(), moved=(), break_glass=False):
+        """Raises what `start` would; else the version on each machine offered, by its id, and the ids that wait."""
+        is_open = self.is_open or (break_glass and self.needs_break_glass)
+        self._require(is_open, NOT_OPEN)
+        self._refuse_if_frozen(by)
+        held = set(self._held_machines().values_list("pk", flat=True))
+        waiting = held & {machine.pk for machine in when_free}
+        before = versions_before(self.offered_machines(bool(when_free), bool(moved)), self.job)
+        elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True))
+        elsewhere -= {one.machine_id for one in moved}
+        self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
+        return before, waiting
+
+    def may_roll_back(self, machines, undo_later=False):
+        """Raises what `roll_back` would; else what it may undo, by machine id, and what of later jobs goes, too."""
+        changed = {machine_run.machine_id: machine_run for machine_run in self.rollback_candidates()}
+        self._require(not self.is_running, STILL_GOING_ON)
+        self._require(self.rollback_task, _("No rollback task was chosen for this stage."))
+        self._hold_to(machines, changed)
+        overtaking = [later for machine in machines for later in changed[machine.pk].overtaken_by]
+        words = _("A later job ran on some of these machines. Nothing was started.")
+        self._require(undo_later or not overtaking, words)
+        return changed, overtaking
 
     def skip(self, by, reason, seen=""):
         """Skips it as a page showed it (`as_seen`), if one did."""

@@ -1,6 +1,3 @@
-from collections import defaultdict
-from datetime import timedelta
-from operator import itemgetter
 from zlib import crc32
 
 from django.conf import settings
@@ -18,23 +15,19 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
-from jobs.models import Event, Freeze, JobMoved, Machine
+from jobs.models import Event, Freeze, JobMoved
 from jobs.rights import Right
 from jobs.views.steps import ask_again, too_late
 from releases import tokens
-from releases.batches import batches
 from releases.candidates import candidates
+from releases.check import check
 from releases.forms import ReleaseStageForm, SkipForm, StartForm
-from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved, Worker
-from releases.models.machine_run import versions_now
+from releases.models import Frozen, MachinesHeld, ReleaseStage, StageMoved
 from releases.models.stage_machines import TO_TRY_AGAIN
 from releases.models.stage_moved import NOT_OPEN
 from releases.pictures import JobPicture, RunPicture
 from releases.shared import Shared
 from releases.tidying import tidy_if_alone
-
-# A freeze that begins within this time is named on the last page before a start.
-FREEZE_SOON = timedelta(hours=12)
 
 # Of a person's rights the live part asks for no others: so it is the same for more of those who watch.
 _LIVE_RIGHTS = {Right.PUBLISH, Right.RESOLVE}
@@ -174,47 +167,17 @@ def _to_try_again(stage, unknown):
 
 
 def _show_check(request, stage, form, counted):
-    machines, sites = form.chosen, _by_site(form.chosen)
-    pace = stage.pace_of(len(machines))
-    context = {
+    context = check(stage, form, request.user) | {
         "job": stage.job,
         "stage": stage,
         "pipeline": JobPicture(stage.job, stage.siblings).pipeline(stage),
         "form": form,
+        "carried": form.carried,
         "tasks": [(stage.release_task, _("Release task")), (stage.rollback_task, _("Rollback task"))],
         "counted": counted,
-        "machines": machines,
-        "sites": sites,
-        "versions": _by_version(machines, stage.job),
-        "sites_without_worker": Worker.objects.unserved(site for site, *_names in sites),
-        "carried": form.carried,
-        "batches": batches(len(machines), pace["batch_size"], stage.canary),
-        "budget": pace["failure_budget"],
-        "freezes": Freeze.objects.met(stage.job, request.user, FREEZE_SOON),
-        "waiting": form.cleaned_data["when_free"],
-        "departures": stage.departures(machines),
         "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),
     }
     return render(request, "releases/stage_check.html", context)
-
-
-def _by_site(machines):
-    return _named_by((site, hostname) for _pk, hostname, site in machines)
-
-
-def _by_version(machines, job):
-    """The same by what is there now, most machines first: among many one may have what a later job put there."""
-    versions = versions_now(Machine.objects.filter(jobs=job), job.business)
-    found = _named_by((versions.get(pk) or "", hostname) for pk, hostname, _site in machines)
-    return sorted(found, key=itemgetter(1), reverse=True)
-
-
-def _named_by(pairs):
-    """(value, number, names in one text): a template that joined them would look at each."""
-    found = defaultdict(list)
-    for value, hostname in pairs:
-        found[value].append(hostname)
-    return [(value, len(names), ", ".join(sorted(names))) for value, names in sorted(found.items())]
 
 
 @gzip_page

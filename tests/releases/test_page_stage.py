@@ -246,7 +246,7 @@ class TestStarting:
             job.edit(requester, machines[1:])
             return []
 
-        monkeypatch.setattr("releases.views.stage._by_site", by_site)
+        monkeypatch.setattr("releases.check._by_site", by_site)
         assert "Now on not known 4" in words(publish(job, machines[:4], step="check"))
 
     def test_what_was_checked_is_what_starts(self, as_user, publish, publisher, job, machines):

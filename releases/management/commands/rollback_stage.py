@@ -1,4 +1,5 @@
 import secrets
+from functools import partial
 
 from django.core.management.base import CommandError
 
@@ -6,13 +7,12 @@ from jobs.access import get_job
 from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
 from jobs.forms import ReasonForm
 from jobs.rights import Right
-from releases.commands import RunCommand, told_left_out
+from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
 from releases.models import Kind, MachineRun, ReleaseStage, StageMoved
 
-NOT_ROLLED_BACK = "Not rolled back"
 
-
-class Command(RunCommand):
+class Command(StartCommand):
+    not_done = "Not rolled back"
     help = (
         "Rolls back machines that a job changed, each to the version it had before: of one stage, or of the whole job."
     )
@@ -33,27 +33,76 @@ class Command(RunCommand):
         )
         parser.add_argument("--reason", required=True, help="why; kept in the job's history")
 
-    def act(self, user, *, job, stage, machines, looked, undo_later, reason, **options):
+    def act(self, user, *, job, stage, machines, looked, undo_later, reason, dry_run, **options):
         job = get_job(user, job, Right.PUBLISH)
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]
+        going, left_out = self._sort(job, stages, machines, looked, undo_later)
+        if dry_run:
+            facts = _facts(job, stages, going)
+            ask = partial(ReleaseStage.objects.may_roll_back, stages, _ids(going), undo_later)
+            return self.only_look(ask, left_out, _in_words(facts), options["json"], facts)
+        runs = ReleaseStage.objects.roll_back(stages, _ids(going), user, reason, secrets.token_urlsafe(16), undo_later)
+        self.tell_left_out(left_out)
+        return self.finish(runs, left_out, **options)
+
+    def _sort(self, job, stages, machines, looked, undo_later):
+        """The machine runs to take back, and {host name: why} of those that nobody named and that are left out."""
         changed = [machine_run for stage in stages for machine_run in stage.rollback_candidates()]
         left_out = _left_out(changed, stages, looked, undo_later)
-        chosen = {machine_run.machine_id for machine_run in changed if machine_run.machine.hostname not in left_out}
-        if not chosen:
-            _refuse(stages, left_out)
-        if machines:
-            wanted = set(hostnames(machines))
-            if named := {hostname: why for hostname, why in left_out.items() if hostname in wanted}:
-                raise CommandError(told_left_out(NOT_ROLLED_BACK, named), returncode=MISTAKE)
-            chosen = {machine.pk for machine in named_machines(job.machines, machines, chosen)}
-        runs = ReleaseStage.objects.roll_back(stages, chosen, user, reason, secrets.token_urlsafe(16), undo_later)
-        left_out = {} if machines else left_out
-        if left_out:
-            self.stderr.write(told_left_out(NOT_ROLLED_BACK, left_out))
-        self.finish(runs, left_out, **options)
+        going = [machine_run for machine_run in changed if machine_run.machine.hostname not in left_out]
+        if not going:
+            self._refuse(stages, left_out)
+        if not machines:
+            return going, left_out
+        wanted = set(hostnames(machines))
+        if named := {hostname: why for hostname, why in left_out.items() if hostname in wanted}:
+            raise CommandError(told_left_out(self.not_done, named), returncode=MISTAKE)
+        chosen = {machine.pk for machine in named_machines(job.machines, machines, _ids(going))}
+        return [machine_run for machine_run in going if machine_run.machine_id in chosen], {}
+
+    def _refuse(self, stages, left_out):
+        """Tells why none of their machines can be rolled back."""
+        kept = [stage.pk for stage in stages]
+        if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
+            raise StageMoved("A run is still going on there. Wait for its end, or cancel it.")
+        nothing = "This job changed no machine there that could be rolled back."
+        raise CommandError(told_left_out(self.not_done, left_out) or nothing, returncode=MISTAKE)
+
+
+def _ids(machine_runs):
+    return {machine_run.machine_id for machine_run in machine_runs}
+
+
+def _facts(job, stages, going):
+    """What would go back, and to what, by stage."""
+    machines = {stage.pk: [] for stage in stages}
+    for one in sorted(going, key=lambda one: one.machine.hostname):
+        machine = machine_to(one.machine.hostname, one.machine.site, *one.rollback_versions)
+        machines[one.run.stage_id].append(machine | {"status": one.status})
+    told = [
+        {"stage": stage.kind, "task": task_named(stage.rollback_task), "machines": machines[stage.pk]}
+        for stage in stages
+        if machines[stage.pk]
+    ]
+    undone = {later.run.stage.job_id for one in going for later in one.overtaken_by}
+    return {"job": job.pk, "stages": told, "undone_jobs": sorted(undone)}
+
+
+def _in_words(facts):
+    """The same in lines, by their names."""
+    lines = {}
+    for stage in facts["stages"]:
+        goes = {one["hostname"]: _goes(**one) for one in stage["machines"]}
+        lines[stage["stage"]] = f"by {stage['task']['name']} · v{stage['task']['version']}: {grouped(goes)}"
+    return lines | {"undone, too": ", ".join(f"#{job}" for job in facts["undone_jobs"])}
+
+
+def _goes(*, version_before, version_after, status, **_):
+    now = "unknown" if status == MachineRun.Status.UNKNOWN else version_before or "not known"
+    return f"{now} -> {version_after or 'not known'}"
 
 
 def _left_out(changed, stages, looked, undo_later):
@@ -69,12 +118,3 @@ def _left_out(changed, stages, looked, undo_later):
     out_of_reach = [machine_run for stage in stages for machine_run in stage.changed_out_of_reach()]
     why = "held by another run, or gone from the config service"
     return left_out | {machine_run.machine.hostname: why for machine_run in out_of_reach}
-
-
-def _refuse(stages, left_out):
-    """Tells why none of their machines can be rolled back."""
-    kept = [stage.pk for stage in stages]
-    if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
-        raise StageMoved("A run is still going on there. Wait for its end, or cancel it.")
-    nothing = "This job changed no machine there that could be rolled back."
-    raise CommandError(told_left_out(NOT_ROLLED_BACK, left_out) or nothing, returncode=MISTAKE)

@@ -1,4 +1,6 @@
 import secrets
+from functools import partial
+from operator import itemgetter
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -7,7 +9,8 @@ from jobs.access import get_job
 from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines
 from jobs.rights import Right
 from releases.candidates import candidates
-from releases.commands import Acting, RunCommand, told_left_out
+from releases.check import check
+from releases.commands import Acting, StartCommand, first_few, grouped, machine_to, names_of, task_named
 from releases.forms import ReleaseStageForm, StartForm
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved, Task
 from releases.models.stage_machines import TO_TRY_AGAIN
@@ -16,7 +19,8 @@ from releases.models.stage_machines import TO_TRY_AGAIN
 NOT_NOW = {"gone": "gone from the config service", "changed": "moved; --moved releases it where it is now"}
 
 
-class Command(RunCommand):
+class Command(StartCommand):
+    not_done = "Not released now"
     help = "Starts a stage of an approved job on some or all of the machines that it can still release."
 
     def add_arguments(self, parser):
@@ -49,7 +53,7 @@ class Command(RunCommand):
             "--break-glass", metavar="REASON", help="for ops: start a job that is not approved; kept, told to approvers"
         )
 
-    def act(self, user, *, job, stage, **options):
+    def act(self, user, *, job, stage, dry_run, **options):
         job = get_job(user, job, Right.PUBLISH)
         job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START)
         stage = ReleaseStage.objects.of_kind(job, stage)
@@ -59,22 +63,18 @@ class Command(RunCommand):
         elif not (stage.is_open or stage.needs_break_glass):
             why = "a run of it goes on" if stage.is_running else "job_status says what comes first"
             raise StageMoved(f"This stage is not open now: {why}.")
-        data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
-        data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
-        for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
-            data[name] = _task(job.business, action, options[name]).pk
-        data["break_glass"] = options["break_glass"] is not None
-        form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": job.pk})))
-        answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
-        counted = checked(StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"]))
-        named = [form.cleaned_data["when_free"], counted.moved]
+        form, counted = _filled(user, stage, **options)
+        named = [form.chosen, form.cleaned_data["when_free"], counted.moved, form.breaks_glass]
         left_out = {} if options["machines"] else _left_out(stage, user, form.chosen, **options)
-        run = stage.start(
-            user, form.chosen, secrets.token_urlsafe(16), *named, break_glass=form.breaks_glass, **counted.facts
-        )
-        if left_out:
-            self.stderr.write(told_left_out("Not released now", left_out))
-        self.finish([run], left_out, **options)
+        if dry_run:
+            facts = _facts(stage, form, user)
+            return self.only_look(
+                partial(stage.may_release, user, *named), left_out, _in_words(stage, facts), options["json"], facts
+            )
+        chosen, *named = named
+        run = stage.start(user, chosen, secrets.token_urlsafe(16), *named, **counted.facts)
+        self.tell_left_out(left_out)
+        return self.finish([run], left_out, **options)
 
 
 def _require_break_glass(user, stage, reason, remark):
@@ -85,6 +85,67 @@ def _require_break_glass(user, stage, reason, remark):
         raise CommandError("--break-glass says why; leave --remark out.", returncode=MISTAKE)
     if not stage.needs_break_glass:
         raise CommandError("This stage does not wait for an approval; leave --break-glass out.", returncode=CONFLICT)
+
+
+def _filled(user, stage, **options):
+    """The forms of the stage's page as these options fill them in."""
+    data = {name: options[name] for name in ("remark", "batch_size", "canary", "batch_pause")}
+    data |= _machines(stage, **options) | {"failure_budget": options["stop_after"]}
+    for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
+        data[name] = _task(stage.job.business, action, options[name]).pk
+    data["break_glass"] = options["break_glass"] is not None
+    form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": stage.job_id})))
+    answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
+    return form, checked(StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"]))
+
+
+def _facts(stage, form, user):
+    """What the page's check tells."""
+    found = check(stage, form, user)
+    waits = {machine.pk for machine in found["waiting"]}
+    departures = [[machine.hostname for machine in some] for some in found["departures"]]
+    return {
+        "job": stage.job_id,
+        "stage": stage.kind,
+        "revision": stage.job.revision,
+        "machines": [
+            machine_to(hostname, site, found["now_on"].get(pk), stage.job.version) | {"waits": pk in waits}
+            for pk, hostname, site in sorted(found["machines"], key=itemgetter(1))
+        ],
+        "release_task": task_named(stage.release_task),
+        "rollback_task": task_named(stage.rollback_task),
+        "batches": found["batches"],
+        "failure_budget": found["budget"],
+        **dict(zip(("beyond_plan", "planned_but_not_chosen"), departures, strict=True)),
+        "drift": {one.machine.hostname: str(one.drift) for one in candidates(stage, user).drifted},
+        "freezes": [
+            {"words": str(one.in_words), "is_in_force": one.is_in_force, "leave_by": leave and leave.by.username}
+            for one, leave in found["freezes"]
+        ],
+        "sites_without_worker": [str(site) for site in found["sites_without_worker"]],
+        "break_glass": form.breaks_glass or form.steps_in,
+    }
+
+
+def _in_words(stage, facts):
+    """The same in lines, by their names."""
+    machines, sizes = facts["machines"], facts["batches"]
+    freezes = [one["words"] + (f" (leave by {one['leave_by']})" if one["leave_by"] else "") for one in facts["freezes"]]
+    return {
+        "release": f"{stage} on {len(machines)} machine{'s' * (len(machines) != 1)}",
+        "now on": grouped({one["hostname"]: one["version_before"] or "not known" for one in machines}),
+        "where": grouped({one["hostname"]: one["site"] or "no site" for one in machines}),
+        "waits for other runs": names_of(one["hostname"] for one in machines if one["waits"]),
+        "tasks": f"{stage.release_task}, {stage.rollback_task}",
+        "batches": first_few(sizes) if len(sizes) > 1 else "all at once",
+        "stops after failures": facts["failure_budget"] or "never",
+        "beyond the plan": names_of(facts["beyond_plan"]),
+        "planned but not chosen": names_of(facts["planned_but_not_chosen"]),
+        "changed since the job was asked for": names_of(facts["drift"]),
+        "break-glass": facts["break_glass"] and "every approver is told",
+        "freezes": " ".join(freezes),
+        "no worker for": ", ".join(facts["sites_without_worker"]),
+    }
 
 
 def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
