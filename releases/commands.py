@@ -1,6 +1,7 @@
 """What the commands that run stages share."""
 
 import argparse
+import signal
 import time
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from jobs.models import JobMoved
 from jobs.plan import folded
 from releases.access import get_run
 from releases.forms import RemarkForm
-from releases.models import MachinesHeld, Run, RunMoved, StageMoved, Worker
+from releases.models import MachineRun, MachinesHeld, Run, RunMoved, StageMoved, Worker
 from releases.tidying import tidy_if_alone
 
 POLL = 0.2
@@ -66,6 +67,12 @@ def machine_to(hostname, site, before, after):
     return {"hostname": hostname, "site": site, "version_before": before or "", "version_after": after or ""}
 
 
+def _goes_on(run):
+    """How who no longer waits for it looks after it."""
+    job = run.stage.job_id
+    return f"Run {run.pk} ({run.action}) goes on: job_status {job} tells how it stands, cancel_run {run.pk} ends it."
+
+
 @dataclass
 class Acting:
     """What a stage form asks of a request: who acts, and on which job."""
@@ -79,7 +86,12 @@ class RunCommand(PortalCommand):
 
     conflicts = (JobMoved, StageMoved, RunMoved, MachinesHeld)
     unwanted = (Run.Status.FAILED, Run.Status.CANCELLED)
-    has_told_of_workers = False
+    told = ()  # what it has said while it waits
+
+    def run_from_argv(self, argv):
+        """As a process of its own it takes SIGTERM, by which a pipeline cancels a step, as Ctrl-C."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        super().run_from_argv(argv)
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
@@ -107,7 +119,7 @@ class RunCommand(PortalCommand):
                     return why
                 time.sleep(POLL)
         except KeyboardInterrupt:
-            return "No longer waiting. What was started goes on; cancel_run ends it."
+            return "\n".join(["No longer waiting.", *(_goes_on(run) for run in runs if run.is_active)])
         return ""
 
     def _look(self, runs):
@@ -115,9 +127,9 @@ class RunCommand(PortalCommand):
         try:
             if any(run.is_active for run in runs):
                 tidy_if_alone()
-                self._tell_of_workers()
                 for run in runs:
                     run.refresh_from_db(fields=["status"])
+                self._tell_what_keeps([run for run in runs if run.is_active])
             return "Still running; look at the job." if any(self.is_going_on(run) for run in runs) else ""
         except Error as error:
             if not is_away(error):
@@ -125,11 +137,17 @@ class RunCommand(PortalCommand):
             connection.close()
             return "The database is away. What was started goes on; look at the job later."
 
-    def _tell_of_workers(self):
-        """Says it once when who waits waits for a worker, too."""
-        if not (self.has_told_of_workers or Worker.objects.alive().exists()):
-            self.has_told_of_workers = True
-            self.stderr.write(NO_WORKER)
+    def _tell_what_keeps(self, runs):
+        """Says once of each thing that keeps who waits waiting."""
+        for words in self.what_keeps(runs):
+            if words not in self.told:
+                self.told = (*self.told, words)
+                self.stderr.write(words)
+
+    def what_keeps(self, runs):
+        """Why these runs, which are not at their end, may not come to it by themselves."""
+        if runs and not Worker.objects.alive().exists():
+            yield NO_WORKER
 
     def is_going_on(self, run):
         """Whether `--wait` has still something to wait for."""
@@ -145,6 +163,17 @@ class StartCommand(RunCommand):
         super().add_arguments(parser)
         dry_run = "start nothing: tell what would be, and end as the start would be refused"
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
+
+    def what_keeps(self, runs):
+        yield from super().what_keeps(runs)
+        for run in runs:
+            counts = run.machine_runs.counts()
+            if run.status == Run.Status.PAUSED:
+                yield f"Run {run.pk} is paused; resume_run {run.pk} lets it go on."
+            elif MachineRun.Status.QUEUED in counts:
+                yield from (f"Run {run.pk} is held. {one.in_words}" for one in run.frozen_by())
+            if MachineRun.Status.HELD in counts:
+                yield f"Run {run.pk} waits for machines that others hold; job_status {run.stage.job_id} tells which."
 
     def tell_left_out(self, left_out):
         if left_out:

@@ -134,8 +134,11 @@ def test_who_no_longer_waits_is_told_what_goes_on(job, capsys, monkeypatch):
     with pytest.raises(CommandError) as caught:
         call_command(*map(str, (*RUN, job.pk, "pre-release", "--all", "--wait", "--json")))
     assert caught.value.returncode == CONFLICT
-    assert str(caught.value) == "No longer waiting. What was started goes on; cancel_run ends it."
     run = Run.objects.get()
+    assert str(caught.value).splitlines() == [
+        "No longer waiting.",
+        f"Run {run.pk} (release) goes on: job_status {job.pk} tells how it stands, cancel_run {run.pk} ends it.",
+    ]
     told = {"id": run.pk, "action": "release", "status": "running"}
     assert json.loads(capsys.readouterr().out) == {"runs": [told], "left_out": {}}
 

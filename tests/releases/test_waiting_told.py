@@ -1,0 +1,88 @@
+"""What who waits with `--wait` is told meanwhile: why the run that they wait for does not go on."""
+
+import pytest
+
+from jobs.models import Freeze
+from releases.models import Run
+from tests.cases import each
+from tests.commands import say
+from tests.freezes import freeze_now
+from tests.workers import begin, end
+
+RUN = ("run_stage", "--as", "publisher")
+
+
+@pytest.fixture(autouse=True)
+def _ready(release_task, rollback_task, publisher, worker):
+    """Tasks that nobody has to name, and a worker that lives."""
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Does these one after the other while somebody waits."""
+
+    def meanwhile(*steps):
+        steps = iter(steps)
+        monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: next(steps)())
+
+    return meanwhile
+
+
+def nothing():
+    pass
+
+
+def newest():
+    return Run.objects.last()
+
+
+def test_that_it_was_paused_is_told_once(job, publisher, meanwhile, finish, capsys):
+    meanwhile(lambda: newest().pause(publisher), nothing, lambda: newest().resume(publisher), finish)
+    say(*RUN, job.pk, "pre-release", "--all", "--wait")
+    run = newest().pk
+    assert capsys.readouterr().err == f"Run {run} is paused; resume_run {run} lets it go on.\n"
+
+
+def test_so_is_a_stop_of_everything(job, ops, meanwhile, finish, capsys):
+    meanwhile(
+        lambda: Freeze.objects.stop_world(ops, "smoke"), nothing, lambda: Freeze.objects.resume_world(ops, "-"), finish
+    )
+    say(*RUN, job.pk, "pre-release", "--all", "--wait")
+    [told] = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"Run {newest().pk} is held. Everything is stopped since ")
+    assert "smoke" in told
+
+
+def test_a_freeze_holds_nothing_where_all_has_begun(job, ops, worker, meanwhile, capsys):
+    running = []
+
+    def freeze():
+        running.extend(begin(worker))
+        freeze_now(ops)
+
+    meanwhile(freeze, nothing, lambda: end(worker, running))
+    say(*RUN, job.pk, "pre-release", "--all", "--wait")
+    assert capsys.readouterr().err == ""
+
+
+def test_that_it_waits_for_machines_is_told_once(make_job, machines, start, worker, meanwhile, capsys):
+    start(make_job("3.0"), machines[:2])
+    job = make_job()
+
+    def work():
+        end(worker, begin(worker))
+
+    meanwhile(nothing, work, work)
+    say(*RUN, job.pk, "pre-release", "--all", "--when-free", "--wait")
+    assert capsys.readouterr().err == (
+        f"Run {newest().pk} waits for machines that others hold; job_status {job.pk} tells which.\n"
+    )
+
+
+@each("command", ["pause_run", "cancel_run"])
+def test_who_pauses_or_cancels_it_is_not_told_to_resume_it(job, machines, start, worker, meanwhile, capsys, command):
+    run = start(job, machines[:1])
+    running = begin(worker)
+    meanwhile(nothing, lambda: end(worker, running))
+    say(command, "--as", "publisher", run.pk, "--wait")
+    assert capsys.readouterr().err == ""
