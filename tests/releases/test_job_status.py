@@ -1,8 +1,14 @@
+from datetime import timedelta
+
 import pytest
 from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.utils.timezone import localtime
 
+from jobs.models import Freeze, Leave
+from releases.models import ReleaseStage
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 from tests.databases import read_only
+from tests.freezes import HOUR, freeze_now, occurrence_of
 from tests.workers import begin, fall_silent, grow_old
 
 STATUS = ("job_status", "--as", "requester")
@@ -125,3 +131,83 @@ def test_a_database_that_cannot_be_used_is_told_in_a_line(requester, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr("django.db.backends.utils.CursorWrapper.execute", unusable)
         assert fail(*STATUS, 1, code=MISTAKE) == f"The database cannot be used: {error}"
+
+
+# Whether a pipeline can go on
+
+
+def opening(job, user="requester"):
+    stages = say_json("job_status", "--as", user, job.pk)["stages"]
+    return [(stage["is_open"], stage["why_not"], stage["opens_at"]) for stage in stages]
+
+
+AFTER_PRE, AFTER_GRAY = (False, "pre-release comes first.", None), (False, "gray-release comes first.", None)
+
+
+def test_json_tells_the_revision_and_how_many_must_approve_it(make_job, payment, requester, machines):
+    payment.approvers_needed = 2
+    payment.save()
+    job = make_job(approved=False)
+    job.edit(requester, machines[:2])
+    said = say_json(*STATUS, job.pk)
+    assert (said["revision"], said["approvals_left"]) == (2, 2)
+    assert f"{job}: Waiting for approval, revision 2, 2 more to approve it" in say(*STATUS, job.pk).splitlines()
+    assert opening(job) == [(False, "The job is waiting for approval.", None)] * 3
+
+
+def test_of_an_approved_job_none_is_left(job):
+    assert say_json(*STATUS, job.pk)["approvals_left"] == 0
+    assert f"{job}: Approved, revision 1" in say(*STATUS, job.pk).splitlines()
+
+
+def test_the_stages_open_one_after_the_other(job, machines, start, finish):
+    assert opening(job) == [(True, "", None), AFTER_PRE, AFTER_GRAY]
+    start(job, machines[:1])
+    assert opening(job) == [(False, "A run of it goes on.", None), AFTER_PRE, AFTER_GRAY]
+    finish()
+    assert opening(job) == [(True, "", None), (True, "", None), AFTER_GRAY]
+    assert "  gray-release: waiting, open" in say(*STATUS, job.pk).splitlines()
+
+
+def opens_at(job, kind="pre-release"):
+    return ReleaseStage.objects.of_kind(job, kind).opens_at
+
+
+def test_a_stage_that_waits_for_a_soak_tells_until_when(soaking):
+    until = opens_at(soaking, "gray-release")
+    assert opening(soaking)[1] == (False, "pre-release soaks first.", until.isoformat())
+    words = f"  gray-release: waiting, opens {localtime(until):%Y-%m-%d %H:%M:%S}: pre-release soaks first."
+    assert words in say(*STATUS, soaking.pk).splitlines()
+
+
+def test_a_frozen_stage_tells_until_when(job, ops):
+    freeze = freeze_now(ops)
+    is_open, why, until = opening(job)[0]
+    assert (is_open, until) == (False, freeze.ends_at.isoformat())
+    assert "the great sale" in why
+
+
+def test_a_freeze_that_is_over_before_the_soak_changes_nothing_and_one_that_follows_does(soaking, ops):
+    until = opens_at(soaking, "gray-release")
+    freeze_now(ops, reason="short", ends_at=until - timedelta(minutes=5))
+    assert opening(soaking)[1][2] == until.isoformat()
+    begins, first, last = until - timedelta(minutes=1), until + HOUR, until + 3 * HOUR
+    freeze_now(ops, reason="next", starts_at=begins, ends_at=first)
+    freeze_now(ops, reason="last", starts_at=until + HOUR / 2, ends_at=last)
+    is_open, why, when = opening(soaking)[1]
+    assert (is_open, when) == (False, last.isoformat())
+    assert ("short" in why, "next" in why, "last" in why) == (False, True, True)
+
+
+def test_nobody_knows_when_a_stop_of_everything_ends(job, ops):
+    Freeze.objects.stop_world(ops, "smoke")
+    is_open, why, until = opening(job)[0]
+    assert (is_open, until) == (False, None)
+    assert "Everything is stopped" in why
+
+
+def test_a_stage_that_has_leave_is_open_except_for_who_gave_it(job, ops, approver, publisher):
+    freeze = freeze_now(ops)
+    Leave.objects.give(job, approver, occurrence_of(freeze), "it must be")
+    assert opening(job, "publisher")[0] == (True, "", None)
+    assert opening(job, "approver")[0][0] is False

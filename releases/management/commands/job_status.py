@@ -1,11 +1,21 @@
+from datetime import datetime
+
+from django.utils.timezone import localtime
+
+from deploy_portal.clock import database_now
 from jobs.access import get_job
 from jobs.commands import PortalCommand, in_one_line
+from jobs.models import Freeze
+from jobs.models.freeze import AHEAD
 from releases.models import ReleaseStage
 from releases.tidying import tidy_at_once
 
 
 class Command(PortalCommand):
-    help = "Prints how a job stands: its stages, their runs, and each machine's state, exit status and reason."
+    help = (
+        "Prints how a job stands: its revision and approvals, its stages and when they open, their runs, and each "
+        "machine's state, exit status and reason."
+    )
     only_tells = True
 
     def add_arguments(self, parser):
@@ -15,14 +25,44 @@ class Command(PortalCommand):
     def act(self, user, *, job, **options):
         tidy_at_once()
         job = get_job(user, job)
-        stages = [_stage(stage) for stage in ReleaseStage.objects.of(job)]
+        met = Freeze.objects.met(job, user, AHEAD)
+        stages = [_stage(stage) | _opening(stage, met) for stage in ReleaseStage.objects.of(job)]
         status = {"job": job.pk, "business": job.business.slug, "version": job.version, "status": job.status}
-        status["stages"] = stages
+        status |= {"revision": job.revision, "approvals_left": job.approvals_left, "stages": stages}
         self.show(_in_words(job, stages), options["json"], status)
 
 
 def _stage(stage):
     return {"kind": stage.kind, "status": stage.status, "runs": [_run(run) for run in stage.runs.all()]}
+
+
+def _opening(stage, met):
+    """Whether the reader could start it now, why not, and when, where only time is missing."""
+    if why := _comes_first(stage):
+        return {"is_open": False, "why_not": why, "opens_at": None}
+    opens_at, told = database_now(), []
+    if stage.is_soaking:
+        opens_at, told = stage.opens_at, [f"{stage.awaited.kind} soaks first."]
+    for one, leave in met:  # the first to begin first
+        if leave is None and (one.ends is None or one.starts <= opens_at < one.ends):
+            opens_at = one.ends
+            told.append(str(one.in_words))
+        if opens_at is None:  # until somebody ends it
+            break
+    return {
+        "is_open": not told,
+        "why_not": " ".join(told),
+        "opens_at": opens_at.isoformat() if told and opens_at else None,
+    }
+
+
+def _comes_first(stage):
+    """What must happen before it opens, whatever the time."""
+    if stage.is_running:
+        return "A run of it goes on."
+    if not stage.job.is_releasable:
+        return f"The job is {stage.job.get_status_display().lower()}."
+    return f"{stage.awaited.kind} comes first." if stage.awaited and not stage.awaited.is_done else ""
 
 
 def _run(run):
@@ -49,9 +89,10 @@ def _machine(machine_run):
 
 
 def _in_words(job, stages):
-    lines = [f"{job}: {job.get_status_display()}"]
+    left = f", {job.approvals_left} more to approve it" if job.is_waiting else ""
+    lines = [f"{job}: {job.get_status_display()}, revision {job.revision}{left}"]
     for stage in stages:
-        lines.append(f"  {stage['kind']}: {stage['status']}")
+        lines.append(f"  {stage['kind']}: {stage['status']}, {_opens(stage)}")
         for run in stage["runs"]:
             lines.append(f"    run {run['id']}, {run['action']}: {run['status']}")
             for machine in run["machines"]:
@@ -59,3 +100,10 @@ def _in_words(job, stages):
                 how = f"{machine['status']}{ended} {in_one_line(machine['reason'])}".rstrip()
                 lines.append(f"      {machine['hostname']}: {how}")
     return "\n".join(lines)
+
+
+def _opens(stage):
+    if stage["is_open"]:
+        return "open"
+    when = stage["opens_at"] and localtime(datetime.fromisoformat(stage["opens_at"]))
+    return (f"opens {when:%Y-%m-%d %H:%M:%S}: " if when else "not open: ") + in_one_line(stage["why_not"])
