@@ -4,11 +4,13 @@ import argparse
 import signal
 import time
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from django.core.management.base import CommandError
 from django.db import Error, connection
 
-from deploy_portal.database import is_away
+from deploy_portal.database import is_away, unless_away
 from deploy_portal.models import User
 from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
 from jobs.models import JobMoved
@@ -73,6 +75,16 @@ def _goes_on(run):
     return f"Run {run.pk} ({run.action}) goes on: job_status {job} tells how it stands, cancel_run {run.pk} ends it."
 
 
+def _not_succeeded(runs):
+    """A line for each way in which machines ended; none where the database is away by now: the exit code tells."""
+    with unless_away():
+        ended = MachineRun.objects.filter(run__in=runs).exclude(status=MachineRun.Status.SUCCEEDED)
+        ended = ended.order_by("status", "machine__hostname").values_list("status", "machine__hostname")
+        by_status = groupby(ended, key=itemgetter(0))
+        return [f"{status}: {first_few([hostname for _status, hostname in some])}" for status, some in by_status]
+    return []
+
+
 @dataclass
 class Acting:
     """What a stage form asks of a request: who acts, and on which job."""
@@ -107,8 +119,10 @@ class RunCommand(PortalCommand):
         self.say(words, json, runs=told, **facts)
         if given_up:
             raise CommandError(given_up, returncode=CONFLICT)
-        if any(run.status in self.unwanted for run in runs):
-            raise CommandError("Not every machine succeeded.", returncode=FAILED)
+        if unwanted := [run for run in runs if run.status in self.unwanted]:
+            raise CommandError(
+                "\n".join(["Not every machine succeeded.", *_not_succeeded(unwanted)]), returncode=FAILED
+            )
 
     def _wait(self, runs, limit):
         """Waits for their end; why no longer, when that has not come."""

@@ -42,7 +42,7 @@ def test_waiting_tells_of_a_run_that_failed_in_spite_of_it(start, job, machines,
     run = start(job, machines[:1])
     running = begin(worker)
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: end(worker, running, seen))
-    assert fail(*CANCEL, run.pk, "--wait", code=FAILED) == "Not every machine succeeded."
+    assert fail(*CANCEL, run.pk, "--wait", code=FAILED) == f"Not every machine succeeded.\n{seen}: pay-1"
 
 
 def test_waiting_has_a_limit(run, worker):

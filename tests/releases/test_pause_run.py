@@ -47,7 +47,7 @@ def test_a_run_that_ends_while_its_pause_is_waited_for_is_told(start, job, machi
     run = start(job, machines[:1])
     running = begin(worker)
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: end(worker, running, "failed"))
-    assert fail(*PAUSE, run.pk, "--wait", code=FAILED) == "Not every machine succeeded."
+    assert fail(*PAUSE, run.pk, "--wait", code=FAILED) == "Not every machine succeeded.\nfailed: pay-1"
 
 
 def test_what_does_not_run_is_a_conflict(run, finish):

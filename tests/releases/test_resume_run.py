@@ -36,14 +36,16 @@ def test_waiting_tells_how_the_run_ended(run, finish, monkeypatch):
 
 def test_waiting_tells_of_a_run_that_fails(run, finish, monkeypatch):
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: finish("failed", on=["pay-1"]))
-    assert fail(*RESUME, run.pk, "--wait", code=FAILED) == "Not every machine succeeded."
+    said = fail(*RESUME, run.pk, "--wait", code=FAILED)
+    assert said.splitlines() == ["Not every machine succeeded.", "failed: pay-1", "not_run: pay-3, pay-4"]
     assert MachineRun.objects.counts() == {"failed": 1, "succeeded": 1, "not_run": 2}
 
 
 def test_waiting_tells_of_a_run_that_somebody_cancels(run, publisher, monkeypatch):
     cancel = lambda seconds: Run.objects.get().cancel(publisher)  # noqa: E731
     monkeypatch.setattr("releases.commands.time.sleep", cancel)
-    assert fail(*RESUME, run.pk, "--wait", code=FAILED) == "Not every machine succeeded."
+    said = fail(*RESUME, run.pk, "--wait", code=FAILED)
+    assert said.splitlines() == ["Not every machine succeeded.", "cancelled: pay-1, pay-2, pay-3, pay-4"]
 
 
 def test_what_is_not_paused_is_a_conflict(run, publisher):

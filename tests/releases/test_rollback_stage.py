@@ -98,7 +98,10 @@ def test_of_two_rollbacks_at_once_one_is_a_conflict(released):
 
 def test_waiting_tells_of_a_rollback_that_fails(released, finish, monkeypatch):
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: finish("failed", on=["pay-2"]))
-    assert fail(*ROLL_BACK, released.pk, "gray-release", "--wait", code=FAILED) == "Not every machine succeeded."
+    assert (
+        fail(*ROLL_BACK, released.pk, "gray-release", "--wait", code=FAILED)
+        == "Not every machine succeeded.\nfailed: pay-2"
+    )
     assert rollbacks().get().machine_runs.counts() == {"failed": 1, "succeeded": 1}
 
 
@@ -199,6 +202,9 @@ def test_a_cancelled_rollback_is_not_a_success(released, publisher, monkeypatch)
         rollbacks().get().cancel(publisher)
 
     monkeypatch.setattr("releases.commands.time.sleep", cancel)
-    assert fail(*ROLL_BACK, released.pk, "gray-release", "--wait", code=FAILED) == "Not every machine succeeded."
+    assert (
+        fail(*ROLL_BACK, released.pk, "gray-release", "--wait", code=FAILED)
+        == "Not every machine succeeded.\ncancelled: pay-2, pay-3"
+    )
     say(*ROLL_BACK, released.pk, "gray-release")
     assert rollbacks().count() == 2

@@ -62,7 +62,7 @@ def test_waiting_tells_how_it_ended(job, finish, status):
     assert said == (
         {"runs": [{"id": Run.objects.get().pk, "action": "release", "status": "succeeded"}], "left_out": {}}
         if status == "succeeded"
-        else "Not every machine succeeded."
+        else "Not every machine succeeded.\nfailed: pay-1, pay-2, pay-3, pay-4, pay-5, pay-6"
     )
 
 
@@ -76,7 +76,10 @@ def test_a_limit_that_makes_no_sense_is_refused(job, limit):
 def test_who_waits_finds_that_the_only_worker_died(job, worker, monkeypatch):
     steps = iter([lambda: (begin(worker), fall_silent(worker, suspected=False)), lambda: grow_old(worker)])
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: next(steps)())
-    assert fail(*RUN, job.pk, "pre-release", "pay-1", "--wait", code=FAILED) == "Not every machine succeeded."
+    assert (
+        fail(*RUN, job.pk, "pre-release", "pay-1", "--wait", code=FAILED)
+        == "Not every machine succeeded.\nunknown: pay-1"
+    )
     assert MachineRun.objects.get().status == "unknown"
 
 

@@ -1,11 +1,16 @@
-"""What who waits with `--wait` is told meanwhile: why the run that they wait for does not go on."""
+"""What who waits with `--wait` is told: why the run does not go on, and at its end which machines failed."""
+
+from contextlib import ExitStack
 
 import pytest
 
 from jobs.models import Freeze
+from releases.commands import RunCommand
 from releases.models import Run
 from tests.cases import each
-from tests.commands import say
+from tests.commands import FAILED, fail, say
+from tests.conftest import list_machines
+from tests.databases import no_answers
 from tests.freezes import freeze_now
 from tests.workers import begin, end
 
@@ -86,3 +91,23 @@ def test_who_pauses_or_cancels_it_is_not_told_to_resume_it(job, machines, start,
     meanwhile(nothing, lambda: end(worker, running))
     say(command, "--as", "publisher", run.pk, "--wait")
     assert capsys.readouterr().err == ""
+
+
+def test_of_many_that_failed_the_first_are_named(make_job, payment, meanwhile, finish):
+    machines = list_machines(payment, *(f"web-{number:02}" for number in range(13)))
+    meanwhile(lambda: finish("failed"))
+    said = fail(*RUN, make_job(on=machines).pk, "pre-release", "--all", "--wait", code=FAILED)
+    names = ", ".join(f"web-{number:02}" for number in range(10))
+    assert said.splitlines() == ["Not every machine succeeded.", f"failed: {names} and 3 more"]
+
+
+def test_that_it_failed_is_told_though_the_database_goes_away_before_the_names(job, meanwhile, finish, monkeypatch):
+    def say_and_lose_it(command, *args, **facts):
+        said(command, *args, **facts)
+        stack.enter_context(no_answers())
+
+    said = RunCommand.say
+    monkeypatch.setattr(RunCommand, "say", say_and_lose_it)
+    meanwhile(lambda: finish("failed"))
+    with ExitStack() as stack:
+        assert fail(*RUN, job.pk, "pre-release", "--all", "--wait", code=FAILED) == "Not every machine succeeded."
