@@ -253,14 +253,20 @@ class Job(models.Model):
         with transaction.atomic():
             # Under the job's lock, so that of two approvals at once the second one counts the first.
             job = self.lock()
-            job.require(by, Right.APPROVE)
-            if (job.status, job.revision) != (self.Status.WAITING, self.revision):
-                raise JobMoved(MOVED)
-            job._keep_approval(by, remark)
+            job.may_approve(by, self.revision)
+            job.approvals.create(revision=job.revision, by=by, requester_id=job.requester_id, remark=remark)
             job._approve_if_enough()
             facts = {"given": len(job.approvals_now), "needed": job.approvers_needed}
             job.record(Event.Verb.APPROVED, by, remark, self.status, job.status, **facts)
         self.refresh_from_db()
+
+    def may_approve(self, by, revision):
+        """Raises what `approve` would, of what `by` read."""
+        self.require(by, Right.APPROVE)
+        if (self.status, self.revision) != (self.Status.WAITING, revision):
+            raise JobMoved(MOVED)
+        if any(approval.by_id == by.pk for approval in self.approvals_now):
+            raise JobMoved(_("You have approved this job already; somebody else must, too."))
 
     def send_back(self, by, reason):
         """Says no to this revision, also to one that was approved: edited, it is asked for anew."""
@@ -348,11 +354,6 @@ class Job(models.Model):
         """Takes this revision from a state of `old` to a new one, which needs its own approvals; returns from which."""
         changed = {"approved_at": None, "approvers_needed": self.business.approvers_needed}
         return self._move(old, self.Status.WAITING, revision=F("revision") + 1, **changed)
-
-    def _keep_approval(self, by, remark):
-        if any(approval.by_id == by.pk for approval in self.approvals_now):
-            raise JobMoved(_("You have approved this job already; somebody else must, too."))
-        self.approvals.create(revision=self.revision, by=by, requester_id=self.requester_id, remark=remark)
 
     def _approve_if_enough(self):
         if len(self.approvals_now) >= self.approvers_needed:

@@ -81,6 +81,19 @@ class TestDryRun:
         told = say_json(*APPROVE, waiting.pk, "--dry-run")
         assert (told["revision"], told["version"], told["last"]) == (1, "2.0", None)
 
+    def test_what_would_be_refused_is(self, waiting, approver, payment, requester, machines):
+        payment.approvers_needed = 2
+        payment.save()
+        waiting.edit(requester, machines)
+        dry_run = (*APPROVE, waiting.pk, "--dry-run")
+        assert "changed meanwhile" in fail(*dry_run, "--revision", 1, code=CONFLICT)
+        say(*APPROVE, waiting.pk)
+        assert "approved this job already" in fail(*dry_run, code=CONFLICT)
+        assert "approved this job already" in fail(*APPROVE, waiting.pk, code=CONFLICT)
+
+    def test_nor_would_a_job_be_approved_again(self, job):
+        assert "changed meanwhile" in fail(*APPROVE, job.pk, "--dry-run", code=CONFLICT)
+
     def test_is_for_approvers(self, waiting, publisher):
         assert "approve this job" in fail("approve_job", "--as", "publisher", waiting.pk, "--dry-run", code=MISTAKE)
 

@@ -12,7 +12,9 @@ class Command(PortalCommand):
         super().add_arguments(parser)
         parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("--remark", default="", help="kept with the approval")
-        parser.add_argument("--dry-run", action="store_true", help="only print what would be approved")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only print what would be approved, and end as the approval would"
+        )
         parser.add_argument("--revision", type=int, help="approve only this one, as --dry-run told it")
 
     def act(self, user, *, job, remark, dry_run, revision, json, **options):
@@ -20,10 +22,11 @@ class Command(PortalCommand):
         facts = _told(Preview(job))
         if not json:
             self.show("\n".join(f"{name}: {value}" for name, value in facts.items() if value))
-        if dry_run:
-            return self.say(f"{job} would be approved with --revision {job.revision}.", json, **facts)
         read = job.revision if revision is None else revision
         form = checked(ApprovalForm({"revision": read, "reason": remark}))
+        if dry_run:
+            job.may_approve(user, form.cleaned_data["revision"])
+            return self.say(f"{job} would be approved with --revision {job.revision}.", json, **facts)
         job.revision = form.cleaned_data["revision"]
         job.approve(user, form.cleaned_data["reason"])
         words = f"{job} waits for {left} more." if (left := job.approvals_left) else f"{job} is approved."
