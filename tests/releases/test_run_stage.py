@@ -129,23 +129,6 @@ def test_a_database_that_stays_away_ends_the_waiting_at_its_limit(job, away_when
         assert said == f"Run {run.pk} (release) of {run.stage}: running\n"
 
 
-def test_who_no_longer_waits_is_told_what_goes_on(job, capsys, monkeypatch):
-    def interrupt(seconds):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("releases.commands.time.sleep", interrupt)
-    with pytest.raises(CommandError) as caught:
-        call_command(*map(str, (*RUN, job.pk, "pre-release", "--all", "--wait", "--json")))
-    assert caught.value.returncode == CONFLICT
-    run = Run.objects.get()
-    assert str(caught.value).splitlines() == [
-        "No longer waiting.",
-        f"Run {run.pk} (release) goes on: job_status {job.pk} tells how it stands, cancel_run {run.pk} ends it.",
-    ]
-    told = {"id": run.pk, "action": "release", "status": "running"}
-    assert json.loads(capsys.readouterr().out) == {"runs": [told], "left_out": {}}
-
-
 def test_who_waits_is_told_once_that_no_worker_is_alive(job, finish, monkeypatch, capsys):
     looks = iter([lambda: None, lambda: None, finish])
     monkeypatch.setattr("releases.commands.time.sleep", lambda seconds: next(looks)())

@@ -1,14 +1,16 @@
 """What who waits with `--wait` is told: why the run does not go on, and at its end which machines failed."""
 
+import json
 from contextlib import ExitStack
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from jobs.models import Freeze
 from releases.commands import RunCommand
 from releases.models import Run
 from tests.cases import each
-from tests.commands import FAILED, fail, say
+from tests.commands import CONFLICT, FAILED, fail, say
 from tests.conftest import list_machines
 from tests.databases import no_answers
 from tests.freezes import freeze_now
@@ -111,3 +113,20 @@ def test_that_it_failed_is_told_though_the_database_goes_away_before_the_names(j
     meanwhile(lambda: finish("failed"))
     with ExitStack() as stack:
         assert fail(*RUN, job.pk, "pre-release", "--all", "--wait", code=FAILED) == "Not every machine succeeded."
+
+
+def test_who_no_longer_waits_is_told_what_goes_on(job, capsys, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("releases.commands.time.sleep", interrupt)
+    with pytest.raises(CommandError) as caught:
+        call_command(*map(str, (*RUN, job.pk, "pre-release", "--all", "--wait", "--json")))
+    assert caught.value.returncode == CONFLICT
+    run = Run.objects.get()
+    assert str(caught.value).splitlines() == [
+        "No longer waiting.",
+        f"Run {run.pk} (release) goes on: job_status {job.pk} tells how it stands, cancel_run {run.pk} ends it.",
+    ]
+    told = {"id": run.pk, "action": "release", "status": "running"}
+    assert json.loads(capsys.readouterr().out) == {"runs": [told], "left_out": {}}
