@@ -199,7 +199,7 @@ class StartCommand(RunCommand):
         self.tell_left_out(left_out)
         in_words |= {"workers": "" if workers else "none is alive; it would wait"}
         lines = [f"{name}: {told}" for name, told in in_words.items() if told]
-        lines += [] if refused else ["Nothing was started."]
+        lines += [] if refused else ["It would be started; nothing was."]
         facts |= {"workers": workers, "refused": refused and str(refused), "left_out": left_out}
         self.say("\n".join(lines), json, dry_run=True, **facts)
         if refused:

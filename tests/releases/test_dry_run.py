@@ -56,14 +56,14 @@ def test_it_tells_what_would_run_where_and_starts_nothing(
         "tasks: deploy · v1, roll-back · v1",
         "batches: 1, 2",
         "stops after failures: 2",
-        "Nothing was started.",
+        "It would be started; nothing was.",
     ]
 
 
 def test_it_says_so_where_nobody_would_run_it(job, nothing_started):
     nothing_started()
     said = say(*RUN, job.pk, "pre-release", "pay-1").splitlines()
-    assert said[-2:] == ["workers: none is alive; it would wait", "Nothing was started."]
+    assert said[-2:] == ["workers: none is alive; it would wait", "It would be started; nothing was."]
 
 
 def test_json_tells_the_same(job, machines, start, finish, make_job, worker):
@@ -161,7 +161,7 @@ def test_a_rollback_tells_from_what_to_what_and_starts_nothing(released, worker,
     assert said == [
         "pre-release: by roll-back · v1: 2.0 -> 1.9 (pay-[1-2])",
         "gray-release: by roll-back · v1: 2.0 -> 1.9 (pay-3), unknown -> not known (pay-4)",
-        "Nothing was started.",
+        "It would be started; nothing was.",
     ]
     said = say_json(*BACK, released.pk, "all")
     machine = {"site": "sh-1", "version_before": "2.0", "version_after": "1.9", "status": "succeeded"}
