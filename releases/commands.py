@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from itertools import groupby
@@ -103,7 +104,11 @@ class RunCommand(PortalCommand):
     def run_from_argv(self, argv):
         """As a process of its own it takes SIGTERM, by which a pipeline cancels a step, as Ctrl-C."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        super().run_from_argv(argv)
+        try:
+            super().run_from_argv(argv)
+        except KeyboardInterrupt:
+            self.stderr.write("Ended before it could tell what it did: look at the job.")
+            sys.exit(CONFLICT)
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
