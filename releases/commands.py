@@ -13,6 +13,7 @@ from django.db import Error, connection
 
 from deploy_portal.database import is_away, unless_away
 from deploy_portal.models import User
+from deploy_portal.templatetags.portal import inert
 from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
 from jobs.models import JobMoved
 from jobs.plan import folded
@@ -161,7 +162,7 @@ class RunCommand(PortalCommand):
         for words in self.what_keeps(runs):
             if words not in self.told:
                 self.told = (*self.told, words)
-                self.stderr.write(words)
+                self.stderr.write(inert(words))
 
     def what_keeps(self, runs):
         """Why these runs, which are not at their end, may not come to it by themselves."""
@@ -196,7 +197,7 @@ class StartCommand(RunCommand):
 
     def tell_left_out(self, left_out):
         if left_out:
-            self.stderr.write(told_left_out(self.not_done, left_out))
+            self.stderr.write(inert(told_left_out(self.not_done, left_out)))
 
     def only_look(self, ask, left_out, in_words, json, facts):
         """Tells the facts and raises what `ask` raises: that is what a start would."""

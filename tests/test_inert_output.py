@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db.models import Value
+from django.db.models.functions import Concat
 
 from deploy_portal.logs import InertFormatter
 from jobs.management.commands.verify_events import Command as VerifyEvents
@@ -46,6 +47,18 @@ def test_rows_that_a_config_service_gave(payment, config_files):
     said = say("sync_machines", "payment")
     assert "refused" in said
     assert not OBEYED & set(said)
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_what_a_start_leaves_out(make_job, machines, start, rollback_task, release_task, publisher, capsys, dry_run):
+    start(make_job("3.0"), machines[:1])
+    job = make_job()
+    Machine.objects.filter(pk__in=[machine.pk for machine in machines[:2]]).update(
+        hostname=Concat("hostname", Value(NASTY))
+    )
+    said = say("run_stage", "--as", "publisher", job.pk, "pre-release", "--all", *dry_run) + capsys.readouterr().err
+    assert not OBEYED & set(said)
+    assert "Not released now: pay-1␛]0;pwned" in said
 
 
 @pytest.mark.parametrize(
