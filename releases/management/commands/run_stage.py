@@ -64,15 +64,13 @@ class Command(StartCommand):
             why = "a run of it goes on" if stage.is_running else "job_status says what comes first"
             raise StageMoved(f"This stage is not open now: {why}.")
         form, counted = _filled(user, stage, **options)
-        named = [form.chosen, form.cleaned_data["when_free"], counted.moved, form.breaks_glass]
+        asked_for = [form.cleaned_data["when_free"], counted.moved, form.breaks_glass]
         left_out = {} if options["machines"] else _left_out(stage, user, form.chosen, **options)
         if dry_run:
             facts = _facts(stage, form, user)
-            return self.only_look(
-                partial(stage.may_release, user, *named), left_out, _in_words(stage, facts), options["json"], facts
-            )
-        chosen, *named = named
-        run = stage.start(user, chosen, secrets.token_urlsafe(16), *named, **counted.facts)
+            ask = partial(stage.may_release, user, form.chosen, *asked_for)
+            return self.only_look(ask, left_out, _in_words(stage, facts), options["json"], facts)
+        run = stage.start(user, form.chosen, secrets.token_urlsafe(16), *asked_for, **counted.facts)
         self.tell_left_out(left_out)
         return self.finish([run], left_out, **options)
 
