@@ -1,8 +1,10 @@
 """What the portal's commands share: they act as a named user, by the same rights as the pages."""
 
+import argparse
 import json
 import os
 import sys
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from django.core.checks import Tags
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -107,6 +109,23 @@ class PortalCommand(InertCommand):
 
     def say(self, words, as_json, **facts):
         self.show(words, as_json, facts)
+
+
+def add_once(parser):
+    parser.add_argument(
+        "--once", metavar="STEP", type=_named, help="a name for this step: called again with it, tells what it did then"
+    )
+
+
+def once_key(once, *scope):
+    """What a step is known by: the same for the same name in the same scope, a new one for a step without a name."""
+    return uuid5(NAMESPACE_OID, repr((once, *scope))) if once else uuid4()
+
+
+def _named(text):
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of the step is empty")
+    return text
 
 
 def checked(form):

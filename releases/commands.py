@@ -14,7 +14,7 @@ from django.db import Error, connection
 from deploy_portal.database import is_away, unless_away
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
-from jobs.commands import CONFLICT, FAILED, PortalCommand, checked
+from jobs.commands import CONFLICT, FAILED, PortalCommand, add_once, checked
 from jobs.models import JobMoved
 from jobs.plan import folded
 from releases.access import get_run
@@ -183,6 +183,7 @@ class StartCommand(RunCommand):
         super().add_arguments(parser)
         dry_run = "start nothing: tell what would be, and end as the start would be refused"
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
+        add_once(parser)
 
     def what_keeps(self, runs):
         yield from super().what_keeps(runs)
@@ -194,6 +195,13 @@ class StartCommand(RunCommand):
                 yield from (f"Run {run.pk} is held. {one.in_words}" for one in run.frozen_by())
             if MachineRun.Status.HELD in counts:
                 yield f"Run {run.pk} waits for machines that others hold; job_status {run.stage.job_id} tells which."
+
+    def started_before(self, job, key):
+        """The runs that this step, by its key, has started already."""
+        runs = list(Run.objects.filter(stage__job=job, submit_key__startswith=key))
+        if runs:
+            self.stderr.write("This step has started already; nothing was started now.")
+        return runs
 
     def tell_left_out(self, left_out):
         if left_out:

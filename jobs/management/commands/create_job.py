@@ -2,14 +2,24 @@ import argparse
 
 from django.core.management.base import CommandError
 
-from jobs.commands import HOSTNAMES, MISTAKE, PortalCommand, business_named, checked, named_machines
+from jobs.commands import (
+    HOSTNAMES,
+    MISTAKE,
+    PortalCommand,
+    add_once,
+    business_named,
+    checked,
+    named_machines,
+    once_key,
+)
 from jobs.forms import JobForm
-from jobs.models import Machine
+from jobs.models import FormUsed, Job, JobMoved, Machine
 from jobs.rights import Right
 
 
 class Command(PortalCommand):
     help = "Asks for a release: opens a job for a version of a business, on machines that its config service gives."
+    conflicts = (JobMoved, FormUsed)
 
     def create_parser(self, *args, **options):
         return super().create_parser(*args, conflict_handler="resolve", **options)
@@ -27,21 +37,31 @@ class Command(PortalCommand):
         parser.add_argument("--plan-pre-release", default="", metavar="WHICH", help=what % "pre-release")
         parser.add_argument("--plan-gray-release", default="", metavar="WHICH", help=what % "gray release")
         parser.add_argument("--remark", default="", help="what changes, risks, whom to call")
+        add_once(parser)
 
-    def act(self, user, *, business, version, machines, all, title, remark, json, **options):
+    def act(self, user, *, business, machines, all, once, json, **options):
         if bool(machines) == all:
             raise CommandError("Name the machines, or say --all; not both.", returncode=MISTAKE)
         business = business_named(user, business, Right.CREATE)
-        business.refresh_machines()
-        live = Machine.objects.live_in(business)
-        chosen = list(live) if all else named_machines(live, machines)
-        data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
-        data |= {"machines": [machine.pk for machine in chosen], "remark": remark}
-        data |= {name: options[name] for name in ("plan_pre_release", "plan_gray_release")}
-        form = checked(JobForm(data, user=user, business=business))
-        job = form.instance.ask_once(user, form.cleaned_data["machines"])
-        words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
-        self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=len(chosen))
+        key = once_key(once, business.pk)
+        if job := Job.objects.filter(requester=user, submit_key=key).first():
+            words = f"was asked for by this step before: {job.status}"
+        else:
+            job = _ask(user, business, machines, key, **options)
+            words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
+        self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=job.machines.count())
+
+
+def _ask(user, business, machines, key, *, version, title, **options):
+    """Opens the job as its form would, on these machines or, where none are named, on all."""
+    business.refresh_machines()
+    live = Machine.objects.live_in(business)
+    chosen = named_machines(live, machines) if machines else live
+    data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
+    data |= {"machines": [machine.pk for machine in chosen]}
+    data |= {name: options[name] for name in ("plan_pre_release", "plan_gray_release", "remark")}
+    form = checked(JobForm(data, user=user, business=business))
+    return form.instance.ask_once(user, form.cleaned_data["machines"], key)
 
 
 def _misplaced(version):

@@ -1,14 +1,13 @@
-import secrets
 from functools import partial
 
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
+from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines, once_key
 from jobs.forms import ReasonForm
 from jobs.rights import Right
 from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
-from releases.models import Kind, MachineRun, ReleaseStage, StageMoved
+from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved
 
 
 class Command(StartCommand):
@@ -33,8 +32,11 @@ class Command(StartCommand):
         )
         parser.add_argument("--reason", required=True, help="why; kept in the job's history")
 
-    def act(self, user, *, job, stage, machines, looked, undo_later, reason, dry_run, **options):
+    def act(self, user, *, job, stage, machines, looked, undo_later, reason, dry_run, once, **options):
         job = get_job(user, job, Right.PUBLISH)
+        key = once_key(once, user.pk, job.pk, stage, Action.ROLLBACK).hex
+        if runs := self.started_before(job, key):
+            return self.finish(runs, {}, **options)
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
@@ -44,7 +46,7 @@ class Command(StartCommand):
             facts = _facts(job, stages, going)
             ask = partial(ReleaseStage.objects.may_roll_back, stages, _ids(going), undo_later)
             return self.only_look(ask, left_out, _in_words(facts), options["json"], facts)
-        runs = ReleaseStage.objects.roll_back(stages, _ids(going), user, reason, secrets.token_urlsafe(16), undo_later)
+        runs = ReleaseStage.objects.roll_back(stages, _ids(going), user, reason, key, undo_later)
         self.tell_left_out(left_out)
         return self.finish(runs, left_out, **options)
 

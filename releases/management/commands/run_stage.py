@@ -1,4 +1,3 @@
-import secrets
 from functools import partial
 from operator import itemgetter
 
@@ -6,7 +5,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from jobs.access import get_job
-from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines
+from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines, once_key
 from jobs.rights import Right
 from releases.candidates import candidates
 from releases.check import check
@@ -53,8 +52,11 @@ class Command(StartCommand):
             "--break-glass", metavar="REASON", help="for ops: start a job that is not approved; kept, told to approvers"
         )
 
-    def act(self, user, *, job, stage, dry_run, **options):
+    def act(self, user, *, job, stage, dry_run, once, **options):
         job = get_job(user, job, Right.PUBLISH)
+        key = once_key(once, user.pk, job.pk, stage).hex
+        if runs := self.started_before(job, key):
+            return self.finish(runs, {}, **options)
         job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START)
         stage = ReleaseStage.objects.of_kind(job, stage)
         if options["break_glass"] is not None:
@@ -70,7 +72,7 @@ class Command(StartCommand):
             facts = _facts(stage, form, user)
             ask = partial(stage.may_release, user, form.chosen, *asked_for)
             return self.only_look(ask, left_out, _in_words(stage, facts), options["json"], facts)
-        run = stage.start(user, form.chosen, secrets.token_urlsafe(16), *asked_for, **counted.facts)
+        run = stage.start(user, form.chosen, key, *asked_for, **counted.facts)
         self.tell_left_out(left_out)
         return self.finish([run], left_out, **options)
 
