@@ -40,6 +40,7 @@ def enter(arguments):
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--chaos")
     known, _ = parser.parse_known_args(arguments)
+    os.environ.setdefault("HOME", "/")  # a user without one, as containers have, gets no fleet from asyncssh
     os.environ.update(_variables(known.data.resolve()) | (CHAOS if known.chaos is not None else {}))
 
 

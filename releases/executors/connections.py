@@ -176,8 +176,9 @@ class _OptionsAtOnce(ThreadPoolExecutor):
 
 def _options():
     """What all connections have in common."""
-    # asyncssh does not start for a user without a name, as containers have; it uses the name for nothing here.
+    # asyncssh does not start for a user without a name or a home, as containers have; it uses them for nothing here.
     os.environ.setdefault("LOGNAME", "portal")
+    os.environ.setdefault("HOME", "/")
     return asyncssh.SSHClientConnectionOptions(
         client_keys=None,
         preferred_auth="publickey",

@@ -4,6 +4,16 @@ import pytest
 
 from tests.demo import processes_of, run_demo
 
+# Read by each Python that starts: its user is only a number, as in a container. Nor does ENVIRONMENT give it a home.
+NAMELESS = """
+import pwd
+
+def look_up(uid):
+    raise KeyError(uid)
+
+pwd.getpwuid = look_up
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -47,3 +57,10 @@ def test_again_with_what_is_there(first, folder):
     broken = run_demo(folder, "--once")
     assert broken.returncode == 1
     assert "pay-web-003: failed, exit 1." in broken.stderr
+
+
+def test_a_user_without_name_and_home_has_a_demo(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NAMELESS)
+    told = run_demo(tmp_path / "demo", "--once", PYTHONPATH=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "6 lines" in told.stdout.splitlines()[-1]

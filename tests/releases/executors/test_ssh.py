@@ -67,15 +67,14 @@ def test_a_shell_that_is_killed_itself_has_failed(run, gone):
 
 @pytest.fixture
 def nameless(monkeypatch):
-    """The user of this process is only a number, as in a container."""
+    """The user of this process is only a number and has no home, as in a container."""
 
     def look_up(uid):
         raise KeyError(uid)
 
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
         monkeypatch.setenv(name, "")  # so that it goes again if it is set meanwhile
         monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", "/")
     monkeypatch.setattr("pwd.getpwuid", look_up)
 
 
