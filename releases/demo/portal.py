@@ -170,7 +170,7 @@ def _listener(port):
         return socket.create_server((HOST, port), backlog=128)
     except (OSError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) else "it is not from 0 to 65535"
-        raise DemoError(f"Port {port} cannot be had: {reason}. Choose another with --port.") from None
+        raise DemoError(f"Port {port} cannot be had: {reason}. Choose another: manage.py demo --port NUMBER") from None
 
 
 def _answers(port):

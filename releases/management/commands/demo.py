@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
 
 from releases.demo import environment, layout
 from releases.demo.chaos import FLEET, Chaos, report
@@ -72,6 +73,8 @@ class Command(BaseCommand):
                 self._serve(Demo(folder, machines), port)
         except (DemoError, PartFailed) as error:
             raise CommandError(str(error)) from error
+        except (OSError, Error) as error:  # as of a full disk, or a database that is not there
+            raise CommandError(f"The demo cannot go on: {error}") from error
 
     def _tell_story(self, demo):
         try:

@@ -96,8 +96,8 @@ def test_other_commands_run_in_its_environment(demo):
 def test_busy_port(demo, tmp_path):
     port = demo.facts["address"].split(":")[-1].strip("/")
     refused = run_demo(tmp_path, "--port", port)
-    words = f"CommandError: Port {port} cannot be had: Address already in use. Choose another with --port.\n"
-    assert (refused.returncode, refused.stderr) == (1, words)
+    words = f"Port {port} cannot be had: Address already in use. Choose another: manage.py demo --port NUMBER"
+    assert (refused.returncode, refused.stderr) == (1, f"CommandError: {words}\n")
 
 
 def test_folder_in_use(demo):
@@ -118,6 +118,21 @@ def test_what_cannot_be(tmp_path, arguments, words):
     assert refused.returncode == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "hostnames").mkdir()
+    refused = run_demo(tmp_path)
+    words = f"CommandError: The demo cannot go on: [Errno 21] Is a directory: '{tmp_path}/hostnames'\n"
+    assert (refused.returncode, refused.stderr) == (1, words)
+
+
+def test_a_database_that_is_not_there(tmp_path):
+    refused = run_demo(tmp_path, DATABASE_URL="postgres://portal:secret@127.0.0.1:1/portal")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("CommandError: The demo cannot go on: connection failed: ")
+    assert "secret" not in refused.stderr
+    assert not processes_of(tmp_path)
 
 
 def test_help_leaves_nothing_behind(tmp_path):
