@@ -107,7 +107,20 @@ def test_help_is_there_where_nothing_is_configured_yet():
         asked = shell(f"$PORTAL {line}", DEBUG="0")
         assert (asked.returncode, asked.stderr) == (0, b"")
         assert asked.stdout.startswith(f"usage: manage.py {name}".encode())
-    assert b"Set SECRET_KEY" in shell("$PORTAL job_status --as li.wei 1", DEBUG="0").stderr
+
+
+@pytest.mark.parametrize("command", ["job_status --as li.wei 1", "release_worker", "migrate", "check", "demo"])
+def test_a_setting_that_is_wrong_is_one_line(tmp_path, command):
+    data = f"--data {tmp_path}" if command == "demo" else ""
+    ended = shell(f"$PORTAL {command} {data}", DATABASE_URL="nonsense")
+    assert ended.returncode == 1
+    assert ended.stderr == b"ImproperlyConfigured: DATABASE_URL must be a sqlite:// or postgres:// address.\n"
+
+
+def test_a_setting_that_is_missing_is_one_line_unless_more_is_asked_for():
+    words = b"ImproperlyConfigured: Set SECRET_KEY or SECRET_KEY_FILE"
+    assert shell("$PORTAL migrate", DEBUG="0").stderr.startswith(words)
+    assert shell("$PORTAL migrate --traceback", DEBUG="0").stderr.startswith(b"Traceback")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
