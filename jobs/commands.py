@@ -34,10 +34,11 @@ class InertCommand(BaseCommand):
     requires_system_checks = [Tags.security]
     # Whether to print is all that it does: a half of that must not be taken for the whole.
     only_tells = False
+    epilog = ""  # what the help ends with
 
     def create_parser(self, *args, **options):
         """One whose errors are inert too: they repeat what was typed. Host names may also come after an option."""
-        parser = super().create_parser(*args, **options)
+        parser = super().create_parser(*args, epilog=self.epilog, **options)
         parser.parse_args = parser.parse_intermixed_args
         refuse = parser.error
         parser.error = lambda message: refuse(inert(message))
@@ -77,6 +78,10 @@ class PortalCommand(InertCommand):
     """A command that acts as `--as USER`. `act` does the work; what it may raise becomes one line and an exit code."""
 
     conflicts = (JobMoved,)
+    epilog = (
+        "Exit codes: 1 a mistake, a missing right or a database that cannot be used, 2 a call that cannot be read, "
+        "3 a machine failed, 4 a conflict with what happened meanwhile. docs/operations.md has examples."
+    )
 
     def add_arguments(self, parser):
         parser.add_argument(

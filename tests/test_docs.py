@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = "".join((ROOT / "deploy_portal" / name).read_text() for name in ("settings.py", "other_logins.py"))
@@ -31,6 +32,14 @@ def test_files_and_commands_that_a_document_names_exist(page):
     ours = {path.stem for path in ROOT.glob("*/management/commands/*.py")}
     django = {"migrate", "createsuperuser", "collectstatic", "check", "makemessages", "compilemessages", "runserver"}
     assert commands <= ours | django | {"makemigrations", "dumpdata", "loaddata", "axes_reset_logs"}
+
+
+def test_options_that_the_documents_name_exist():
+    documents = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    for name, arguments in re.findall(r"manage\.py (\w+)([^`#|\n]*)", documents):
+        command = load_command_class(get_commands()[name], name)
+        known = command.create_parser("manage.py", name)._option_string_actions
+        assert set(re.findall(r"(?<= )--?[a-z][a-z-]*", arguments)) <= known.keys(), name
 
 
 def test_every_package_is_explained():

@@ -127,3 +127,4 @@ def test_help_says_what_a_new_user_needs(capsys, settings):
     assert "--site SITE serve this site only; may be given again" in said
     assert "machines at the same time (default 7)" in said
     assert "seconds to finish in after SIGTERM (default 60)" in said
+    assert "3 it was given up by the others" in said

@@ -299,6 +299,7 @@ def test_help_says_what_it_does(capsys):
     assert "Starts a stage" in said
     assert "{pre-release,gray-release,release}" in said
     assert "--wait" in said
+    assert "Exit codes: 1 a mistake, a missing right" in said
 
 
 # At what pace

@@ -30,7 +30,7 @@ class Command(BaseCommand):
             "--data", type=Path, default=environment.DEFAULT_FOLDER, help="the folder (default %(default)s)"
         )
         parser.add_argument("--machines", type=int, default=24, help="how many machines (default %(default)s)")
-        parser.add_argument("--port", type=int, default=8000, help="of the web server (default %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="of the web server; 0: any (default %(default)s)")
         alone = parser.add_mutually_exclusive_group()
         alone.add_argument(
             "--once",

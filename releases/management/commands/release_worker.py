@@ -15,6 +15,10 @@ class Command(InertCommand):
         "Runs what publishers start: claims machines from the ledger and executes their tasks over SSH. "
         "Any number of workers may run at once. SIGTERM lets it finish what it runs; a second one ends it at once."
     )
+    epilog = (
+        "Exit codes: 0 it was told to end, 1 the database cannot be used or is of another version, "
+        "3 it was given up by the others: start it anew."
+    )
 
     def add_arguments(self, parser):
         parser.add_argument("--site", action="append", default=[], help="serve this site only; may be given again")
