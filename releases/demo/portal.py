@@ -69,13 +69,16 @@ class Demo:
         self.parts.start(name, "releases.demo.leash", "django", "release_worker", *options)
 
     def _start(self, listener):
-        """Starts what takes long first."""
+        """Starts what takes long first; a database of others is not even brought up to date."""
+        kept = self._kept()
+        if world.is_inhabited() and kept.get("database") != _database_url():
+            raise DemoError("The database has users who are not the demo's. Give the demo an empty one.")
         names = self.folder / "hostnames"
         names.write_text("\n".join(self.hostnames), encoding="utf-8")
         self.parts.start_telling("fleet", self.fleet, self.fleet_folder, "--machines-file", names)
         self.parts.start_telling("config_service", "releases.demo.config_service", self.folder)
         call_command("migrate", verbosity=0)
-        self._fill_database()
+        self._fill_database(kept)
         self.start_worker(WORKER, "--grace", 5)
         self._wait(WORKER, self._has_worker)
         if listener:
@@ -84,13 +87,8 @@ class Demo:
         self._tell("processes", self.parts.pids())
         connections.close_all()
 
-    def _fill_database(self):
-        database = _database_url()
-        kept = self._kept()
-        is_ours = kept.get("database") == database
-        if world.is_inhabited() and not is_ours:
-            raise DemoError("The database has users who are not the demo's. Give the demo an empty one.")
-        self.facts = {"users": kept.get("users") or world.new_users(), "database": database}
+    def _fill_database(self, kept):
+        self.facts = {"users": kept.get("users") or world.new_users(), "database": _database_url()}
         fleet = self.parts.told("fleet")
         self._list_machines(fleet["ports"])
         self.facts |= {"known_hosts": fleet["known_hosts"], "client_key": fleet["client_key"]}

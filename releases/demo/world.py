@@ -6,6 +6,7 @@ from pathlib import Path
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.management import call_command
+from django.db import connection
 
 from deploy_portal.models import User
 from jobs.models import Business, Job, Membership
@@ -34,8 +35,8 @@ def new_users():
 
 
 def is_inhabited():
-    """Whether the database has users already."""
-    return User.objects.exists()
+    """Whether the database has users already; its tables may be of another version, or not be there."""
+    return User._meta.db_table in connection.introspection.table_names() and User.objects.exists()
 
 
 def fill(users, config_service):

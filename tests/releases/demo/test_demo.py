@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 
@@ -153,6 +154,16 @@ def test_database_of_others_is_left_alone(demo, tmp_path):
     refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "users who are not the demo's" in refused.stderr
+
+
+def test_a_database_of_others_stays_of_its_version(tmp_path):
+    with sqlite3.connect(tmp_path / "old.sqlite3") as old:
+        old.execute("CREATE TABLE deploy_portal_user AS SELECT 1 AS id")
+    refused = run_demo(tmp_path / "demo", "--once", DATABASE_URL=f"sqlite:///{tmp_path}/old.sqlite3")
+    assert refused.returncode == 1
+    assert "users who are not the demo's" in refused.stderr
+    assert old.execute("SELECT name FROM sqlite_master").fetchall() == [("deploy_portal_user",)]
+    old.close()
 
 
 def test_ends_and_comes_back(tmp_path, with_tables):
