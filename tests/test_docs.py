@@ -34,6 +34,12 @@ def test_files_and_commands_that_a_document_names_exist(page):
     assert commands <= ours | django | {"makemigrations", "dumpdata", "loaddata", "axes_reset_logs"}
 
 
+def test_every_command_is_explained():
+    ours = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
+    explained = (ROOT / "docs/operations.md").read_text()
+    assert [name for name in ours if not re.search(rf"\b{name}\b", explained)] == []
+
+
 def test_options_that_the_documents_name_exist():
     documents = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     for name, arguments in re.findall(r"manage\.py (\w+)([^`#|\n]*)", documents):
