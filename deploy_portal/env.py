@@ -108,8 +108,10 @@ def secret(name):
 
 
 def time_zone(name, default):
-    value = text(name, default)
-    if value not in available_timezones():
+    value, known = text(name, default), available_timezones()
+    if not known:
+        raise ImproperlyConfigured("This host knows no time zone, not even UTC: install its package tzdata.")
+    if value not in known:
         raise ImproperlyConfigured(f"{name} must be a time zone such as Asia/Shanghai; it is {value!r}.")
     return value
 

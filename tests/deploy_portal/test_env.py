@@ -186,6 +186,12 @@ def test_a_time_zone_is_one_that_exists(setting):
     assert_refused(env.time_zone, "UTC")
 
 
+def test_a_host_without_time_zones_is_told_what_it_lacks(setting, monkeypatch):
+    monkeypatch.setattr(env, "available_timezones", set)  # as in a bare container
+    with pytest.raises(ImproperlyConfigured, match="install its package tzdata"):
+        env.time_zone("SETTING", "UTC")
+
+
 def test_sqlite_gets_what_parallel_writers_need(setting):
     database = env.database("SETTING", "sqlite:////tmp/portal.sqlite3")
     assert database["NAME"] == "/tmp/portal.sqlite3"
