@@ -91,7 +91,9 @@ class Reading:
         return parse_json(answer, self.allowance)
 
     def _answer(self, url, body):
-        method = "GET" if body is None else "POST"
+        method, bundle = "GET" if body is None else "POST", self.session.verify
+        if url.startswith("https:") and bundle is not True and not os.path.exists(bundle):
+            raise requests.exceptions.SSLError  # of itself it is an error like that of a service which is away
         with self.session.request(
             method, url, json=body, stream=True, allow_redirects=False, timeout=settings.CONFIG_SERVICE_TIMEOUT
         ) as response:

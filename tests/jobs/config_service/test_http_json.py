@@ -575,6 +575,13 @@ def test_certificate_of_our_own_ca(secure_service, certificate, monkeypatch):
     assert rows(secure_service) == [WEB1]
 
 
+def test_a_bundle_that_is_not_there(secure_service, service, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/ca.pem")
+    assert "REQUESTS_CA_BUNDLE" in str(refusal(secure_service))
+    service.give([WEB1])
+    assert rows(service) == [WEB1]
+
+
 def test_deadline_over_tls(secure_service, certificate, settings, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     settings.CONFIG_SERVICE_TIMEOUT = 0.5
