@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from jobs.rights import Role
 from tests.deploy_portal.test_other_logins import LDAP, OIDC
 from tests.waiting import PATIENCE
@@ -110,16 +108,6 @@ def test_a_bad_value_is_an_error_that_names_its_variable(subtests):
     for name, error in zip(bad, errors, strict=True):
         with subtests.test(name):
             assert name in error
-
-
-@pytest.mark.parametrize("command", ["migrate", "release_worker", "no-such-command"])
-def test_a_command_tells_it_in_one_line_unless_asked_for_more(command):
-    started = portal("manage.py", command, SSH_CONNECT_TIMEOUT="soon")
-    told = "SSH_CONNECT_TIMEOUT must be a whole number from 1 to 600; it is 'soon'.\n"
-    assert (started.returncode, started.stdout, started.stderr) == (1, "", told)
-    more = portal("manage.py", command, "--traceback", SSH_CONNECT_TIMEOUT="soon").stderr
-    assert "Traceback" in more
-    assert told in more
 
 
 def test_a_second_factor_can_be_required_of_each_role_and_of_ops():
