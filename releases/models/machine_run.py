@@ -311,8 +311,6 @@ class MachineRun(models.Model):
 
     def resolve(self, by, status, reason):
         """Says how an unknown machine really ended, as a person found it; frees the machine."""
-        if status not in (Status.SUCCEEDED, Status.FAILED):
-            raise ValueError(f"An unknown machine is resolved as succeeded or failed, not {status}.")
         with transaction.atomic():
             self.run.stage.job.lock()
             self.settle(by, status, reason)
@@ -320,6 +318,8 @@ class MachineRun(models.Model):
 
     def settle(self, by, status, reason):
         """The transition of `resolve`, for those who hold the job's lock and conclude the stage themselves."""
+        if status not in (Status.SUCCEEDED, Status.FAILED):
+            raise ValueError(f"An unknown machine is resolved as succeeded or failed, not {status}.")
         if not MachineRun.objects.filter(pk=self.pk, status=Status.UNKNOWN).update(status=status, reason=reason):
             raise NotUnknown(_("%(machine)s is no longer unknown.") % {"machine": self.machine.hostname})
         # Its own reason goes with the row that says so now: the event keeps why nobody knew.

@@ -340,6 +340,15 @@ def test_a_machine_is_resolved_as_succeeded_or_failed_only(start, job, machines,
     assert run.machine_runs.get().status == "unknown"
 
 
+@pytest.mark.parametrize("status", ["queued", "nonsense"])
+def test_nor_is_one_of_several(start, job, machines, finish, publisher, status):
+    run = start(job, machines[:2])
+    finish("unknown")
+    with pytest.raises(ValueError, match="succeeded or failed"):
+        run.resolve(machines[:2], publisher, status, "looked")
+    assert run.machine_runs.counts() == {"unknown": 2}
+
+
 def test_what_is_not_unknown_is_not_resolved(start, job, machines, finish, publisher):
     run = start(job, machines[:1])
     with pytest.raises(NotUnknown):
