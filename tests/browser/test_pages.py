@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.models import Business, Listing
+from deploy_portal.templatetags.portal import STATUS_WORDS
+from jobs.models import Business, Event, Listing
 from releases.models import ReleaseStage
 from tests.browser.browser import NARROW, WIDE
 from tests.conftest import mark_fresh, rows
@@ -170,6 +171,17 @@ def test_a_word_of_the_events_is_one_line_in_chinese(browser, client, ops, job, 
     select = "(cell) => { const text = new Range(); text.selectNodeContents(cell); return text; }"
     lines = browser.ask(f"[...{words}].map({select}).map((text) => text.getClientRects().length)")
     assert set(lines) == {1}
+
+
+def test_every_state_has_its_icon_in_the_admin(browser, client, ops, job):
+    for status in STATUS_WORDS:
+        job.record(Event.Verb.CHANGED, ops, became=status)
+    browser.log_in(client, ops)
+    browser.open("/admin/jobs/event/")
+    icon = "getComputedStyle(it, '::before').maskImage"
+    found = browser.ask(f"[...document.querySelectorAll('.field-state .status')].map((it) => [it.className, {icon}])")
+    assert {f"status {status}" for status in STATUS_WORDS} <= {name for name, _icon in found}
+    assert [name for name, icon in found if icon == "none"] == []
 
 
 def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment, publisher):
