@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import (
+from deploy_portal.admin_parts import (
     CarefulAdmin,
     ReadOnlyAdmin,
     ReadOnlyInline,

@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import CarefulAdmin, ReadOnlyInline, Told, UndoesNothing, status
+from deploy_portal.admin_parts import CarefulAdmin, ReadOnlyInline, Told, UndoesNothing, status
 from deploy_portal.clock import database_now
 from jobs.freeze_forms import TIMES, EndFreezeForm, FreezeForm
 from jobs.models import Freeze, Leave

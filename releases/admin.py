@@ -6,7 +6,7 @@ from django.utils import formats, timezone, translation
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin import (
+from deploy_portal.admin_parts import (
     CarefulAdmin,
     ReadOnlyAdmin,
     ReadOnlyInline,

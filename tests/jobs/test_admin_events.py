@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.db import OperationalError
 from django.urls import reverse
 
-from deploy_portal.admin import ReadOnly, Told
+from deploy_portal.admin_parts import ReadOnly, Told
 from deploy_portal.models import User
 from jobs.models import Business, Event
 from tests.chains import faults
