@@ -16,7 +16,7 @@ from deploy_portal.clock import database_now
 from deploy_portal.database import take_turns, unless_away
 from deploy_portal.words import in_each_language, in_readers_language
 from jobs import config_service
-from jobs.models.machine import Listing, Machine
+from jobs.models.machine import PLACE, Listing, Machine, Place
 from jobs.models.shared_machines import settle
 from jobs.models.sync import Sync
 from jobs.rights import GRANTED, GRANTED_TO_OPS, Right, Role, roles_with
@@ -138,9 +138,9 @@ class Business(models.Model):
         return in_readers_language(self.sync_error_texts, self.sync_error)
 
     def listed_places(self):
-        """{hostname: (address, port, user, site)} of the machines that are live here."""
-        live = Machine.objects.live_in(self).values_list("hostname", "address", "port", "user", "site")
-        return {hostname: tuple(place) for hostname, *place in live}
+        """{hostname: Place} of the machines that are live here."""
+        live = Machine.objects.live_in(self).values_list("hostname", *PLACE)
+        return {hostname: Place(*place) for hostname, *place in live}
 
     def sync_machines(self, accept_loss=False, dry_run=False, progress=None):
         """Takes the whole list of the config service, or raises SourceError and leaves the last good one.

@@ -6,7 +6,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from jobs.columns import JsonList
-from jobs.models.machine import PLACE, Listing, Machine, with_port
+from jobs.models.machine import PLACE, Listing, Machine, Place
 from jobs.plan import Kind
 
 # How many machines an event names.
@@ -108,11 +108,11 @@ class JobMachine(models.Model):
 
     @property
     def was_at(self):
-        return place_of(self)
+        return str(Place.of(self))
 
     @property
     def is_at(self):
-        return place_of(self.machine)
+        return str(Place.of(self.machine))
 
     @property
     def move_in_words(self):
@@ -124,9 +124,3 @@ def told_of_moves(moved):
     """What an event keeps of moves that are accepted: the first of them."""
     told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:NAMES_KEPT]]
     return {"moved": told} if told else {}
-
-
-def place_of(row):
-    """Where a machine is, as `user@address:port site`."""
-    user = f"{row.user}@" if row.user else ""
-    return f"{user}{with_port(row.address, row.port)} {row.site}".strip()

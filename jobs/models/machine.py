@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -5,8 +7,25 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.clock import database_now
 
-# Where a machine is, and which workers reach it. A job remembers it, to tell when the machine has moved since.
-PLACE = ("address", "port", "user", "site")
+
+class Place(NamedTuple):
+    """Where a machine is, and which workers reach it. A job remembers it, to tell when the machine has moved since."""
+
+    address: str
+    port: int
+    user: str
+    site: str
+
+    @classmethod
+    def of(cls, row):
+        return cls(row.address, row.port, row.user, row.site)
+
+    def __str__(self):
+        user = f"{self.user}@" if self.user else ""
+        return f"{user}{with_port(self.address, self.port)} {self.site}".strip()
+
+
+PLACE = Place._fields
 # What tells one host from another, whatever its name; private addresses repeat from site to site.
 HOST = ("address", "port", "site")
 # What a config service says of a machine besides its name.

@@ -7,9 +7,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from jobs.config_service.rows import MachineRow, Refused
-from jobs.models.job_machine import place_of
-from jobs.models.machine import FACTS, PLACE, Listing, Machine
-from jobs.models.sync import Place
+from jobs.models.machine import FACTS, PLACE, Listing, Machine, Place
 
 
 def settle(business, machines, refused):
@@ -65,7 +63,7 @@ def _why(place, slugs):
         "Other businesses list it at {place}. It moves once their sources say the same: correct this one, or ask "
         "theirs by sync_machines {businesses}"
     )
-    return format_lazy(reason, place=place_of(Place(*place)), businesses=" ".join(slugs))
+    return format_lazy(reason, place=Place(*place), businesses=" ".join(slugs))
 
 
 def _staying(business, hostnames, kept):

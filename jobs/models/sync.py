@@ -1,5 +1,3 @@
-from collections import namedtuple
-
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -8,10 +6,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from deploy_portal.words import in_each_language, in_readers_language
-from jobs.models.job_machine import place_of
-from jobs.models.machine import PLACE
+from jobs.models.machine import Place
 
-Place = namedtuple("Place", PLACE)
 LISTS = ("added", "gone", "moved", "refused")
 NAMES_KEPT = 200
 
@@ -77,12 +73,14 @@ class Sync(models.Model):
     def of(cls, business, machines, refused):
         """What taking `machines` as the whole list of `business` would change, and what was `refused` of it."""
         known = business.listed_places()
-        listed = {row.hostname: (row.address, row.port, row.user, row.site) for row in machines}
+        listed = {row.hostname: Place.of(row) for row in machines}
         lists = {
             "added": sorted(listed.keys() - known.keys()),
             "gone": sorted(known.keys() - listed.keys()),
             "moved": [
-                _moved(name, known[name], now) for name, now in sorted(listed.items()) if known.get(name, now) != now
+                {"hostname": name, "was": str(known[name]), "now": str(now)}
+                for name, now in sorted(listed.items())
+                if known.get(name, now) != now
             ],
             "refused": [{"row": row.row_number, "name": row.name, "reason": row.reason} for row in refused],
         }
@@ -115,10 +113,6 @@ class Sync(models.Model):
         changes = _("%(added)d new, %(gone)d gone, %(moved)d moved, refused rows: %(refused)d")
         told = {"listed": listed, "changes": changes % (counts | {"refused": self.refused_count})}
         return _("%(listed)s; %(changes)s") % told
-
-
-def _moved(hostname, was, now):
-    return {"hostname": hostname, "was": place_of(Place(*was)), "now": place_of(Place(*now))}
 
 
 def _for_every_reader(row):
