@@ -15,6 +15,8 @@ from jobs.plan import Kind
 
 # Any number that nobody else takes turns under.
 PORTALS_OWN_CHAIN = 7_236_455
+# How many machines an event names.
+NAMES_KEPT = 20
 
 
 class EventQuerySet(models.QuerySet):
@@ -114,3 +116,20 @@ class Event(models.Model):
     @property
     def stage_in_words(self):
         return dict(Kind.choices).get(self.stage, self.stage)
+
+
+def first_names(told):
+    """What an event keeps of {what: host names}: the first of each, and how many where there are more."""
+    names = {what: sorted(some)[:NAMES_KEPT] for what, some in told.items() if some}
+    return names | {f"{what}_in_all": len(some) for what, some in told.items() if len(some) > NAMES_KEPT}
+
+
+def told_of_machines(machines):
+    """What an event keeps of machines: how many, and the first names."""
+    return {"machines": len(machines), "hostnames": [machine.hostname for machine in machines[:NAMES_KEPT]]}
+
+
+def told_of_moves(moved):
+    """What an event keeps of moves that are accepted: the first of them."""
+    told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:NAMES_KEPT]]
+    return {"moved": told} if told else {}

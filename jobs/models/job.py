@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.words import enumerated
 from jobs.models.approval import Approval
 from jobs.models.business import Business
-from jobs.models.event import Event
-from jobs.models.job_machine import NAMES_KEPT, JobMachine, told_of_moves
+from jobs.models.event import Event, first_names, told_of_machines, told_of_moves
+from jobs.models.job_machine import JobMachine
 from jobs.models.notice import Notice
 from jobs.plan import Kind, plan
 from jobs.rights import Right
@@ -366,14 +366,3 @@ class Job(models.Model):
                 self.refresh_from_db(fields=["status", *values])
                 return was
         raise JobMoved(MOVED)
-
-
-def first_names(told):
-    """What an event keeps of {what: host names}: the first of each, and how many where there are more."""
-    names = {what: sorted(some)[:NAMES_KEPT] for what, some in told.items() if some}
-    return names | {f"{what}_in_all": len(some) for what, some in told.items() if len(some) > NAMES_KEPT}
-
-
-def told_of_machines(machines):
-    """What an event keeps of machines: how many, and the first names."""
-    return {"machines": len(machines), "hostnames": [machine.hostname for machine in machines[:NAMES_KEPT]]}

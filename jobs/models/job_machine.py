@@ -9,8 +9,6 @@ from jobs.columns import JsonList
 from jobs.models.machine import PLACE, Listing, Machine, Place
 from jobs.plan import Kind
 
-# How many machines an event names.
-NAMES_KEPT = 20
 SAME_PLACE = Q(**{name: F(f"machine__{name}") for name in PLACE})
 
 
@@ -118,9 +116,3 @@ class JobMachine(models.Model):
     def move_in_words(self):
         told = {"machine": self.machine, "was": self.was_at, "now": self.is_at}
         return _("%(machine)s was chosen at %(was)s and is at %(now)s now.") % told
-
-
-def told_of_moves(moved):
-    """What an event keeps of moves that are accepted: the first of them."""
-    told = [{"hostname": one.machine.hostname, "was": one.was_at, "now": one.is_at} for one in moved[:NAMES_KEPT]]
-    return {"moved": told} if told else {}

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_noop
 
 from deploy_portal.database import half_likely
 from jobs.models import Event, Freeze, Job, Listing
-from jobs.models.job import told_of_machines
+from jobs.models.event import told_of_machines
 from jobs.models.job_machine import SAME_PLACE
 from jobs.models.machine import PLACE
 from releases.models.task import Action

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from deploy_portal.database import is_deadlock
 from deploy_portal.words import enumerated
 from jobs.models import Event, Freeze, Job, JobMoved, Machine
-from jobs.models.job_machine import told_of_moves
+from jobs.models.event import told_of_moves
 from jobs.plan import Kind
 from jobs.rights import Right
 from jobs.shares import share, share_of

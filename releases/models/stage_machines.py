@@ -7,7 +7,7 @@ from django.db.models import F, Max, OuterRef, Q
 from django.utils.functional import cached_property
 
 from jobs.models import Machine
-from jobs.models.job import first_names
+from jobs.models.event import first_names
 from jobs.models.machine import HOST, PLACE
 from releases.models.machine_run import MachineRun
 from releases.models.queue import FAILURES, Status, is_listed
