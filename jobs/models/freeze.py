@@ -318,15 +318,13 @@ class LeaveQuerySet(models.QuerySet):
 
     def lapse(self, job):
         """Makes void what was given for `job` by who may no longer approve it."""
-        live = list(self.live().filter(job=job))
-        allowed = set(job.approvers().values_list("pk", flat=True)) if live else set()
-        gone = [leave for leave in live if leave.by_id not in allowed]
-        if not gone:
+        lapsed = job.lapsed(list(self.live().filter(job=job)))
+        if not lapsed:
             return
         with transaction.atomic():
             job.lock()
             # Whoever looked at the job just before may have made some of it void.
-            still = self.filter(pk__in=[leave.pk for leave in gone], void_at=None)
+            still = self.filter(pk__in=[leave.pk for leave in lapsed], void_at=None)
             if names := sorted({str(leave.by) for leave in still.select_related("by")}):
                 still.update(void_at=Now())
                 job.record(Event.Verb.LAPSED, None, leave=True, approvers=names)

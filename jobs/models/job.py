@@ -278,14 +278,17 @@ class Job(models.Model):
     def lapse(self):
         """Makes void what was given by who may no longer approve: leave, and all approvals until a stage has begun."""
         self.leaves.lapse(self)
-        if not (self.is_before_approvers and (approvals := self.approvals_now)):
-            return
-        allowed = set(self.approvers().values_list("pk", flat=True))
-        if gone := [str(approval.by) for approval in approvals if approval.by_id not in allowed]:
+        if self.is_before_approvers and (lapsed := self.lapsed(self.approvals_now)):
             with contextlib.suppress(JobMoved), transaction.atomic():
                 was = self._reopen(self.BEFORE_APPROVERS)
                 self._approve_if_enough()
-                self.record(Event.Verb.LAPSED, None, "", was, self.status, approvers=gone)
+                approvers = [str(approval.by) for approval in lapsed]
+                self.record(Event.Verb.LAPSED, None, "", was, self.status, approvers=approvers)
+
+    def lapsed(self, given):
+        """Those of `given`, approvals or leaves, whose giver may no longer approve this job."""
+        allowed = set(self.approvers().values_list("pk", flat=True)) if given else set()
+        return [one for one in given if one.by_id not in allowed]
 
     def excuse(self, by, machines, reason):
         """Lets the job be done without `machines`; their rollback stays possible. Called under the job's lock."""
