@@ -155,12 +155,11 @@ def _by_site_and_name(candidate):
     return candidate.machine.site, candidate.machine.hostname
 
 
-def candidates(stage, reader=None):
-    """The machines of the stage's job as Candidates; the number of queries does not depend on the machines.
+def candidates(job, reader=None):
+    """The machines of the job as Candidates; the number of queries does not depend on the machines.
 
     Of what holds them, `reader` is told no more than of jobs that they see.
     """
-    job = stage.job
     machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
     gone = Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False)
     gone = dict(gone.values_list("machine", "gone_at"))
@@ -256,9 +255,9 @@ def left_to_do(job, seen):
     return sorted(left, key=lambda one: (not one.went_wrong, *_by_site_and_name(one)))
 
 
-def why_not(stage, ids, reader):
-    """One sentence for each of the machines `ids` that `stage` does not offer."""
-    refused = candidates(stage, reader).not_free
+def why_not(job, ids, reader):
+    """One sentence for each of the machines `ids` that no stage of `job` offers."""
+    refused = candidates(job, reader).not_free
     words = [refused[pk].why_not for pk in ids[:20] if pk in refused]
     if any(pk not in refused for pk in ids):
         words.append(_("Only machines of this job can be chosen."))

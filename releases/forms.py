@@ -61,7 +61,7 @@ class ReleaseStageForm(forms.ModelForm):
             if name in self.data:  # else it stays as it is and offers none
                 self.fields[name].queryset = stage.offered_machines(**{name: True}, job_id=job_id)
         for name in MACHINES:
-            self.fields[name].why_not = lambda ids: why_not(stage, ids, request.user)
+            self.fields[name].why_not = lambda ids: why_not(stage.job, ids, request.user)
         self.fields["batch_pause"].required = False
         if stage.kind == Kind.RELEASE and not stage.version:
             self.initial["canary"] = True

@@ -23,7 +23,7 @@ from releases.models import MachinesHeld, ReleaseStage
 def excuse_machines(request, job_id):
     """Lets a job be done without machines that it cannot, or need not, release; with a reason."""
     job = get_job(request.user, job_id, Right.PUBLISH)
-    left = left_to_do(job, candidates(ReleaseStage.objects.of(job)[0], request.user))
+    left = left_to_do(job, candidates(job, request.user))
     form = ExcuseForm(request.POST if request.method == "POST" else None, job=job, left=left)
     if "list" in request.POST:  # from a page without scripts: another page of its list
         form.errors.clear()

@@ -24,7 +24,7 @@ def job_page(request, job_id):
     job = get_job(request.user, job_id)
     job.business.refresh_machines()
     picture = JobPicture(job)
-    seen = candidates(picture.stages[0])
+    seen = candidates(job)
     running = next((picture.runs[stage.pk] for stage in picture.stages if stage.is_running), None)
     context = {
         "job": job,

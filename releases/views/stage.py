@@ -97,7 +97,7 @@ def _show(request, stage, form, conflict="", status=200):
     context = _told_of(stage) | {"conflict": conflict}
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     if Right.PUBLISH in context["rights"] and (stage.is_open or form.breaks_glass or conflict):
-        seen = candidates(stage, request.user)
+        seen = candidates(stage.job, request.user)
         context |= {
             "form": form,
             "candidates_left": seen.are_left,

@@ -42,11 +42,11 @@ class TestModel:
         start(make_job("3.0"), machines[1:2])
         Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
         list_machines(payment, "pay-1", *(f"pay-{number}" for number in range(3, 7)))
-        [held] = candidates(ReleaseStage.objects.of(job)[0]).drifted
+        [held] = candidates(job).drifted
         assert held.drift == "pay-2 is gone from the config service."
 
     def test_it_is_told_by_site_and_name(self, moved):
-        drifted = candidates(ReleaseStage.objects.of(moved)[0]).drifted
+        drifted = candidates(moved).drifted
         assert [one.machine.hostname for one in drifted] == ["pay-3", "pay-2"]
 
     def test_it_is_refused_unless_named_and_then_told_and_settled(
@@ -83,12 +83,12 @@ class TestModel:
     def test_what_another_business_no_longer_lists_is_not_gone(self, job, orders):
         list_machines(orders, "pay-1")
         list_machines(orders)
-        assert not candidates(ReleaseStage.objects.of(job)[0]).not_free
+        assert not candidates(job).not_free
 
     def test_nor_is_what_a_run_of_the_job_has_there_told(self, job, payment, machines, start):
         start(job, machines[:1])
         list_machines(payment, *(f"pay-{number}" for number in range(2, 7)))
-        assert candidates(ReleaseStage.objects.of(job)[0]).drifted == []
+        assert candidates(job).drifted == []
 
     def test_a_choice_beyond_the_plan_is_told(self, make_job, machines, start):
         job = make_job(plan_pre_release="pay-1 pay-2")

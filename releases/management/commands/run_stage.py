@@ -168,7 +168,7 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
 def _left_out(stage, user, chosen, *, planned, retry, **_):
     """{host name: why it is not among the chosen}, of what --all, --planned or --retry stand for and is yet to do."""
     wanted = _wanted(stage, [], planned, retry) - {machine.pk for machine in chosen}
-    not_free = candidates(stage, user).not_free.values() if wanted else ()
+    not_free = candidates(stage.job, user).not_free.values() if wanted else ()
     left_out = [one for one in not_free if one.machine.pk in wanted and one.state not in ("released", "excused")]
     return {one.machine.hostname: _why(one) for one in left_out}
 
