@@ -16,7 +16,7 @@ from jobs.forms import JobForm
 from jobs.machine_list import MachineList, lean
 from jobs.models import Business, FormUsed, Freeze, JobMoved
 from jobs.rights import Right
-from jobs.views.job_list import named_business
+from jobs.views.query import named_business
 
 
 @gzip_page

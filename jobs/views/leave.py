@@ -9,7 +9,7 @@ from jobs.access import get_job
 from jobs.freeze_forms import LeaveForm
 from jobs.models import JobMoved, Leave
 from jobs.rights import Right
-from jobs.views.steps import too_late
+from jobs.views.not_taken import too_late
 
 
 @login_required

@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -12,6 +12,7 @@ from jobs.access import get_job
 from jobs.forms import ApprovalForm, ReasonForm, SendBackForm
 from jobs.models import Event, JobMoved
 from jobs.rights import Right
+from jobs.views.not_taken import ask_again, too_late
 
 
 @login_required
@@ -64,23 +65,3 @@ def _done(job, verb):
         return ngettext("Approved; it waits for %(n)d more.", "Approved; it waits for %(n)d more.", left) % {"n": left}
     words = {"approved": _("Approved."), "withdrawn": _("Withdrawn."), "sent_back": _("Sent back.")}
     return words[verb]
-
-
-def ask_again(request, job, form, title, button, danger=False):
-    """Shows the reason that was typed for a step, and what is wrong with it."""
-    if "revision" in form.errors:  # which nobody types
-        messages.error(request, form.errors["revision"][0])
-        return redirect("job", job.pk)
-    context = {"job": job, "form": form, "title": title, "button": button, "danger": danger}
-    return render(request, "jobs/step.html", context)
-
-
-def too_late(request, conflict, reason, page, job=None):
-    """Says why a step was not taken, and shows the reason that was typed for it: `page` may not ask for one now."""
-    if not reason:
-        messages.error(request, str(conflict))
-        return redirect(page)
-    if job:
-        job.refresh_from_db()
-    context = {"job": job, "conflict": str(conflict), "reason": reason, "page": page}
-    return render(request, "jobs/too_late.html", context, status=409)

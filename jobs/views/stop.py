@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from jobs.access import require_ops
 from jobs.freeze_forms import ResumeForm, StopForm
 from jobs.models import Freeze, FreezeMoved
-from jobs.views.steps import too_late
+from jobs.views.not_taken import too_late
 
 
 @login_required

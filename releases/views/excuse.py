@@ -11,7 +11,7 @@ from jobs.columns import Columns
 from jobs.machine_list import Lean, MachineList, Mark, Note
 from jobs.models import JobMoved
 from jobs.rights import Right
-from jobs.views.steps import too_late
+from jobs.views.not_taken import too_late
 from releases.candidates import candidates, left_to_do
 from releases.forms import ExcuseForm
 from releases.models import MachinesHeld, ReleaseStage

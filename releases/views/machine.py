@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 from jobs.access import sees_job
 from jobs.models import Business, Listing, Machine
 from jobs.rights import Right
-from jobs.views.job_list import named_business, page_of, search_of
+from jobs.views.query import named_business, page_of, search_of
 from releases.models import MachineRun
 from releases.models.machine_run import with_versions
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from jobs.access import get_job, sees_job
 from jobs.rights import Right
-from jobs.views.steps import too_late
+from jobs.views.not_taken import too_late
 from releases.forms import ResolveForm
 from releases.models import LogBlock, MachineRun, NotUnknown
 

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from jobs.models import Event
 from jobs.rights import Right
-from jobs.views.steps import too_late
+from jobs.views.not_taken import too_late
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved

@@ -17,7 +17,7 @@ from jobs.access import get_job
 from jobs.machine_list import MachineList, Mark
 from jobs.models import Event, Freeze, JobMoved
 from jobs.rights import Right
-from jobs.views.steps import ask_again, too_late
+from jobs.views.not_taken import ask_again, too_late
 from releases import tokens
 from releases.candidates import candidates
 from releases.check import check
