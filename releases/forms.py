@@ -115,7 +115,7 @@ class StartForm(forms.Form):
         required=False,
     )
 
-    def __init__(self, *args, machines, stage, moved=(), **kwargs):
+    def __init__(self, *args, machines, stage, moved, **kwargs):
         super().__init__(*args, **kwargs)
         self.count, self.stage = len(machines), stage
         self.moved = stage.job.job_machines.moved_of(moved)

@@ -56,12 +56,12 @@ class FreezeQuerySet(models.QuerySet):
     def in_force(self):
         return self.ahead(timedelta())
 
-    def met(self, job, starter=None, within=timedelta()):
+    def met(self, job, starter, within=timedelta()):
         """(occurrence, leave or None): what releases of `job` that `starter` starts meet, and what lets them pass."""
         leaves = Leave.objects.filter(job=job).select_related("by")
         return [(one, leaves.passing(one, starter).first()) for one in self.of(job.business).ahead(within)]
 
-    def holding(self, job, starter=None):
+    def holding(self, job, starter):
         """What keeps the releases of `job` that `starter` starts from beginning on another machine now."""
         return [one for one, leave in self.met(job, starter) if leave is None]
 
@@ -285,7 +285,7 @@ class LeaveQuerySet(models.QuerySet):
         """What may still count; not what was given for a job that was edited since."""
         return self.filter(void_at=None, until__gt=Now(), revision=F("job__revision")).select_related("by")
 
-    def passing(self, occurrence, starter=None):
+    def passing(self, occurrence, starter):
         """Leave that lets a job pass `occurrence`; not for what its giver starts, nor once the job was edited.
 
         Nor once its giver may no longer give it, also where nobody has looked at the job since.
@@ -293,14 +293,14 @@ class LeaveQuerySet(models.QuerySet):
         may_give = Membership.objects.granting(Right.APPROVE).filter(
             user=OuterRef("by"), business=OuterRef("job__business")
         )
-        mine = self.filter(
+        given = self.filter(
             Exists(may_give),
             freeze=occurrence.freeze,
             until=occurrence.ends,
             revision=F("job__revision"),
             void_at=None,
         )
-        return mine.exclude(by=starter) if starter else mine
+        return given.exclude(by=starter)
 
     def give(self, job, by, occurrence, reason):
         """Lets this revision of `job` pass `occurrence`, as far as others than `by` start it."""

@@ -154,7 +154,7 @@ class Run(models.Model):
         """The freezes that keep this run from beginning on another machine now; none keeps a rollback."""
         return [] if self.is_rollback else Freeze.objects.holding(self.stage.job, self.started_by)
 
-    def queue(self, versions, held=()):
+    def queue(self, versions, held):
         """Queues a machine run per machine, in batches; `versions` gives (before, after) by machine id, in order.
 
         Those in `held` wait for their machine, and come last, in every run in the same order of hosts: no two runs must
