@@ -4,7 +4,6 @@ import argparse
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
@@ -12,7 +11,6 @@ from django.core.management.base import CommandError
 from django.db import Error, connection
 
 from deploy_portal.database import is_away, unless_away
-from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from jobs.commands import CONFLICT, FAILED, PortalCommand, add_once, checked
 from jobs.models import JobMoved
@@ -85,14 +83,6 @@ def _not_succeeded(runs):
         by_status = groupby(ended, key=itemgetter(0))
         return [f"{status}: {first_few([hostname for _status, hostname in some])}" for status, some in by_status]
     return []
-
-
-@dataclass
-class Acting:
-    """What a stage form asks of a request: who acts, and on which job."""
-
-    user: User
-    session: dict
 
 
 class RunCommand(PortalCommand):

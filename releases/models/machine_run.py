@@ -27,13 +27,10 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         """What counts against a run's failure budget."""
         return self.filter(status__in=FAILURES)
 
-    def on_host_of(self, machine, at=None):
-        """Those of `machine`, wherever they were sent, and those sent to its host (or `at`'s), by whatever name."""
-        return self.filter(Q(machine=machine) | Q(**{name: getattr(at or machine, name) for name in HOST}))
-
     def holder_of(self, machine, at=None):
-        """The one that holds the host of `machine` (or `at`'s), with its job; None when none does."""
-        holding = self.holding().on_host_of(machine, at)
+        """The one that holds `machine`, or its host (or `at`'s) by whatever name, with its job; None when none does."""
+        on_host = Q(**{name: getattr(at or machine, name) for name in HOST})
+        holding = self.holding().filter(Q(machine=machine) | on_host)
         return holding.select_related("run__stage__job__business", "run__started_by").first()
 
     def on_host(self, of=""):

@@ -1,21 +1,31 @@
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 
 from django.conf import settings
 from django.core.management.base import CommandError
 
+from deploy_portal.models import User
 from jobs.access import get_job
 from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines, once_key
 from jobs.rights import Right
 from releases.candidates import candidates
 from releases.check import check
-from releases.commands import Acting, StartCommand, first_few, grouped, machine_to, names_of, task_named
+from releases.commands import StartCommand, first_few, grouped, machine_to, names_of, task_named
 from releases.forms import ReleaseStageForm, StartForm
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved, Task
 from releases.models.stage_machines import TO_TRY_AGAIN
 
 # Why a machine that no run holds is left out of those that are yet to be released.
 NOT_NOW = {"gone": "gone from the config service", "changed": "moved; --moved releases it where it is now"}
+
+
+@dataclass
+class Acting:
+    """What a stage form asks of a request: who acts, and on which job."""
+
+    user: User
+    session: dict
 
 
 class Command(StartCommand):
