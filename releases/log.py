@@ -34,7 +34,7 @@ NEIGHBOURS = re.compile(rb"o+|e+")
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
-def inert(text):
+def storable(text):
     """A text of a machine as it may be stored: nothing in it that is obeyed, and no secret."""
     return masked(_readable(text))
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_noop
 from deploy_portal.database import other_version, require_own_version
 from releases.executors.base import Ending, ExecutorError, Order, Outcome
 from releases.ledger import TICK, Ledger, pause
-from releases.log import LogKeeper, inert
+from releases.log import LogKeeper, storable
 from releases.masking import Masker
 from releases.models import MachineRun, Run, Worker
 from releases.tidying import tidy
@@ -147,9 +147,9 @@ class ReleaseWorker:
 
         try:
             outcome = await self._released_and_checked(machine_run, keeper, started)
-            ending = (str(outcome.ending), _storable(outcome.exit_status), inert(outcome.reason))
+            ending = (str(outcome.ending), _signed(outcome.exit_status), storable(outcome.reason))
         except ExecutorError as error:
-            ending = (_unseen(begun), None, inert(str(error)))
+            ending = (_unseen(begun), None, storable(str(error)))
         except asyncio.CancelledError:
             if not self._took_back(machine_run):
                 raise
@@ -274,7 +274,7 @@ def _unseen(begun):
     return MachineRun.Status.UNKNOWN if begun else MachineRun.Status.UNREACHABLE
 
 
-def _storable(exit_status):
+def _signed(exit_status):
     """An exit status comes from the machine as any 32 bits; the ledger's column is signed."""
     return exit_status if exit_status is None else min(exit_status, 2**31 - 1)
 

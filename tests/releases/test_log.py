@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from releases.log import BYTES_FOR_A_BLOCK, LONG_LINE, LogKeeper, inert
+from releases.log import BYTES_FOR_A_BLOCK, LONG_LINE, LogKeeper, storable
 from releases.masking import MASK, masked
 
 
@@ -301,12 +301,12 @@ def test_what_a_terminal_would_obey_becomes_text(said, shown):
 
 
 def test_surrogates_are_replaced():
-    assert inert("a\ud800b") == "a\ufffdb"
+    assert storable("a\ud800b") == "a\ufffdb"
 
 
 def test_inert_text_stays_as_it_is():
-    text = inert("\x1b[31m\0\r\n\u202e中\ud800")
-    assert inert(text) == text
+    text = storable("\x1b[31m\0\r\n\u202e中\ud800")
+    assert storable(text) == text
 
 
 @pytest.mark.django_db
@@ -433,7 +433,7 @@ class TestMasking:
         assert sum(seen) <= 15_000
 
     def test_the_reason_that_a_machine_gives(self, known):
-        assert inert(f"exec failed: token=abc {KNOWN}\x1b[0m") == f"exec failed: token={MASK} {MASK}␛[0m"
+        assert storable(f"exec failed: token=abc {KNOWN}\x1b[0m") == f"exec failed: token={MASK} {MASK}␛[0m"
 
 
 def test_an_endless_line_is_read_about_once(monkeypatch):
