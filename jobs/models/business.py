@@ -112,10 +112,10 @@ class Business(models.Model):
         """Whether even a job that none of its approvers wrote could not be approved."""
         return self.members_with(Right.APPROVE).count() < self.approvers_needed
 
-    def refresh_machines(self, max_age=None):
-        """Asks the config service if that was not tried for `max_age` seconds; the last good list stays on an error."""
-        before_start = max_age is not None
-        age = timedelta(seconds=max_age if before_start else settings.CONFIG_SERVICE_MAX_AGE)
+    def refresh_machines(self, before_start=False):
+        """Asks the config service if that was not tried lately; the last good list stays on an error."""
+        seconds = settings.CONFIG_SERVICE_MAX_AGE_AT_START if before_start else settings.CONFIG_SERVICE_MAX_AGE
+        age = timedelta(seconds=seconds)
         # A time to come is from before the clock was set back, or of another who asks just now.
         lately = (Now() - age, Now() + age)
         too_old = ~Q(asked_at__range=lately)

@@ -42,8 +42,7 @@ def stage_page(request, job_id, kind):
     job = get_job(request.user, job_id, Right.PUBLISH if request.method == "POST" else Right.VIEW)
     # The form narrows its machines by this: the URL's job, on every request and before the form is built.
     request.session["job_id"] = job.pk
-    is_start = request.POST.get("step") == "start"
-    job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START if is_start else None)
+    job.business.refresh_machines(before_start=request.POST.get("step") == "start")
     stage = ReleaseStage.objects.of_kind(job, kind)
     if request.method != "POST":
         what = request.GET.get("retry")

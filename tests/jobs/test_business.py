@@ -195,9 +195,14 @@ def test_the_source_is_asked_once_a_minute_at_most(payment, counting_source):
     assert payment.synced_at
 
 
-def test_the_source_is_asked_again_when_the_list_is_old(payment, counting_source):
+@pytest.fixture
+def asked_at_each_start(settings):
+    settings.CONFIG_SERVICE_MAX_AGE_AT_START = -1
+
+
+def test_the_source_is_asked_again_when_the_list_is_old(payment, counting_source, asked_at_each_start):
     payment.refresh_machines()
-    payment.refresh_machines(max_age=-1)
+    payment.refresh_machines(before_start=True)
     assert len(ASKED) == 2
 
 
@@ -208,29 +213,31 @@ def test_a_list_that_is_not_old_costs_one_query(payment, counting_source, django
     assert len(ASKED) == 1
 
 
-@pytest.mark.parametrize("max_age", [None, 3600])
-def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source, max_age):
+@pytest.mark.parametrize("before_start", [False, True])
+def test_a_source_that_fails_is_not_asked_more_often(payment, counting_source, before_start):
     CountingSource.fails = True
     for _ in range(3):
-        payment.refresh_machines(max_age)
+        payment.refresh_machines(before_start)
     assert len(ASKED) == 1
     assert payment.sync_error == "The source is away."
     assert payment.synced_at is None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_list_that_cannot_be_asked_for_now_is_shown_as_it_is_but_starts_nothing(payment, counting_source):
+def test_a_list_that_cannot_be_asked_for_now_is_shown_as_it_is_but_starts_nothing(
+    payment, counting_source, asked_at_each_start
+):
     with only_read():
         payment.refresh_machines()
         with pytest.raises(InternalError):
-            payment.refresh_machines(max_age=-1)
+            payment.refresh_machines(before_start=True)
     assert ASKED == []
 
 
 def test_before_a_start_counts_what_another_request_was_told(payment, counting_source):
     CountingSource.fails = True
-    Business.objects.get(pk=payment.pk).refresh_machines(3600)
-    payment.refresh_machines(3600)
+    Business.objects.get(pk=payment.pk).refresh_machines(before_start=True)
+    payment.refresh_machines(before_start=True)
     assert (len(ASKED), payment.sync_error) == (1, "The source is away.")
 
 
@@ -340,11 +347,12 @@ def test_an_answer_is_taken_though_the_clock_was_set_back(payment, meanwhile):
 
 
 @pytest.mark.parametrize("max_age", [None, 30, 0])
-def test_the_source_is_asked_though_the_clock_was_set_back(payment, meanwhile, max_age):
+def test_the_source_is_asked_though_the_clock_was_set_back(payment, meanwhile, settings, max_age):
+    settings.CONFIG_SERVICE_MAX_AGE_AT_START = max_age
     to_come = database_now() + timedelta(days=1)
     meanwhile(["pay-1"], lambda: None)
     Business.objects.update(asked_at=to_come, synced_at=to_come)
-    payment.refresh_machines(max_age)
+    payment.refresh_machines(before_start=max_age is not None)
     assert live(payment) == ["pay-1"]
 
 
@@ -358,13 +366,15 @@ def test_a_failure_does_not_undo_an_answer_that_was_asked_for_later(payment, mea
 
 
 @pytest.mark.parametrize("names", [["old-1"], []])
-def test_the_answer_of_a_source_that_was_replaced_meanwhile_does_not_count(payment, meanwhile, names):
+def test_the_answer_of_a_source_that_was_replaced_meanwhile_does_not_count(
+    payment, meanwhile, asked_at_each_start, names
+):
     meanwhile(names, replaced(payment))
     payment.refresh_machines()
     assert payment.sync_error.startswith("The source was changed while it was asked")
     assert live(payment) == []
     payment.refresh_from_db()
-    payment.refresh_machines(max_age=-1)
+    payment.refresh_machines(before_start=True)
     assert (payment.sync_error, live(payment)) == ("", ["new-1"])
 
 

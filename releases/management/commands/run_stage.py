@@ -2,7 +2,6 @@ from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 
-from django.conf import settings
 from django.core.management.base import CommandError
 
 from deploy_portal.models import User
@@ -67,7 +66,7 @@ class Command(StartCommand):
         key = once_key(once, user.pk, job.pk, stage).hex
         if runs := self.started_before(job, key):
             return self.finish(runs, {}, **options)
-        job.business.refresh_machines(settings.CONFIG_SERVICE_MAX_AGE_AT_START)
+        job.business.refresh_machines(before_start=True)
         stage = ReleaseStage.objects.of_kind(job, stage)
         if options["break_glass"] is not None:
             _require_break_glass(user, stage, options["break_glass"], options["remark"])
