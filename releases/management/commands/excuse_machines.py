@@ -21,7 +21,7 @@ class Command(PortalCommand):
     def act(self, user, *, job, machines, reason, json, **options):
         job = get_job(user, job, Right.PUBLISH)
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
-        left = left_to_do(job, candidates(ReleaseStage.objects.of(job)[0], user))
+        left = left_to_do(job, candidates(job, user))
         named = named_machines(job.machines, machines, only={candidate.machine.pk for candidate in left})
         ReleaseStage.objects.excuse(job, named, user, reason)
         job.refresh_from_db()

@@ -28,8 +28,8 @@ class Acting:
 
 
 class Command(StartCommand):
-    not_done = "Not released now"
     help = "Starts a stage of an approved job on some or all of the machines that it can still release."
+    not_done = "Not released now"
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
@@ -126,7 +126,7 @@ def _facts(stage, form, user):
         "batches": found["batches"],
         "failure_budget": found["budget"],
         **dict(zip(("beyond_plan", "planned_but_not_chosen"), departures, strict=True)),
-        "drift": {one.machine.hostname: str(one.drift) for one in candidates(stage, user).drifted},
+        "drift": {one.machine.hostname: str(one.drift) for one in candidates(stage.job, user).drifted},
         "freezes": [
             {"words": str(one.in_words), "is_in_force": one.is_in_force, "leave_by": leave and leave.by.username}
             for one, leave in found["freezes"]
