@@ -18,6 +18,7 @@ from jobs.plan import folded
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import MachineRun, MachinesHeld, Run, RunMoved, StageMoved, Worker
+from releases.models.queue import FAILURES, PENDING
 from releases.tidying import tidy_if_alone
 
 POLL = 0.2
@@ -73,6 +74,14 @@ def _goes_on(run):
     """How who no longer waits for it looks after it."""
     job = run.stage.job_id
     return f"Run {run.pk} ({run.action}) goes on: job_status {job} tells how it stands, cancel_run {run.pk} ends it."
+
+
+def _how_far(run, counts):
+    """How much of it has ended, in tenths: a log of ten lines tells of a thousand machines as well."""
+    total, wrong = sum(counts.values()), sum(counts.get(status, 0) for status in FAILURES)
+    ended = total - sum(counts.get(status, 0) for status in PENDING)
+    if tenths := ended * 10 // total:
+        yield f"Run {run.pk}: {tenths}0 % of {total} machines have ended" + (f", {wrong} went wrong." if wrong else ".")
 
 
 def _not_succeeded(runs):
@@ -139,7 +148,7 @@ class RunCommand(PortalCommand):
                 tidy_if_alone()
                 for run in runs:
                     run.refresh_from_db(fields=["status"])
-                self._tell_what_keeps([run for run in runs if run.is_active])
+                self._tell_what_is_new([run for run in runs if run.is_active])
             return "Still running; look at the job." if any(self.is_going_on(run) for run in runs) else ""
         except Error as error:
             if not is_away(error):
@@ -147,15 +156,15 @@ class RunCommand(PortalCommand):
             connection.close()
             return "The database is away. What was started goes on; look at the job later."
 
-    def _tell_what_keeps(self, runs):
-        """Says once of each thing that keeps who waits waiting."""
-        for words in self.what_keeps(runs):
+    def _tell_what_is_new(self, runs):
+        """Says once each thing that who waits wants to know."""
+        for words in self.what_is_new(runs):
             if words not in self.told:
                 self.told = (*self.told, words)
                 self.stderr.write(inert(words))
 
-    def what_keeps(self, runs):
-        """Why these runs, which are not at their end, may not come to it by themselves."""
+    def what_is_new(self, runs):
+        """How far these runs, which are not at their end, have come, and why they may not come to it by themselves."""
         if runs and not Worker.objects.alive().exists():
             yield NO_WORKER
 
@@ -175,10 +184,11 @@ class StartCommand(RunCommand):
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
         add_once(parser)
 
-    def what_keeps(self, runs):
-        yield from super().what_keeps(runs)
+    def what_is_new(self, runs):
+        yield from super().what_is_new(runs)
         for run in runs:
             counts = run.machine_runs.counts()
+            yield from _how_far(run, counts)
             if run.status == Run.Status.PAUSED:
                 yield f"Run {run.pk} is paused; resume_run {run.pk} lets it go on."
             elif MachineRun.Status.QUEUED in counts:

@@ -81,9 +81,25 @@ def test_that_it_waits_for_machines_is_told_once(make_job, machines, start, work
 
     meanwhile(nothing, work, work)
     say(*RUN, job.pk, "pre-release", "--all", "--when-free", "--wait")
-    assert capsys.readouterr().err == (
-        f"Run {newest().pk} waits for machines that others hold; job_status {job.pk} tells which.\n"
-    )
+    assert capsys.readouterr().err.splitlines() == [
+        f"Run {newest().pk} waits for machines that others hold; job_status {job.pk} tells which.",
+        f"Run {newest().pk}: 60 % of 6 machines have ended.",
+    ]
+
+
+def test_how_far_it_has_come_is_told_in_tenths(payment, make_job, worker, meanwhile, finish, capsys):
+    """Some pipelines end a step that says nothing; and a log of a thousand lines tells no more than one of ten."""
+    many = make_job(on=list_machines(payment, *(f"web-{number:02}" for number in range(40))))
+
+    def some(number, status="succeeded"):
+        return lambda: end(worker, begin(worker, number), status)
+
+    meanwhile(some(3), some(6), some(1, "failed"), nothing, finish)
+    fail(*RUN, many.pk, "pre-release", "--all", "--stop-after", "", "--wait", code=FAILED)
+    assert capsys.readouterr().err.splitlines() == [
+        f"Run {newest().pk}: 20 % of 40 machines have ended.",
+        f"Run {newest().pk}: 20 % of 40 machines have ended, 1 went wrong.",
+    ]
 
 
 @each("command", ["pause_run", "cancel_run"])
