@@ -185,6 +185,7 @@ def alarm():
 def test_a_daemon_that_writes_faster_than_it_is_taken_holds_nobody_up(ssh, ordered, gone, monkeypatch, alarm):
     """There is always more to hand on when its time is over."""
     monkeypatch.setattr(ssh_module, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(ssh_module, "BUFFERED_BYTES", 16_384)  # so little comes on the busiest host
     execution = ordered("yes noise &\necho begun; exit 3")
 
     async def take_slowly(data, stream):
