@@ -13,9 +13,10 @@ from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
-from releases.models import Action, LogBlock, MachineRun, ReleaseStage, Run, Worker
+from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.machine_run import with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
+from releases.models.task import shown_as
 
 Status = MachineRun.Status
 
@@ -133,9 +134,8 @@ def counts_of(run):
 
 
 def counted(counts, action):
-    """The same of what was counted already: a rollback that succeeded is no success of the release."""
-    other = {Status.SUCCEEDED: "rolled_back"} if action == Action.ROLLBACK else {}
-    return Counter({other.get(status, status): number for status, number in counts.items()})
+    """The same of what was counted already."""
+    return Counter({shown_as(status, action): number for status, number in counts.items()})
 
 
 def tile_size(number):
@@ -167,7 +167,7 @@ class JobPicture:
         runs = Run.objects.select_related("started_by").in_bulk({run_id for _pk, run_id, *_others in rows})
         for pk, run_id, machine_id, status, started_at in rows:
             run = self.runs[runs[run_id].stage_id] = runs[run_id]
-            ran = Ran(pk, machine_id, run.stage_id, run.shown(status))
+            ran = Ran(pk, machine_id, run.stage_id, shown_as(status, run.action))
             if started_at:
                 self.touched[machine_id] = ran
             # A rollback that was cancelled before it sent anything left everything as it was.
@@ -258,7 +258,7 @@ class RunPicture:
 
     def _tile(self, row):
         version = row.version_after if row.status == Status.SUCCEEDED else row.version_before
-        status = self.run.shown(row.status)
+        status = shown_as(row.status, self.run.action)
         return Tile(row.machine, row.machine__hostname, row.machine__site, status, version, row)
 
     def _estimate(self):

@@ -11,7 +11,7 @@ from jobs.models import Event, Machine
 from jobs.models.job_machine import SAME_PLACE
 from jobs.models.machine import HOST
 from releases.models.queue import FAILURES, GONE, HOLDING, MOVED, PENDING, Queue, Status, is_listed
-from releases.models.task import Action
+from releases.models.task import Action, shown_as
 from releases.models.worker import Worker
 
 
@@ -264,7 +264,7 @@ class MachineRun(models.Model):
 
     @property
     def shown_status(self):
-        return self.run.shown(self.status)
+        return shown_as(self.status, self.run.action)
 
     def _put_back(self, other):
         return self.went_back and self.version_after == other.version_now

@@ -14,7 +14,7 @@ from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import MachineRun
 from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status, no_earlier_than
-from releases.models.task import Action, TaskVersion, run_named
+from releases.models.task import Action, TaskVersion, run_named, shown_as
 
 
 class MachinesHeld(Exception):
@@ -136,9 +136,9 @@ class Run(models.Model):
     def is_rollback(self):
         return self.action == Action.ROLLBACK
 
-    def shown(self, status):
-        """A status of one of its machine runs as pages show it: one that went back is no success of the release."""
-        return "rolled_back" if self.is_rollback and status == Status.SUCCEEDED else status
+    @property
+    def shown_status(self):
+        return shown_as(self.status, self.action)
 
     @property
     def what(self):

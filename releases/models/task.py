@@ -25,6 +25,11 @@ def run_named(action, stage):
     return _("Rollback of %(stage)s") % {"stage": stage} if action == Action.ROLLBACK else stage
 
 
+def shown_as(status, action):
+    """A status of such a run, or of a machine in it, as pages show it: what went back is no success of the release."""
+    return "rolled_back" if action == Action.ROLLBACK and status == "succeeded" else status
+
+
 def shell_script(value):
     """The script goes to sh (or bash, when its first line says so) on the machine; anything else would fail there."""
     if "\0" in value or len(value.encode()) > SCRIPT_LIMIT:
