@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import Error
 from django.shortcuts import render
 
+from deploy_portal import origin
 from deploy_portal.middleware import database_unusable
 from deploy_portal.models import Quota
 
@@ -46,7 +47,7 @@ def _limit(request):
     if request.method in ("GET", "HEAD", "OPTIONS", "TRACE") or name in NEVER_LIMITED:
         return "", 0
     if name in LOGINS:
-        return f"login from {request.META.get('REMOTE_ADDR') or 'a socket'}", settings.LOGINS_PER_MINUTE
+        return f"login from {origin.address_of(request)}", settings.LOGINS_PER_MINUTE
     return f"write by {request.user.pk}", settings.WRITES_PER_MINUTE if request.user.is_authenticated else 0
 
 

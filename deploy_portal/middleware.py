@@ -84,7 +84,7 @@ def _read_form(request):
 def request_origin(get_response):
     def middleware(request):
         part = "admin" if request.path.startswith(reverse("admin:index")) else "page"
-        with origin.set_to(f"{part} from {request.META.get('REMOTE_ADDR') or 'a socket'}"):
+        with origin.set_to(f"{part} from {origin.address_of(request)}"):
             return get_response(request)
 
     return middleware

@@ -22,6 +22,11 @@ def set_to(where):
         _origin.reset(token)
 
 
+def address_of(request):
+    """Where a request comes from; a web server before this one may hand it over by a socket, which has no address."""
+    return request.META.get("REMOTE_ADDR") or "a socket"
+
+
 def process(kind):
     """Within it, the origin is this process, as a `kind` of process."""
     return set_to(f"{kind} on {socket.gethostname()[:200]}, pid {os.getpid()}")

@@ -102,6 +102,11 @@ class MembershipInline(WithAutocomplete, admin.TabularInline):
         return ["user", "role", *(["based_on"] if self.has_change_permission(request, obj) else [])]
 
 
+def taken(error):
+    """Whether an answer of a config service was taken, as a state."""
+    return status("failed", _("Not taken")) if error else status("succeeded", _("Taken"))
+
+
 @admin.register(Business)
 class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
     form = BusinessForm
@@ -162,9 +167,7 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
 
     @admin.display(description=_("last answer"))
     def last_answer(self, business):
-        if business.asked_at is None:
-            return status("waiting", _("Never asked"))
-        return status("failed", _("Not taken")) if business.sync_error else status("succeeded", _("Taken"))
+        return taken(business.sync_error) if business.asked_at else status("waiting", _("Never asked"))
 
     @admin.display(description=_("why the last answer was not taken"))
     def why_not_taken(self, business):
@@ -203,7 +206,7 @@ class SyncAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Outcome"))
     def outcome(self, sync):
-        return status("failed", _("Not taken")) if sync.error else status("succeeded", _("Taken"))
+        return taken(sync.error)
 
     @admin.display(description=_("why it was not taken"))
     def why_not_taken(self, sync):
