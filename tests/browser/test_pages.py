@@ -184,6 +184,15 @@ def test_every_state_has_its_icon_in_the_admin(browser, client, ops, job):
     assert [name for name, icon in found if icon == "none"] == []
 
 
+def test_a_plain_no_is_not_red_in_the_admin(browser, client, ops, job, start, machines):
+    run = start(job, machines)
+    browser.log_in(client, ops)
+    for page in ("", f"{run.pk}/change/"):
+        browser.open(f"/admin/releases/run/{page}")
+        filters = "[...document.querySelectorAll('img[src*=\"/icon-\"]')].map((it) => getComputedStyle(it).filter)"
+        assert set(browser.ask(filters)) == {"grayscale(1)"}
+
+
 def test_the_members_of_a_business_fit_on_a_phone(browser, client, ops, payment, publisher):
     browser.log_in(client, ops)
     browser.width(400)  # on a narrower one the table is scrolled, and not the page
