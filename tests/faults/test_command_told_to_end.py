@@ -19,22 +19,14 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 def portal(environment, errors, *line):
     return subprocess.Popen(
-        [sys.executable, "manage.py", *map(str, line)],
+        # A shell that starts the tests in the background has them ignore SIGINT
+        ["env", "--default-signal=INT", sys.executable, "manage.py", *map(str, line)],
         cwd=settings.BASE_DIR,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
     )
-
-
-def first_of_database(silent):
-    """The first connection on which a database is asked; who looked for something else at this port has no answer."""
-    while True:
-        connection, _ = silent.accept()
-        if connection.recv(8).startswith(b"\0\0\0\x08"):
-            return connection
-        connection.close()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -64,7 +56,7 @@ def test_so_does_who_is_told_before_anything_was_started(number):
         url = f"postgres://portal@127.0.0.1:{silent.getsockname()[1]}/portal?connect_timeout={PATIENCE}"
         line = ["run_stage", "--as", "publisher", 1, "pre-release", "--all", "--wait"]
         ours = os.environ | {"DATABASE_URL": url, "DEBUG": "1"}
-        with portal(ours, subprocess.PIPE, *line) as process, first_of_database(silent):
+        with portal(ours, subprocess.PIPE, *line) as process, silent.accept()[0]:
             process.send_signal(number)
             said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, *said) == (CONFLICT, "", "Ended before it could tell what it did: look at the job.\n")
