@@ -77,8 +77,9 @@ def _goes_on(run):
 
 
 def _how_far(run, counts):
-    """How much of it has ended, in tenths: a log of ten lines tells of a thousand machines as well."""
+    """How much of it has ended, in tenths, and how much went wrong: a few lines for any number of machines."""
     total, wrong = sum(counts.values()), sum(counts.get(status, 0) for status in FAILURES)
+    wrong = wrong if wrong < 10 else "10 or more"
     ended = total - sum(counts.get(status, 0) for status in PENDING)
     if tenths := ended * 10 // total:
         yield f"Run {run.pk}: {tenths}0 % of {total} machines have ended" + (f", {wrong} went wrong." if wrong else ".")

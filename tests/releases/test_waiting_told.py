@@ -102,6 +102,22 @@ def test_how_far_it_has_come_is_told_in_tenths(payment, make_job, worker, meanwh
     ]
 
 
+def test_many_that_fail_one_by_one_are_not_a_line_each(payment, make_job, worker, meanwhile, finish, capsys):
+    many = make_job(on=list_machines(payment, *(f"web-{number:03}" for number in range(150))))
+
+    def some(number, status):
+        return lambda: end(worker, begin(worker, number), status)
+
+    meanwhile(some(15, "succeeded"), *[some(1, "failed")] * 14, finish)
+    fail(*RUN, many.pk, "pre-release", "--all", "--stop-after", "", "--wait", code=FAILED)
+    ended = f"Run {newest().pk}: 10 % of 150 machines have ended"
+    wrong = [*range(1, 10), "10 or more"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{ended}.",
+        *(f"{ended}, {number} went wrong." for number in wrong),
+    ]
+
+
 @each("command", ["pause_run", "cancel_run"])
 def test_who_pauses_or_cancels_it_is_not_told_to_resume_it(job, machines, start, worker, meanwhile, capsys, command):
     run = start(job, machines[:1])
