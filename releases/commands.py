@@ -199,7 +199,8 @@ class StartCommand(RunCommand):
 
     def started_before(self, job, key):
         """The runs that this step, by its key, has started already."""
-        runs = list(Run.objects.filter(stage__job=job, submit_key__startswith=key))
+        runs = Run.objects.filter(stage__job=job, submit_key__startswith=key)
+        runs = list(runs.select_related("stage__job__business"))
         if runs:
             self.stderr.write("This step has started already; nothing was started now.")
         return runs

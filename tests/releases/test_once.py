@@ -1,7 +1,7 @@
 """`--once STEP`: a pipeline's step that is tried again after it was cut off starts nothing a second time."""
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from jobs.models import Job, Membership
 from jobs.rights import Role
@@ -68,6 +68,14 @@ class TestRunStage:
         finish("failed", on=["pay-2"])
         assert "failed: pay-2" in fail(*RUN, job.pk, "pre-release", "pay-[1-2]", *ONCE, "--wait", code=FAILED)
         assert Run.objects.count() == 1
+
+    def test_it_tells_of_the_run_also_when_the_database_goes_away_meanwhile(self, job, away_when_waited_for, capsys):
+        line = (*RUN, str(job.pk), "pre-release", "pay-1", *ONCE)
+        call_command(*line)
+        first = capsys.readouterr().out
+        with pytest.raises(CommandError) as caught:
+            away_when_waited_for(call_command, *line, "--wait", "--wait-limit", "0.1")
+        assert (caught.value.returncode, capsys.readouterr().out) == (CONFLICT, first)
 
     def test_the_next_stage_is_another_step(self, job, finish):
         say(*RUN, job.pk, "pre-release", "pay-1", *ONCE)
