@@ -31,7 +31,8 @@ class JobMachineQuerySet(models.QuerySet):
 
     def on(self, name):
         """Those whose machine has this host name, or this address now."""
-        return self.filter(machine__in=Machine.objects.filter(Q(hostname=name.lower()) | Q(address=name)).order_by())
+        name = name.lower()
+        return self.filter(machine__in=Machine.objects.filter(Q(hostname=name) | Q(address=name)).order_by())
 
     def by_plan(self):
         """{stage, empty for none: the ids of the machines that are planned for it}; those that are excused left out."""

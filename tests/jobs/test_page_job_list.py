@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from django.urls import reverse
 
-from jobs.models import Job, Membership
+from jobs.models import Job, Machine, Membership
 from jobs.rights import Role
 from tests.cases import each
 from tests.conftest import make_business, make_member
@@ -95,8 +95,10 @@ def test_it_can_be_searched(as_user, approver, payment, make_job, search):
     assert "1 job" in said
 
 
-@pytest.mark.parametrize("search", ["pay-2", " PAY-2 ", "10.0.0.2"])
+@pytest.mark.parametrize("search", ["pay-2", " PAY-2 ", "10.0.0.2", "2001:DB8::2"])
 def test_it_finds_the_jobs_of_a_machine(as_user, approver, make_job, machines, search):
+    if ":" in search:
+        Machine.objects.filter(pk=machines[1].pk).update(address="2001:db8::2")
     make_job("2.0", on=machines[:1]), make_job("3.0", on=machines[1:3])
     said = words(as_user(approver).get(URL, {"q": search}))
     assert "Payment 3.0" in said
