@@ -169,6 +169,16 @@ def test_the_stages_open_one_after_the_other(job, machines, start, finish):
     assert "  gray-release: waiting, open" in say(*STATUS, job.pk).splitlines()
 
 
+@pytest.mark.parametrize("how", ["released", "excused"])
+def test_nothing_is_open_where_no_machine_is_left(job, machines, start, finish, publisher, how):
+    """Else who starts a stage as long as one is open would not end."""
+    start(job, machines if how == "released" else machines[:1])
+    finish()
+    if how == "excused":
+        ReleaseStage.objects.excuse(job, machines[1:], publisher, "in repair")
+    assert opening(job) == [(False, "No machine is left to release.", None)] * 3
+
+
 def opens_at(job, kind="pre-release"):
     return ReleaseStage.objects.of_kind(job, kind).opens_at
 

@@ -7,6 +7,7 @@ from jobs.access import get_job
 from jobs.commands import PortalCommand, in_one_line
 from jobs.models import Freeze
 from jobs.models.freeze import AHEAD
+from releases.candidates import candidates
 from releases.models import ReleaseStage
 from releases.tidying import tidy_at_once
 
@@ -25,8 +26,8 @@ class Command(PortalCommand):
     def act(self, user, *, job, **options):
         tidy_at_once()
         job = get_job(user, job)
-        met = Freeze.objects.met(job, user, AHEAD)
-        stages = [_stage(stage) | _opening(stage, met) for stage in ReleaseStage.objects.of(job)]
+        met, are_left = Freeze.objects.met(job, user, AHEAD), candidates(job, user).are_left
+        stages = [_stage(stage) | _opening(stage, met, are_left) for stage in ReleaseStage.objects.of(job)]
         status = {"job": job.pk, "business": job.business.slug, "version": job.version, "status": job.status}
         status |= {"revision": job.revision, "approvals_left": job.approvals_left, "stages": stages}
         self.show(_in_words(job, stages), options["json"], status)
@@ -36,9 +37,9 @@ def _stage(stage):
     return {"kind": stage.kind, "status": stage.status, "runs": [_run(run) for run in stage.runs.all()]}
 
 
-def _opening(stage, met):
+def _opening(stage, met, are_left):
     """Whether the reader could start it now, why not, and when, where only time is missing."""
-    if why := _comes_first(stage):
+    if why := _comes_first(stage, are_left):
         return {"is_open": False, "why_not": why, "opens_at": None}
     opens_at, told = database_now(), []
     if stage.is_soaking:
@@ -56,12 +57,14 @@ def _opening(stage, met):
     }
 
 
-def _comes_first(stage):
-    """What must happen before it opens, whatever the time."""
+def _comes_first(stage, are_left):
+    """What must happen before it opens, whatever the time; `are_left`: whether its job has machines to release."""
     if stage.is_running:
         return "A run of it goes on."
     if not stage.job.is_releasable:
         return f"The job is {stage.job.get_status_display().lower()}."
+    if not are_left:
+        return "No machine is left to release."
     return f"{stage.awaited.kind} comes first." if stage.awaited and not stage.awaited.is_done else ""
 
 
