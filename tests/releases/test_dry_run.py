@@ -143,6 +143,15 @@ def test_ops_who_would_step_in_are_told_so(job, ops, nothing_started):
     assert "break-glass: every approver is told" in said.splitlines()
 
 
+def test_so_they_are_of_a_rollback(released, ops, publisher, nothing_started):
+    nothing_started()
+    line = [*BACK, released.pk, "pre-release"]
+    assert say_json(*line)["break_glass"] is False
+    line[2] = "ops"
+    assert say_json(*line)["break_glass"] is True
+    assert "break-glass: every approver is told" in say(*line).splitlines()
+
+
 @pytest.fixture
 def released(job, machines, start, finish, make_job):
     """A job with pay-1 to pay-3 released, where there was 1.9, the last of them in gray release; pay-4 is unknown."""

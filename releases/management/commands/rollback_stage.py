@@ -7,6 +7,7 @@ from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
 from jobs.forms import ReasonForm
 from jobs.rights import Right
 from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
+from releases.forms import steps_in
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved
 
 
@@ -43,7 +44,7 @@ class Command(StartCommand):
             stages = [ReleaseStage.objects.of_kind(job, stage)]
         going, left_out = self._sort(job, stages, machines, looked, undo_later)
         if dry_run:
-            facts = _facts(job, stages, going)
+            facts = _facts(job, stages, going) | {"break_glass": steps_in(user, job)}
             ask = partial(ReleaseStage.objects.may_roll_back, stages, _ids(going), undo_later)
             return self.only_look(ask, left_out, _in_words(facts), options["json"], facts)
         runs = ReleaseStage.objects.roll_back(stages, _ids(going), user, reason, key, undo_later)
@@ -99,7 +100,8 @@ def _in_words(facts):
     for stage in facts["stages"]:
         goes = {one["hostname"]: _goes(**one) for one in stage["machines"]}
         lines[stage["stage"]] = f"by {stage['task']['name']} · v{stage['task']['version']}: {grouped(goes)}"
-    return lines | {"undone, too": ", ".join(f"#{job}" for job in facts["undone_jobs"])}
+    lines["undone, too"] = ", ".join(f"#{job}" for job in facts["undone_jobs"])
+    return lines | {"break-glass": facts["break_glass"] and "every approver is told"}
 
 
 def _goes(*, version_before, version_after, status, **_):
