@@ -12,9 +12,11 @@ from django.db import Error, connection
 
 from deploy_portal.database import is_away, unless_away
 from deploy_portal.templatetags.portal import inert
-from jobs.commands import CONFLICT, FAILED, PortalCommand, add_once, checked
+from jobs.access import get_job
+from jobs.commands import CONFLICT, FAILED, PortalCommand, add_once, checked, once_key
 from jobs.models import JobMoved
 from jobs.plan import folded
+from jobs.rights import Right
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import MachineRun, MachinesHeld, Run, RunMoved, StageMoved, Worker
@@ -175,8 +177,9 @@ class RunCommand(PortalCommand):
 
 
 class StartCommand(RunCommand):
-    """A command that starts runs, or tells what it would start."""
+    """A command that starts runs of a job, or tells what it would start. `start` does either, for the key of a step."""
 
+    action = ""
     not_done = ""  # what it says of machines that are left out
 
     def add_arguments(self, parser):
@@ -184,6 +187,25 @@ class StartCommand(RunCommand):
         dry_run = "start nothing: tell what would be, and end as the start would be refused"
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
         add_once(parser)
+
+    def act(self, user, *, job, once, **options):
+        job = get_job(user, job, Right.PUBLISH)
+        key = once_key(once, user.pk, job.pk, options["stage"], self.action).hex
+        started = self.started_before(job, key)
+        if not started:
+            try:
+                started = self.start(user, job, key, **options)
+            except (CommandError, *self.conflicts):
+                # At the same moment this very step may have been started by another process
+                started = self.started_before(job, key)
+                if not started:
+                    raise
+        if started:
+            self.finish(*started, **options)
+
+    def start(self, user, job, key, **options):
+        """Starts it; returns the runs and what was left out, as {host name: why}. None with `--dry-run`."""
+        raise NotImplementedError
 
     def what_is_new(self, runs):
         yield from super().what_is_new(runs)
@@ -198,12 +220,12 @@ class StartCommand(RunCommand):
                 yield f"Run {run.pk} waits for machines that others hold; job_status {run.stage.job_id} tells which."
 
     def started_before(self, job, key):
-        """The runs that this step, by its key, has started already."""
-        runs = Run.objects.filter(stage__job=job, submit_key__startswith=key)
-        runs = list(runs.select_related("stage__job__business"))
-        if runs:
-            self.stderr.write("This step has started already; nothing was started now.")
-        return runs
+        """What `start` returned when this step, by its key, was started; None when it was not."""
+        runs = Run.objects.filter(stage__job=job, submit_key__startswith=key).select_related("stage__job__business")
+        if not runs:
+            return None
+        self.stderr.write("This step has started already; nothing was started now.")
+        return list(runs), {}
 
     def tell_left_out(self, left_out):
         if left_out:

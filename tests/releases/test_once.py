@@ -77,6 +77,12 @@ class TestRunStage:
             away_when_waited_for(call_command, *line, "--wait", "--wait-limit", "0.1")
         assert (caught.value.returncode, capsys.readouterr().out) == (CONFLICT, first)
 
+    @pytest.mark.django_db(transaction=True)
+    def test_of_several_at_once_one_starts_it_and_all_tell_of_it(self, job):
+        line = (*RUN, str(job.pk), "pre-release", "pay-[1-3]", *ONCE)
+        assert at_once(*[lambda: call_command(*line)] * 4) == [None] * 4
+        assert Run.objects.count() == 1
+
     def test_the_next_stage_is_another_step(self, job, finish):
         say(*RUN, job.pk, "pre-release", "pay-1", *ONCE)
         finish()

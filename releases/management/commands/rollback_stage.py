@@ -2,16 +2,15 @@ from functools import partial
 
 from django.core.management.base import CommandError
 
-from jobs.access import get_job
-from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines, once_key
+from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
 from jobs.forms import ReasonForm
-from jobs.rights import Right
 from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
 from releases.forms import steps_in
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved
 
 
 class Command(StartCommand):
+    action = Action.ROLLBACK
     not_done = "Not rolled back"
     help = (
         "Rolls back machines that a job changed, each to the version it had before: of one stage, or of the whole job."
@@ -33,11 +32,7 @@ class Command(StartCommand):
         )
         parser.add_argument("--reason", required=True, help="why; kept in the job's history")
 
-    def act(self, user, *, job, stage, machines, looked, undo_later, reason, dry_run, once, **options):
-        job = get_job(user, job, Right.PUBLISH)
-        key = once_key(once, user.pk, job.pk, stage, Action.ROLLBACK).hex
-        if runs := self.started_before(job, key):
-            return self.finish(runs, {}, **options)
+    def start(self, user, job, key, *, stage, machines, looked, undo_later, reason, dry_run, **options):
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
@@ -49,7 +44,7 @@ class Command(StartCommand):
             return self.only_look(ask, left_out, _in_words(facts), options["json"], facts)
         runs = ReleaseStage.objects.roll_back(stages, _ids(going), user, reason, key, undo_later)
         self.tell_left_out(left_out)
-        return self.finish(runs, left_out, **options)
+        return runs, left_out
 
     def _sort(self, job, stages, machines, looked, undo_later):
         """The machine runs to take back, and {host name: why} of those that nobody named and that are left out."""

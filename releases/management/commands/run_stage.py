@@ -5,8 +5,7 @@ from operator import itemgetter
 from django.core.management.base import CommandError
 
 from deploy_portal.models import User
-from jobs.access import get_job
-from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines, once_key
+from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines
 from jobs.rights import Right
 from releases.candidates import candidates
 from releases.check import check
@@ -29,6 +28,7 @@ class Acting:
 
 class Command(StartCommand):
     help = "Starts a stage of an approved job on some or all of the machines that it can still release."
+    action = Action.RELEASE
     not_done = "Not released now"
 
     def add_arguments(self, parser):
@@ -61,11 +61,7 @@ class Command(StartCommand):
             "--break-glass", metavar="REASON", help="for ops: start a job that is not approved; kept, told to approvers"
         )
 
-    def act(self, user, *, job, stage, dry_run, once, **options):
-        job = get_job(user, job, Right.PUBLISH)
-        key = once_key(once, user.pk, job.pk, stage).hex
-        if runs := self.started_before(job, key):
-            return self.finish(runs, {}, **options)
+    def start(self, user, job, key, *, stage, dry_run, **options):
         job.business.refresh_machines(before_start=True)
         stage = ReleaseStage.objects.of_kind(job, stage)
         if options["break_glass"] is not None:
@@ -83,7 +79,7 @@ class Command(StartCommand):
             return self.only_look(ask, left_out, _in_words(stage, facts), options["json"], facts)
         run = stage.start(user, form.chosen, key, *asked_for, **counted.facts)
         self.tell_left_out(left_out)
-        return self.finish([run], left_out, **options)
+        return [run], left_out
 
 
 def _require_break_glass(user, stage, reason, remark):
