@@ -20,7 +20,7 @@ from jobs.models import Business, JobMoved
 from jobs.plan import expanded, folded
 from jobs.rights import Right
 
-# Exit codes: a mistake in the call or a missing right, a run that failed, a conflict with what happened meanwhile.
+# Exit codes: a mistake in the call or a missing right, a run that failed, a conflict with how things stand now.
 # 2 is what argparse ends with.
 MISTAKE, FAILED, CONFLICT = 1, 3, 4
 HOSTNAMES = "the machines, by host name; 'web-[001-120]' names 120"
@@ -80,7 +80,7 @@ class PortalCommand(InertCommand):
     conflicts = (JobMoved,)
     epilog = (
         "Exit codes: 1 a mistake, a missing right or a database that cannot be used, 2 a call that cannot be read, "
-        "3 a machine failed, 4 a conflict with what happened meanwhile. docs/operations.md has examples."
+        "3 a machine failed, 4 a conflict with how things stand now. docs/operations.md has examples."
     )
 
     def add_arguments(self, parser):
@@ -134,10 +134,14 @@ def _named(text):
 
 
 def checked(form):
-    """The form, if it is valid; CommandError gives its errors as lines, each with its field's name."""
+    """The form, if it is valid; CommandError gives its errors as lines, each with its field's name.
+
+    That machines cannot be had now is no mistake in the call.
+    """
     if not form.is_valid():
         lines = [f"{name}: {error}" for name, errors in form.errors.items() for error in errors]
-        raise CommandError("\n".join(lines), returncode=MISTAKE)
+        codes = {error.code for errors in form.errors.values() for error in errors.as_data()}
+        raise CommandError("\n".join(lines), returncode=CONFLICT if codes == {"not_offered"} else MISTAKE)
     return form
 
 

@@ -13,7 +13,7 @@ from jobs.models import Business, Event, Freeze, JobMachine, Listing, Machine
 from releases.candidates import candidates
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
 from releases.templatetags.releases import event_notes
-from tests.commands import MISTAKE, fail, say
+from tests.commands import CONFLICT, MISTAKE, fail, say
 from tests.conftest import list_machines, mark_fresh, rows
 from tests.pages import checked, ids, offered, page, stage_fields, words
 from tests.workers import begin, claim, end, state
@@ -432,7 +432,7 @@ class TestAskedAtTheStart:
 
 class TestCommand:
     def test_what_moved_is_left_out_unless_it_is_asked_for(self, moved, publisher, release_task, rollback_task):
-        assert "pay-2" in fail(*RUN_STAGE, moved.pk, "pre-release", "pay-2", code=MISTAKE)
+        assert "pay-2" in fail(*RUN_STAGE, moved.pk, "pre-release", "pay-2", code=CONFLICT)
         say(*RUN_STAGE, moved.pk, "pre-release", "pay-2", "--moved")
         assert released(Run.objects.get()) == ["pay-2"]
 

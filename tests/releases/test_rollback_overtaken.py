@@ -5,7 +5,7 @@ import pytest
 from jobs.models import Job, Membership
 from jobs.rights import Role
 from releases.models import Action, MachineRun, ReleaseStage, Run, StageMoved
-from tests.commands import MISTAKE, fail, say
+from tests.commands import CONFLICT, fail, say
 from tests.conftest import list_machines, make_member
 from tests.pages import checked, ids, offered, page, source, words
 from tests.releases.test_page_rollback import BOTH, machines_of, rollback_fields, rollbacks
@@ -167,7 +167,7 @@ def test_the_command_leaves_them_out(earlier, later):
 
 
 def test_the_command_names_one_that_was_asked_for(earlier, later):
-    assert "pay-1" in fail(*ROLL_BACK, earlier.pk, "all", "pay-1", code=MISTAKE)
+    assert "pay-1" in fail(*ROLL_BACK, earlier.pk, "all", "pay-1", code=CONFLICT)
     assert not Run.objects.filter(action=Action.ROLLBACK).exists()
 
 

@@ -72,7 +72,7 @@ def test_names_that_name_nothing_are_a_mistake(released, names):
 
 
 def test_where_nothing_was_changed_there_is_nothing_to_roll_back(released, job):
-    assert "changed no machine" in fail(*ROLL_BACK, released.pk, "release", code=MISTAKE)
+    assert "changed no machine" in fail(*ROLL_BACK, released.pk, "release", code=CONFLICT)
 
 
 def test_a_stage_that_runs_is_a_conflict(released, machines, start):
@@ -148,7 +148,7 @@ def lost(released, machines, start, finish):
 
 
 def test_an_unknown_machine_is_left_alone_unless_somebody_looked(lost):
-    assert "pay-4" in fail(*ROLL_BACK, lost.pk, "gray-release", "pay-3", "pay-4", code=MISTAKE)
+    assert "pay-4" in fail(*ROLL_BACK, lost.pk, "gray-release", "pay-3", "pay-4", code=CONFLICT)
     say(*ROLL_BACK, lost.pk, "gray-release")
     assert hostnames(rollbacks().get()) == ["pay-2", "pay-3"]
     assert not lost.events.filter(verb="resolved").exists()
@@ -169,7 +169,7 @@ def test_what_a_rollback_leaves_out_is_told(lost, make_job, machines, start, fin
 
 
 def test_what_a_range_names_is_told_why_it_is_left_out(lost):
-    said = fail(*ROLL_BACK, lost.pk, "all", "PAY-[3-4]", code=MISTAKE)
+    said = fail(*ROLL_BACK, lost.pk, "all", "PAY-[3-4]", code=CONFLICT)
     assert said == "Not rolled back: pay-4 (unknown; --looked says that nothing runs there any more)."
     assert not rollbacks().exists()
 
@@ -185,7 +185,7 @@ def test_where_all_is_left_out_its_reason_is_told(lost, finish):
     say(*ROLL_BACK, lost.pk, "gray-release")
     finish()
     for chosen in ([], ["pay-4"]):
-        assert "--looked" in fail(*ROLL_BACK, lost.pk, "gray-release", *chosen, code=MISTAKE)
+        assert "--looked" in fail(*ROLL_BACK, lost.pk, "gray-release", *chosen, code=CONFLICT)
 
 
 def test_who_looked_rolls_an_unknown_machine_back_too(lost, publisher, finish):

@@ -154,7 +154,7 @@ def test_machines_that_the_stage_does_not_offer_are_named(make_job, machines, st
     Listing.objects.take(payment, rows(*(machine.hostname for machine in machines if machine != machines[1])))
     said = fail(*RUN, job.pk, "pre-release", "pay-1", "pay-2", "pay-3", "pay-6", "nonsense", code=MISTAKE)
     assert said == "Not among the machines to choose from: pay-6, nonsense"
-    said = fail(*RUN, job.pk, "pre-release", "pay-1", "pay-2", "pay-3", code=MISTAKE)
+    said = fail(*RUN, job.pk, "pre-release", "pay-1", "pay-2", "pay-3", code=CONFLICT)
     assert said.splitlines() == [
         f"machines: pay-1 is held by #{Run.objects.get().stage.job_id}.",
         "machines: pay-2 is gone from the config service.",
@@ -207,7 +207,7 @@ def test_the_job_of_another_business_that_holds_a_machine_is_not_named(
 
 def test_all_of_nothing_is_an_error_that_says_why_and_starts_nothing(make_job, machines, start):
     run = start(make_job("3.0"), machines)
-    said = fail(*RUN, make_job().pk, "pre-release", "--all", code=MISTAKE)
+    said = fail(*RUN, make_job().pk, "pre-release", "--all", code=CONFLICT)
     assert said.splitlines() == [f"machines: pay-{n} is held by #{run.stage.job_id}." for n in range(1, 7)]
     assert Run.objects.count() == 1
 
@@ -215,7 +215,7 @@ def test_all_of_nothing_is_an_error_that_says_why_and_starts_nothing(make_job, m
 def test_of_a_job_that_is_out_it_is_said_that_all_are_released(job, machines, start, finish):
     start(job, machines)
     finish()
-    said = fail(*RUN, job.pk, "gray-release", "--all", code=MISTAKE)
+    said = fail(*RUN, job.pk, "gray-release", "--all", code=CONFLICT)
     assert said.splitlines()[0] == "machines: pay-1 is already released by this job."
 
 
@@ -346,7 +346,7 @@ def test_what_failed_is_tried_again_and_what_was_not_run_after_that(job, machine
 def test_where_there_is_nothing_to_try_again_nothing_is_started(job, machines, start, finish, what):
     start(job, machines[:2])
     finish()
-    said = fail(*RUN, job.pk, "pre-release", "--retry", what, code=MISTAKE)
+    said = fail(*RUN, job.pk, "pre-release", "--retry", what, code=CONFLICT)
     assert said == "machines: this stage has none of those; job_status tells how each stands."
     assert Run.objects.count() == 1
 
@@ -354,7 +354,7 @@ def test_where_there_is_nothing_to_try_again_nothing_is_started(job, machines, s
 def test_an_unknown_machine_is_not_tried_again(job, machines, start, finish):
     start(job, machines[:1])
     finish("unknown")
-    assert "machines:" in fail(*RUN, job.pk, "pre-release", "--retry", "failed", code=MISTAKE)
+    assert "machines:" in fail(*RUN, job.pk, "pre-release", "--retry", "failed", code=CONFLICT)
 
 
 @pytest.mark.parametrize("chosen", [["--retry", "failed", "--all"], ["pay-1", "--retry", "failed"]])
@@ -368,7 +368,7 @@ def test_a_retry_names_no_machines(job, chosen):
 def test_machines_that_other_jobs_hold_are_waited_for_when_that_is_asked_for(make_job, machines, start):
     start(make_job("3.0"), machines[:2])
     job = make_job()
-    assert "pay-1" in fail(*RUN, job.pk, "pre-release", "pay-1", "pay-3", code=MISTAKE)
+    assert "pay-1" in fail(*RUN, job.pk, "pre-release", "pay-1", "pay-3", code=CONFLICT)
     say(*RUN, job.pk, "pre-release", "pay-1", "pay-3", "--when-free")
     run = Run.objects.last()
     assert dict(run.machine_runs.values_list("machine__hostname", "status")) == {"pay-1": "held", "pay-3": "queued"}
@@ -387,4 +387,4 @@ def test_the_jobs_own_machines_are_not_waited_for(make_job, machines, start, fin
     job = make_job()
     start(job, machines[:1])
     finish("unknown")
-    assert "pay-1" in fail(*RUN, job.pk, "pre-release", "pay-1", "--when-free", code=MISTAKE)
+    assert "pay-1" in fail(*RUN, job.pk, "pre-release", "pay-1", "--when-free", code=CONFLICT)

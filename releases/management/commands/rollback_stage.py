@@ -2,7 +2,7 @@ from functools import partial
 
 from django.core.management.base import CommandError
 
-from jobs.commands import HOSTNAMES, MISTAKE, checked, hostnames, named_machines
+from jobs.commands import CONFLICT, HOSTNAMES, checked, hostnames, named_machines
 from jobs.forms import ReasonForm
 from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
 from releases.forms import steps_in
@@ -57,7 +57,7 @@ class Command(StartCommand):
             return going, left_out
         wanted = set(hostnames(machines))
         if named := {hostname: why for hostname, why in left_out.items() if hostname in wanted}:
-            raise CommandError(told_left_out(self.not_done, named), returncode=MISTAKE)
+            raise CommandError(told_left_out(self.not_done, named), returncode=CONFLICT)
         chosen = {machine.pk for machine in named_machines(job.machines, machines, _ids(going))}
         return [machine_run for machine_run in going if machine_run.machine_id in chosen], {}
 
@@ -67,7 +67,7 @@ class Command(StartCommand):
         if ReleaseStage.objects.filter(pk__in=kept, status=ReleaseStage.Status.RUNNING).exists():
             raise StageMoved("A run is still going on there. Wait for its end, or cancel it.")
         nothing = "This job changed no machine there that could be rolled back."
-        raise CommandError(told_left_out(self.not_done, left_out) or nothing, returncode=MISTAKE)
+        raise CommandError(told_left_out(self.not_done, left_out) or nothing, returncode=CONFLICT)
 
 
 def _ids(machine_runs):

@@ -195,7 +195,7 @@ def _wanted(stage, machines, planned, retry):
     wanted = stage.planned_machines if planned else set(stage.to_try_again(retry))
     if not wanted:
         words = "machines: this stage has none of those; job_status tells how each stands."
-        raise CommandError(words, returncode=MISTAKE)
+        raise CommandError(words, returncode=CONFLICT)
     return wanted
 
 
