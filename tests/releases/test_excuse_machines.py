@@ -33,22 +33,27 @@ def test_the_last_ones_let_the_job_be_done(failed):
     assert Job.objects.get(pk=failed.pk).status == "released"
 
 
-@pytest.mark.parametrize("name", ["pay-1", "pay-5", "nowhere"])
-def test_what_is_released_or_not_of_the_job_is_refused_with_all_others(failed, name):
+@pytest.mark.parametrize("name", ["pay-5", "nowhere"])
+def test_what_is_not_of_the_job_is_a_mistake_and_none_is_excused(failed, name):
     said = fail(*EXCUSE, failed.pk, "pay-2", name, code=MISTAKE)
     assert said == f"Not among the machines to choose from: {name}"
     assert excused(failed) == set()
 
 
+def test_what_is_released_is_refused_with_all_others(failed):
+    assert fail(*EXCUSE, failed.pk, "pay-1", "pay-2", code=CONFLICT) == "Not to be had now: pay-1"
+    assert excused(failed) == set()
+
+
 def test_what_is_excused_already_is_refused(failed):
     say(*EXCUSE, failed.pk, "pay-2")
-    fail(*EXCUSE, failed.pk, "pay-2", code=MISTAKE)
+    assert fail(*EXCUSE, failed.pk, "pay-2", code=CONFLICT) == "Not to be had now: pay-2"
     assert failed.events.filter(verb="excused").count() == 1
 
 
 def test_what_a_run_is_about_to_touch_is_refused(failed, start, machines):
     start(failed, machines[2:3], key="again")
-    fail(*EXCUSE, failed.pk, "pay-3", code=MISTAKE)
+    assert fail(*EXCUSE, failed.pk, "pay-3", code=CONFLICT) == "Not to be had now: pay-3"
     assert excused(failed) == set()
 
 
@@ -66,7 +71,7 @@ def test_what_a_run_took_just_now_is_a_conflict(failed, start, machines, monkeyp
 
 
 def test_a_job_that_has_not_begun_has_none(job, publisher):
-    fail(*EXCUSE, job.pk, "pay-1", code=MISTAKE)
+    fail(*EXCUSE, job.pk, "pay-1", code=CONFLICT)
     assert excused(job) == set()
 
 

@@ -21,8 +21,10 @@ class Command(PortalCommand):
     def act(self, user, *, job, machines, reason, json, **options):
         job = get_job(user, job, Right.PUBLISH)
         reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
-        left = left_to_do(job, candidates(job, user))
-        named = named_machines(job.machines, machines, only={candidate.machine.pk for candidate in left})
+        left = {candidate.machine.pk for candidate in left_to_do(job, candidates(job, user))}
+        named = named_machines(job.machines, machines)
+        if refused := [machine for machine in named if machine.pk not in left]:
+            raise MachinesHeld(refused)
         ReleaseStage.objects.excuse(job, named, user, reason)
         job.refresh_from_db()
         hostnames = sorted(machine.hostname for machine in named)
