@@ -43,7 +43,7 @@ def told_left_out(what, left_out):
 def names_by(told):
     """{what: the names of whom it is told} out of {host name: what}."""
     names = {}
-    for hostname, what in told.items():
+    for hostname, what in sorted(told.items()):
         names.setdefault(what, []).append(hostname)
     return {what: names_of(some) for what, some in names.items()}
 
