@@ -162,9 +162,9 @@ def test_what_a_rollback_leaves_out_is_told(lost, make_job, machines, start, fin
     assert sorted(said["left_out"]) == ["pay-2", "pay-3", "pay-4"]
     assert hostnames(*rollbacks()) == ["pay-1"]
     assert capsys.readouterr().err.splitlines() == [
+        "Not rolled back: pay-2 (held by another run, or gone from the config service).",
         "Not rolled back: pay-3 (a later job ran there; --undo-later takes back what that put there, too).",
         "Not rolled back: pay-4 (unknown; --looked says that nothing runs there any more).",
-        "Not rolled back: pay-2 (held by another run, or gone from the config service).",
     ]
 
 
