@@ -16,6 +16,7 @@ from deploy_portal import origin
 from deploy_portal.database import is_away, is_clash, is_of_another_version
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
+from jobs.forms import ReasonForm
 from jobs.models import Business, JobMoved
 from jobs.plan import expanded, folded
 from jobs.rights import Right
@@ -143,6 +144,11 @@ def checked(form):
         codes = {error.code for errors in form.errors.values() for error in errors.as_data()}
         raise CommandError("\n".join(lines), returncode=CONFLICT if codes == {"not_offered"} else MISTAKE)
     return form
+
+
+def checked_reason(reason):
+    """Why a person does something, as the pages take it."""
+    return checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
 
 
 def in_one_line(reason):

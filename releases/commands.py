@@ -184,6 +184,7 @@ class StartCommand(RunCommand):
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
+        parser.add_argument("job", type=int, help="the job's number")
         dry_run = "start nothing: tell what would be, and end as the start would be refused"
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
         add_once(parser)

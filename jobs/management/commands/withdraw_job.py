@@ -1,6 +1,5 @@
 from jobs.access import get_job
-from jobs.commands import PortalCommand, checked
-from jobs.forms import ReasonForm
+from jobs.commands import PortalCommand, checked_reason
 from jobs.rights import Right
 
 
@@ -14,5 +13,5 @@ class Command(PortalCommand):
 
     def act(self, user, *, job, reason, json, **options):
         job = get_job(user, job, Right.EDIT)
-        job.withdraw(user, checked(ReasonForm({"reason": reason})).cleaned_data["reason"])
+        job.withdraw(user, checked_reason(reason))
         self.say(f"{job} is withdrawn.", json, job=job.pk, status=job.status)

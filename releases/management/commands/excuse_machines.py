@@ -1,6 +1,5 @@
 from jobs.access import get_job
-from jobs.commands import HOSTNAMES, PortalCommand, checked, named_machines
-from jobs.forms import ReasonForm
+from jobs.commands import HOSTNAMES, PortalCommand, checked_reason, named_machines
 from jobs.models import JobMoved
 from jobs.plan import folded
 from jobs.rights import Right
@@ -20,7 +19,7 @@ class Command(PortalCommand):
 
     def act(self, user, *, job, machines, reason, json, **options):
         job = get_job(user, job, Right.PUBLISH)
-        reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
+        reason = checked_reason(reason)
         left = {candidate.machine.pk for candidate in left_to_do(job, candidates(job, user))}
         named = named_machines(job.machines, machines)
         if refused := [machine for machine in named if machine.pk not in left]:

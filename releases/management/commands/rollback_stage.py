@@ -2,8 +2,7 @@ from functools import partial
 
 from django.core.management.base import CommandError
 
-from jobs.commands import CONFLICT, HOSTNAMES, checked, hostnames, named_machines
-from jobs.forms import ReasonForm
+from jobs.commands import CONFLICT, HOSTNAMES, checked_reason, hostnames, named_machines
 from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
 from releases.forms import steps_in
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved
@@ -18,7 +17,6 @@ class Command(StartCommand):
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
-        parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("stage", choices=[*Kind.values, "all"], help="which stage, or all of them")
         which = f"{HOSTNAMES} (default: all it changed)"
         parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help=which)
@@ -33,7 +31,7 @@ class Command(StartCommand):
         parser.add_argument("--reason", required=True, help="why; kept in the job's history")
 
     def start(self, user, job, key, *, stage, machines, looked, undo_later, reason, dry_run, **options):
-        reason = checked(ReasonForm({"reason": reason})).cleaned_data["reason"]
+        reason = checked_reason(reason)
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]

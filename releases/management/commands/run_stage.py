@@ -33,7 +33,6 @@ class Command(StartCommand):
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
-        parser.add_argument("job", type=int, help="the job's number")
         parser.add_argument("stage", choices=Kind.values, help="which stage")
         parser.add_argument("machines", nargs="*", default=[], metavar="HOSTNAME", help=HOSTNAMES)
         parser.add_argument("--all", action="store_true", help="every machine that the stage offers")

@@ -1,6 +1,5 @@
 from jobs.access import get_job
-from jobs.commands import PortalCommand, checked
-from jobs.forms import ReasonForm
+from jobs.commands import PortalCommand, checked_reason
 from jobs.models import JobMoved
 from jobs.rights import Right
 from releases.models import Kind, ReleaseStage, StageMoved
@@ -18,5 +17,5 @@ class Command(PortalCommand):
 
     def act(self, user, *, job, stage, reason, json, **options):
         stage = ReleaseStage.objects.of_kind(get_job(user, job, Right.PUBLISH), stage)
-        stage.skip(user, checked(ReasonForm({"reason": reason})).cleaned_data["reason"])
+        stage.skip(user, checked_reason(reason))
         self.say(f"{stage} is skipped.", json, job=job, stage=stage.kind, status=stage.status)
