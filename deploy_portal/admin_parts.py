@@ -177,9 +177,16 @@ def _told(message):
 
 
 class Autocomplete(AutocompleteSelect):
-    """Django's own looks a posted value up as it is, and breaks on one that is no id."""
+    """Django's own looks a posted value up as it is, and breaks on one that is no id.
+
+    `chosen` is the row that is chosen already, where it was read with others.
+    """
+
+    chosen = None
 
     def optgroups(self, name, value, attr=None):
+        if self.chosen and value == [str(self.chosen.pk)]:
+            return [(None, [self.create_option(name, self.chosen.pk, str(self.chosen), True, 0)], 0)]
         return super().optgroups(name, [pk for pk in value if ID.fullmatch(str(pk))], attr)
 
 

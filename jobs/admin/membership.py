@@ -8,6 +8,23 @@ from deploy_portal.based_on import BasedOnForm
 from jobs.models import Membership
 
 
+class MembershipForm(BasedOnForm):
+    """A row of the form of a business: of hundreds, those that nobody changed are not looked up one by one."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.empty_permitted |= bool(self.instance.pk)
+        # Staff who may only look get a form without fields.
+        if self.instance.pk and "user" in self.fields:
+            self.fields["user"].widget.widget.chosen = self.instance.user
+
+    def full_clean(self):
+        super().full_clean()
+        if self.is_bound and self.instance.pk and not self.has_changed():
+            # What another row says is compared with it.
+            self.cleaned_data = {name: getattr(self.instance, name) for name in ("user", "business", "role")}
+
+
 class MembershipFormSet(forms.BaseInlineFormSet):
     def clean(self):
         super().clean()
@@ -18,7 +35,7 @@ class MembershipFormSet(forms.BaseInlineFormSet):
 
 class MembershipInline(WithAutocomplete, admin.TabularInline):
     model = Membership
-    form = BasedOnForm
+    form = MembershipForm
     formset = MembershipFormSet
     autocomplete_fields = ["user"]
     extra = 1

@@ -171,6 +171,13 @@ def test_refuses_a_role_given_twice(page, payment, requester):
     assert requester.membership_set.count() == 1
 
 
+def test_refuses_a_role_changed_to_one_that_another_row_gives(page, payment, requester):
+    other = Membership.objects.create(user=requester, business=payment, role=Role.APPROVER)
+    rows = [(requester.membership_set.first().pk, requester, Role.APPROVER), (other.pk, requester, Role.APPROVER)]
+    assert "Please correct the duplicate data" in save(page, payment, *rows).text
+    assert set(requester.membership_set.values_list("role", flat=True)) == {Role.REQUESTER, Role.APPROVER}
+
+
 def test_what_was_opened_before_undoes_nothing_that_another_did_meanwhile(page, payment):
     form = fields(payment, soak_minutes=7) | based_on(page, change(payment))
     Business.objects.filter(pk=payment.pk).update(approvers_needed=2)
@@ -465,15 +472,21 @@ def test_there_is_no_action_on_what_is_only_shown(rf, ops):
 
 
 @pytest.mark.one_database
-def test_a_member_more_needs_one_query_more(page, payment, requester):
-    """For the choice of the person; their name and the business's are read with the others."""
-
-    def queries():
-        with CaptureQueriesContext(connection) as asked:
-            assert page.get(change(payment)).status_code == 200
-        return len(asked)
-
-    few = queries()
-    for number in range(5):
-        make_member(f"member-{number}", payment, Role.REQUESTER)
-    assert queries() == few + 5
+@pytest.mark.parametrize(
+    ("changed", "answer"),
+    [({}, 302), ({"name": ""}, 200), ({"soak_minutes": 7}, 302), ({"membership_set-0-role": Role.APPROVER}, 302)],
+    ids=["nothing", "a mistake", "a number", "a role"],
+)
+def test_more_members_need_no_more_queries(page, changed, answer):
+    asked = []
+    for size in (1, 2, 10):  # the very first event asks for one thing more
+        business = make_business(f"business-{size}")
+        for number in range(size):
+            make_member(f"{business}-{number}", business, Role.REQUESTER)
+        rows = [(member.pk, member.user, member.role) for member in business.membership_set.order_by("pk")]
+        form = fields(business, *rows) | based_on(page, change(business)) | {"membership_set-TOTAL_FORMS": size}
+        with CaptureQueriesContext(connection) as queries:
+            answers = [page.get(change(business)), page.post(change(business), form | changed)]
+        assert [one.status_code for one in answers] == [200, answer]
+        asked.append(len(queries))
+    assert asked[1] == asked[2]
