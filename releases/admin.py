@@ -184,7 +184,7 @@ class ReleaseStageAdmin(NumberedAdmin):
     list_display_links = ["job", "kind"]
     list_filter = ["kind", "status", "job__business"]
     list_select_related = ["job__business", "release_task__latest", "rollback_task__latest"]
-    search_fields = ["job__id__exact", "job__title", "job__version"]
+    search_fields = ["job__id__exact", "job__title", "job__version", "job__business__name", "job__business__slug"]
     fields = [
         *["job", "kind", "state", "release_task", "rollback_task", "machine_count", "batch_size", "canary"],
         *["batch_pause", "failure_budget", "remark"],
@@ -254,7 +254,11 @@ class RunAdmin(ShownRun, NumberedAdmin):
     list_display_links = None
     list_filter = ["status", "action", "break_glass", "stage__job__business"]
     list_select_related = ["stage__job__business", "started_by"]
-    search_fields = ["id__exact", "stage__job__id__exact", "started_by__username"]
+    search_fields = [
+        *["id__exact", "stage__job__id__exact", "stage__job__title", "stage__job__version"],
+        *["stage__job__business__name", "stage__job__business__slug"],
+        *["started_by__username", "started_by__first_name", "started_by__last_name"],
+    ]
     date_hierarchy = "started_at"
     ordering = ["-pk"]
     fields = [

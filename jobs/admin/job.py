@@ -19,7 +19,10 @@ class JobAdmin(NumberedAdmin):
     list_display_links = ["number", "title"]
     list_filter = ["business", "status", "break_glass"]
     list_select_related = ["business", "requester"]
-    search_fields = ["id__exact", "title", "version", "requester__username"]
+    search_fields = [
+        *["id__exact", "title", "version", "business__name", "business__slug"],
+        *["requester__username", "requester__first_name", "requester__last_name"],
+    ]
     date_hierarchy = "created_at"
     fields = [
         *["number", "title", "business", "version", "state", "machine_count", "remark", "revision"],

@@ -8,9 +8,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from jobs.models import Machine
+from deploy_portal.models import User
+from jobs.models import Business, Job, Machine
 from releases.admin import MACHINE_RUNS_SHOWN, VERSIONS_SHOWN, TaskAdmin
-from releases.models import MachineRun, Run, Task, Worker
+from releases.models import MachineRun, ReleaseStage, Run, Task, Worker
 from tests.conftest import list_machines, make_task, make_user
 from tests.forms import based_on
 from tests.parallel import at_once, waits_for_a_lock
@@ -308,6 +309,34 @@ def test_a_machine_run_shows_where_it_was_sent_and_a_dash_for_no_reason(page, ma
     text = page.get(f"/admin/releases/machinerun/{machine_run.pk}/change/").text
     assert '<div class="readonly">10.0.0.1</div>' in text
     assert re.search(r'field-why">.*?<div class="readonly">-</div>', text, re.DOTALL)
+
+
+@pytest.mark.one_database
+def test_finds_jobs_stages_and_runs_by_the_names_of_a_business(page, payment, orders, outsider, job, machines, start):
+    Business.objects.filter(pk=payment.pk).update(name="Checkout")
+    other = Job(business=orders, title="Stock", version=job.version)
+    other.ask(outsider, list_machines(orders, "ord-1"))
+    ReleaseStage.objects.of(other)
+    run = start(job, machines)
+    stages = ReleaseStage.objects.filter(job=job)
+    for where, rows in [("jobs/job", [job]), ("releases/releasestage", stages), ("releases/run", [run])]:
+        for query in ["checkout", "payment", f"payment {job.version}"]:
+            assert set(found(page, where, query)) == set(rows)
+        assert not set(found(page, where, "orders")) & set(rows)
+
+
+@pytest.mark.one_database
+def test_finds_jobs_and_runs_by_each_name_of_a_person(page, job, machines, start):
+    run = start(job, machines)
+    for where, row, person in [("jobs/job", job, job.requester), ("releases/run", run, run.started_by)]:
+        User.objects.filter(pk=person.pk).update(first_name="Xiaoming", last_name="王")
+        for query in [person.username, "xiaoming", "王"]:
+            assert found(page, where, query) == [row]
+        User.objects.update(first_name="", last_name="")
+
+
+def found(page, where, query):
+    return list(page.get(f"/admin/{where}/", {"q": query}).context["cl"].result_list)
 
 
 def test_finds_runs_and_machine_runs_by_job_machine_and_status(page, make_job, machines, start, finish):
