@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.db.models import TextField
 from django.db.models.functions import Cast
+from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
@@ -11,9 +12,13 @@ from jobs.export import csv_response, event_rows
 from jobs.models import Event, JobMachine
 
 
+def _in_two_lines(first, second):
+    return format_html("{}<div>{}</div>", first, second) if second else first
+
+
 @admin.register(Event)
 class EventAdmin(NumberedAdmin):
-    list_display = ["at", "subject_or_job", "who", "verb", "stage_in_words", "state", "short_reason"]
+    list_display = ["at", "who", "verb_and_state", "job_and_stage", "short_reason"]
     list_filter = ["verb", "job__business", ("actor", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["job__business", "actor"]
     search_fields = [
@@ -41,6 +46,14 @@ class EventAdmin(NumberedAdmin):
     def subject_or_job(self, event):
         return event.job or inert(event.subject)
 
+    @admin.display(description=_("of"), ordering="job")
+    def job_and_stage(self, event):
+        return _in_two_lines(self.subject_or_job(event), event.stage_in_words)
+
+    @admin.display(description=_("what"), ordering="verb")
+    def verb_and_state(self, event):
+        return _in_two_lines(event.get_verb_display(), self.state(event))
+
     @admin.display(description=_("who"), ordering="actor__username")
     def who(self, event):
         return event.actor or _("the portal")
@@ -57,7 +70,7 @@ class EventAdmin(NumberedAdmin):
     def state(self, event):
         return event.became and status(event.became, status_word(event.became))
 
-    @admin.display(description=_("why"))
+    @admin.display(description=_("why"), empty_value="")
     def short_reason(self, event):
         return Truncator(inert(event.reason)).chars(80)
 

@@ -161,16 +161,32 @@ def test_the_link_to_a_log_is_one_line_in_chinese(browser, client, ops, job, sta
 
 
 def test_a_word_of_the_events_is_one_line_in_chinese(browser, client, ops, job, start, machines):
-    """Also on a phone, where such a list is scrolled."""
+    """Also on a phone."""
     start(job, machines)
     browser.width(NARROW)
     browser.log_in(client, ops)
     browser.driver.add_cookie({"name": "django_language", "value": "zh-hans"})
     browser.open("/admin/jobs/event/")
-    words = "document.querySelectorAll('.field-verb, .field-stage_in_words')"
-    select = "(cell) => { const text = new Range(); text.selectNodeContents(cell); return text; }"
+    words = "document.querySelectorAll('.field-verb_and_state, .field-job_and_stage div')"
+    select = "(it) => { const text = new Range(); text.selectNodeContents(it.firstChild); return text; }"
     lines = browser.ask(f"[...{words}].map({select}).map((text) => text.getClientRects().length)")
     assert set(lines) == {1}
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_the_events_fit_and_name_a_job_in_one_line(browser, client, ops, publisher, job, width):
+    """Why was out of sight, and a job of three words took three lines."""
+    because = "5xx rate went up to 3 % on pay-web-003 and pay-web-004, see the chat of those on call"
+    job.record(Event.Verb.ROLLED_BACK, publisher, because, "released", "rolled_back", stage="gray-release")
+    Event.objects.tell(ops, Event.Verb.ADDED, "user li.wei.the.second@a-long-name.example.com")
+    browser.log_in(client, ops)
+    browser.width(width)
+    browser.open("/admin/jobs/event/")
+    table = "document.querySelector('#changelist .results')"
+    assert browser.ask(f"{table}.scrollWidth - {table}.clientWidth") == 0
+    select = "(it) => { const text = new Range(); text.selectNodeContents(it.firstChild); return text; }"
+    names = "[...document.querySelectorAll('.field-job_and_stage')].filter((it) => it.innerText.startsWith('#'))"
+    assert set(browser.ask(f"{names}.map({select}).map((text) => text.getClientRects().length)")) == {1}
 
 
 def test_every_state_has_its_icon_in_the_admin(browser, client, ops, job):
@@ -179,7 +195,9 @@ def test_every_state_has_its_icon_in_the_admin(browser, client, ops, job):
     browser.log_in(client, ops)
     browser.open("/admin/jobs/event/")
     icon = "getComputedStyle(it, '::before').maskImage"
-    found = browser.ask(f"[...document.querySelectorAll('.field-state .status')].map((it) => [it.className, {icon}])")
+    found = browser.ask(
+        f"[...document.querySelectorAll('.field-verb_and_state .status')].map((it) => [it.className, {icon}])"
+    )
     assert {f"status {status}" for status in STATUS_WORDS} <= {name for name, _icon in found}
     assert [name for name, icon in found if icon == "none"] == []
 
