@@ -1,5 +1,5 @@
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Case, Count, Exists, OuterRef, Q, Subquery, When
 from django.urls import reverse
 from django.utils import formats, timezone, translation
@@ -24,6 +24,7 @@ from jobs.fields import LinesField
 from releases.models import MachineRun, ReleaseStage, Run, Task, TaskVersion, Worker
 from releases.models.queue import BAD
 from releases.models.task import shell_script
+from releases.syntax import mistake_in
 
 VERSIONS_SHOWN = 30
 MACHINE_RUNS_SHOWN = 100
@@ -138,6 +139,15 @@ class TaskAdmin(Told, UndoesNothing, CarefulAdmin):
     def save_model(self, request, obj, form, change):
         super().save_model(request, obj, form, change)
         obj.revise(form.cleaned_data["script"], request.user, form.cleaned_data["check_script"])
+        for name in ["script", "check_script"]:
+            if name in form.changed_data and (mistake := mistake_in(form.cleaned_data[name])):
+                self._warn_of(request, form.fields[name].label, *mistake)
+
+    def _warn_of(self, request, field, shell, line, said):
+        """No refusal: a machine's shell may know more than the one of this host."""
+        words = _("Saved, but %(shell)s here finds a mistake: %(field)s, line %(line)s: %(said)s")
+        told = {"shell": shell, "field": field, "line": line, "said": inert(said[:200])}
+        self.message_user(request, words % told, messages.WARNING)
 
     @admin.display(description=_("business"), ordering="business__name")
     def of_business(self, task):

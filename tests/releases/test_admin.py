@@ -94,6 +94,23 @@ def test_says_at_the_field_what_is_wrong_with_a_check_and_keeps_it(page, task, t
     assert numbers(task) == [1]
 
 
+@pytest.mark.one_database
+@pytest.mark.parametrize(("name", "field"), [("script", "Script"), ("check_script", "Check")])
+def test_says_where_a_shell_finds_a_mistake_and_saves_it(page, task, name, field, monkeypatch):
+    """No refusal: a machine's shell may be another. It is said once, of the text that is new."""
+    monkeypatch.setattr("releases.syntax.TIME_LIMIT", PATIENCE)
+    broken = fields(page, task, **{name: "echo <b>\r\nfi\r\n"})
+    response = page.post(change(task), broken, follow=True)
+    [warning, done] = [str(message) for message in response.context["messages"]]
+    assert warning.startswith(f"Saved, but sh here finds a mistake: {field}, line 2: ")
+    assert "was changed successfully" in done
+    task.refresh_from_db()
+    assert getattr(task.latest, name) == "echo <b>\nfi\n"
+    same = fields(page, task, timeout="30", check_script=task.latest.check_script)
+    response = page.post(change(task), same, follow=True)
+    assert len(response.context["messages"]) == 1
+
+
 def test_shows_the_check_of_each_version_that_has_one(page, task):
     task.revise("echo two", None, "test -e <up>\ntest -e \u202eup")
     text = page.get(change(task)).text
