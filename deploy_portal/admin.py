@@ -22,7 +22,7 @@ from django.utils.translation import gettext_noop, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from deploy_portal.admin_parts import CarefulAdmin, ReadOnlyAdmin, Told, UndoesNothing, named
+from deploy_portal.admin_parts import CarefulAdmin, ReadOnlyAdmin, Told, UndoesNothing, named, tell_what_is_left
 from deploy_portal.based_on import BasedOnForm
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
@@ -157,6 +157,7 @@ class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
         # For good: without this a cookie from before would be logged in again once the person is active again.
         if change and "is_active" in form.changed_data and not obj.is_active:
             obj.end_sessions()
+            tell_what_is_left(request, obj)
 
     @admin.action(description=_("End all sessions"), permissions=["change"])
     def end_sessions(self, request, queryset):

@@ -28,7 +28,8 @@ def link(url, text):
 def link_to_list(model, text, **lookups):
     """A link to the rows of `model` that match `lookups`."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
-    return link(f"{url}?{urlencode(lookups)}", text)
+    query = {name: ",".join(value) if isinstance(value, list) else value for name, value in lookups.items()}
+    return link(f"{url}?{urlencode(query)}", text)
 
 
 def status(value, word):
@@ -174,6 +175,21 @@ def _told(message):
             else:
                 told["fields"] += facts.get("fields", [])
     return {what: rows for what, rows in told.items() if rows}
+
+
+def tell_what_is_left(request, person, business=None):
+    """What goes on of a person who may do less now: open jobs that they asked for, runs that they started."""
+    # By their names, since what every page shares imports neither app.
+    job, run = apps.get_model("jobs.Job"), apps.get_model("releases.Run")
+    of_jobs = {"status__in": job.OPEN, "requester__id__exact": person.pk}
+    of_runs = {"ended_at__isnull": True, "started_by__id__exact": person.pk}
+    if business:
+        of_jobs["business__id__exact"] = of_runs["stage__job__business__id__exact"] = business.pk
+    jobs, runs = job.objects.filter(**of_jobs).count(), run.objects.filter(**of_runs).count()
+    if jobs or runs:
+        words = _("Open jobs that {person} asked for: {jobs}. Runs of theirs that go on: {runs}.")
+        links = {"jobs": link_to_list(job, jobs, **of_jobs), "runs": link_to_list(run, runs, **of_runs)}
+        messages.warning(request, format_html(words, person=person, **links))
 
 
 class Autocomplete(AutocompleteSelect):

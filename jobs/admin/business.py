@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, Q
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin_parts import CarefulAdmin, Told, UndoesNothing, link_to_list, named, status
+from deploy_portal.admin_parts import CarefulAdmin, Told, UndoesNothing, link_to_list, named, status, tell_what_is_left
 from deploy_portal.based_on import BasedOnForm
 from jobs.admin.membership import MembershipInline
 from jobs.admin.sync import taken
@@ -102,6 +102,8 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
 
     def save_related(self, request, form, formsets, change):
         super().save_related(request, form, formsets, change)
+        for person in {membership.user for formset in formsets for membership in formset.deleted_objects}:
+            tell_what_is_left(request, person, form.instance)
         if form.instance.lacks_approvers:
             too_few = _("%(business)s has fewer approvers than a job of it needs. Ops do not count.")
             self.message_user(request, too_few % {"business": form.instance}, messages.WARNING)

@@ -3,7 +3,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from deploy_portal.admin_parts import CarefulAdmin, Told, UndoesNothing, WithAutocomplete
+from deploy_portal.admin_parts import CarefulAdmin, Told, UndoesNothing, WithAutocomplete, tell_what_is_left
 from deploy_portal.based_on import BasedOnForm
 from jobs.models import Membership
 
@@ -64,3 +64,9 @@ class MembershipAdmin(Told, UndoesNothing, WithAutocomplete, CarefulAdmin):
     search_fields = ["user__username", "user__first_name", "user__last_name", "business__name"]
     autocomplete_fields = ["user", "business"]
     ordering = ["user__username", "business__name", "role"]
+
+    def delete_queryset(self, request, queryset):
+        gone = {(membership.user, membership.business) for membership in queryset.select_related("user", "business")}
+        super().delete_queryset(request, queryset)
+        for person, business in gone:
+            tell_what_is_left(request, person, business)
