@@ -92,8 +92,7 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
 
     def has_delete_permission(self, request, obj=None):
         """Only what was made by mistake goes: a business without machines and jobs, and not several at once."""
-        is_unused = obj and not obj.listings.exists() and not obj.jobs.exists()
-        return bool(is_unused) and super().has_delete_permission(request, obj)
+        return bool(obj) and obj.is_unused and super().has_delete_permission(request, obj)
 
     def get_deleted_objects(self, objs, request):
         """The answers, none of which gave a machine, go along; a task or a freeze is in the way, and named as such."""

@@ -108,6 +108,11 @@ class Business(models.Model):
         return members.distinct().order_by("username")
 
     @property
+    def is_unused(self):
+        """Whether it never had a machine or a job, which history would name."""
+        return not self.listings.exists() and not self.jobs.exists()
+
+    @property
     def lacks_approvers(self):
         """Whether even a job that none of its approvers wrote could not be approved."""
         return self.members_with(Right.APPROVE).count() < self.approvers_needed

@@ -274,8 +274,13 @@ def test_staff_who_may_only_look_see_nothing_of_what_a_form_is_based_on(as_user,
 def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machines, make_job):
     list_machines(orders, "ord-1")
     unused = make_business("mistake")
+    make_job()
+    payment.listings.all().delete()
+    why = "A business that has had machines or jobs is not deleted: history names it."
     for business in [payment, orders]:
         assert page.post(f"{BUSINESSES}{business.pk}/delete/", {"post": "yes"}).status_code == 403
+        assert why in words(page.get(change(business)))
+    assert why not in words(page.get(change(unused))) + words(page.get(f"{BUSINESSES}add/"))
     together = {"action": "delete_selected", "_selected_action": [unused.pk], "post": "yes"}
     page.post(BUSINESSES, together)
     assert Business.objects.filter(pk=unused.pk).exists()
