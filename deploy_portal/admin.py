@@ -31,6 +31,8 @@ from deploy_portal.views.login import log_out
 from deploy_portal.words import enumerated
 
 MAY = {"add": _("can add"), "change": _("can change"), "delete": _("can delete"), "view": _("can view")}
+# What makes somebody ops who may enter the admin.
+OPS = {"is_active": True, "is_superuser": True, "is_staff": True}
 # Staff who could give these to somebody could make themselves ops.
 GIVEN_BY_OPS = ["is_superuser", "is_staff", "user_permissions"]
 
@@ -76,6 +78,13 @@ class UserForm(BasedOnForm, UserChangeForm):
             permissions = self.fields["user_permissions"]
             permissions.queryset = permissions.queryset.filter(content_type__in=_shown_here())
             permissions.label_from_instance = _permission_in_words
+
+    def clean(self):
+        super().clean()
+        taken = [name for name in OPS if name in self.changed_data and not self.cleaned_data.get(name)]
+        others = User.objects.filter(**OPS).exclude(pk=self.instance.pk)
+        if taken and all(getattr(self.instance, name) for name in OPS) and not others.exists():
+            self.add_error(taken[0], _("There would be no ops left: make somebody else ops first."))
 
 
 def _shown_here():

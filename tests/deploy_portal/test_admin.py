@@ -366,6 +366,29 @@ def test_whoever_was_inactive_has_to_log_in_anew(as_user, ops, requester, client
     assert (requester.is_active, requester.session_epoch) == (True, 1)
 
 
+NO_OPS_LEFT = "There would be no ops left: make somebody else ops first."
+
+
+@pytest.mark.parametrize("lacks", ["is_active", "is_superuser", "is_staff"])
+def test_the_last_ops_stay_ops(as_user, ops, requester, lacks):
+    """Whoever lacks one of the three is no ops that are left; nor do they lose what they have not got."""
+    other = make_user("other", is_staff=True, is_superuser=True)
+    User.objects.filter(pk=other.pk).update(**{lacks: False})
+    given = {"is_active": "on", "is_superuser": "on", "is_staff": "on"}
+    given.pop(lacks)
+    client = as_user(ops)
+    assert NO_OPS_LEFT in save(client, ops, given).text
+    assert save(client, other, {}).status_code == save(client, requester, {}).status_code == 302
+    assert save(client, ops, {"is_active": "on", "is_superuser": "on", "is_staff": "on", "email": "a@example.com"}).url
+    make_user("third", is_staff=True, is_superuser=True)
+    assert save(client, ops, given).status_code == 302
+
+
+def save(client, user, given):
+    page = address(User, "change", user.pk)
+    return client.post(page, {"username": user.username} | given | based_on(client, page))
+
+
 def test_the_session_epoch_is_no_field(as_user, ops, requester):
     client, page = as_user(ops), address(User, "change", requester.pk)
     assert "session_epoch" not in client.get(page).text
