@@ -14,7 +14,7 @@ from django.utils.functional import cached_property
 from deploy_portal.clock import database_now
 from jobs.models import Listing, Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
-from releases.models.machine_run import with_versions
+from releases.models.machine_run import newest_version, with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
 from releases.models.task import shown_as
 
@@ -81,7 +81,7 @@ class StageBox:
 
 @dataclass
 class Tile:
-    """One machine, and what of this job is on it; `ran` is a row of its machine run."""
+    """One machine, and what of this job is on it; `ran` is a row of its machine run, `put_by` the version's job."""
 
     machine_id: int
     hostname: str
@@ -91,6 +91,7 @@ class Tile:
     ran: tuple | None = None
     stage: ReleaseStage | None = None
     fill: int = 0
+    put_by: int | None = None
 
     @property
     def short_name(self):
@@ -225,17 +226,18 @@ class JobPicture:
         gone = set(listings.values_list("machine", flat=True))
         moved = set(self.job.job_machines.moved().values_list("machine", flat=True))
 
-        def tile(machine_id, hostname, site, version):
+        def tile(machine_id, hostname, site, version, put_by):
             ran = self.latest.get(machine_id)
             if ran is None:
                 known = (("excused", self.excused), ("gone", gone), ("changed", moved))
                 status = next((status for status, ids in known if machine_id in ids), "waiting")
-                return Tile(machine_id, hostname, site, status, version)
+                return Tile(machine_id, hostname, site, status, version, put_by=put_by)
             status = self._status(ran)
             stage = None if status == "excused" else stage_of[ran.stage_id]
-            return Tile(machine_id, hostname, site, status, version, ran, stage)
+            return Tile(machine_id, hostname, site, status, version, ran, stage, put_by=put_by)
 
-        return by_site(tile(*row) for row in machines.values_list("pk", "hostname", "site", "now_on"))
+        put_by = newest_version("pk", self.job.business, "run__stage__job")
+        return by_site(tile(*row) for row in machines.values_list("pk", "hostname", "site", "now_on", put_by))
 
 
 class RunPicture:

@@ -121,10 +121,10 @@ def versions_now(machines, business):
     return dict(Columns.of(with_versions(machines, business).order_by(), "pk", "now_on").rows("pk", "now_on"))
 
 
-def newest_version(machine, business):
-    """The same as a subquery; `machine` names where its id is."""
+def newest_version(machine, business, field="version_after"):
+    """The same as a subquery, or another field of the run that put it there; `machine` names where its id is."""
     there = MachineRun.objects.filter(machine=OuterRef(machine), status=Status.SUCCEEDED)
-    return there.in_business(business).newest("version_after")
+    return there.in_business(business).newest(field)
 
 
 def versions_before(machines, job):

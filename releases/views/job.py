@@ -11,6 +11,7 @@ from jobs.models import Freeze
 from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
 from releases.models import ReleaseStage
+from releases.overtaken import overtaken
 from releases.pictures import JobPicture, ordered, tile_size
 from releases.preview import Preview
 from releases.tidying import tidy_if_alone
@@ -48,8 +49,12 @@ def job_page(request, job_id):
 
 def _machines(picture):
     sites = picture.tiles()
-    counts = Counter(tile.status for site in sites for tile in site.tiles)
+    tiles = [tile for site in sites for tile in site.tiles]
+    counts = Counter(tile.status for tile in tiles)
+    since = overtaken(picture, tiles)
     return {
+        "overtaken": since,
+        "overtaken_in_all": sum(number for _job, _version, number in since),
         "sites": sites,
         "tile_size": tile_size(counts.total()),
         "counts": ordered(counts),
