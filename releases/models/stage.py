@@ -370,6 +370,8 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         facts = {"run": run.pk, "machines": len(versions), "break_glass": break_glass} | chosen
         if run.retry_of_id:
             facts["retry_of"] = run.retry_of_id
+            if run.retry_of.task_version_id != run.task_version_id:
+                facts["task"] = {"now": str(run.task_version), "before": str(run.retry_of.task_version)}
         self.record(verb, by, remark, was, self.status, **facts)
         return run
 

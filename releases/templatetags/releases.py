@@ -159,7 +159,7 @@ def _what(event):
 
 @register.filter
 def event_notes(event):
-    """What an edit changed; what was chosen against the plan, the config service or the list; a sentence each."""
+    """What an edit changed; what was chosen against the plan, the config service, the list or before; each a sentence."""
     detail = event.detail
     beyond, left_out = (_names(detail, name) for name in ("beyond_plan", "left_out"))
     undone = enumerated(f"#{job}" for job in detail.get("undone_jobs", []))
@@ -173,6 +173,7 @@ def event_notes(event):
         (beyond, _("Beyond the plan: %s")),
         (left_out, _("Planned, but left out: %s")),
         (enumerated(moved), accepted),
+        (detail.get("task"), _("With %(now)s; the first try ran %(before)s")),
         (undone, _("Undone with it, for they ran later: %s")),
         (event.verb in (Verb.ASKED, Verb.EDITED) and event.became == "approved", _("It needs no approval.")),
         ("freeze" in detail and in_words(detail["freeze"]), "%s"),

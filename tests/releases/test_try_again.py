@@ -10,6 +10,7 @@ from jobs.models import Job
 from releases.models import MachinesHeld, ReleaseStage, StageMoved
 from releases.tidying import tidy
 from tests.conftest import stage_of
+from tests.pages import page, words
 from tests.workers import begin, end
 
 
@@ -103,6 +104,22 @@ def test_a_retry_is_a_new_run_that_names_the_first_and_erases_nothing(job, machi
     assert (second.retry_of, third.retry_of) == (first, first)
     assert list(first.machine_runs.values()) == before
     assert [event.detail.get("retry_of") for event in job.events.filter(verb="started")] == [first.pk, first.pk, None]
+
+
+def test_a_retry_with_another_text_says_so_in_the_timeline(
+    as_user, job, machines, start, finish, publisher, release_task
+):
+    def shown():
+        return words(as_user(publisher).get(page("job", job)))
+
+    start(job, machines[:2])
+    finish("failed")
+    start(job, machines[:2])
+    finish("failed")
+    assert "the first try ran" not in shown()
+    release_task.revise("echo better", None)
+    start(job, machines[:2])
+    assert "publisher tried Pre-release again on 2 machines With deploy · v2; the first try ran deploy · v1" in shown()
 
 
 def test_a_retry_of_some_with_others_that_are_new_names_the_first_too(job, machines, start, finish):
