@@ -37,6 +37,7 @@ def test_an_approver_approves(as_user, approver, job):
 def test_the_job_page_has_the_button_for_it(as_user, approver, job):
     response = as_user(approver).get(page("job", job))
     assert f'action="{page("approve_job", job)}"' in response.content.decode()
+    assert "requester asks to release payment 2.0 on 6 machines." in words(response)
 
 
 def test_it_asks_who_you_are(client, job):

@@ -28,6 +28,10 @@ def test_it_lists_the_jobs_of_my_businesses_only(as_user, approver, job, foreign
     assert foreign_job.title not in said
 
 
+def test_a_job_has_the_name_there_that_it_has_everywhere(as_user, approver, job):
+    assert f"#{job.pk} payment 2.0" in words(as_user(approver).get(URL))
+
+
 def test_ops_see_all(as_user, ops, job, foreign_job):
     said = words(as_user(ops).get(URL))
     assert job.title in said
