@@ -46,6 +46,11 @@ class Waiting:
     stage: ReleaseStage | None = None
     machine_run: MachineRun | None = None
 
+    @property
+    def key(self):
+        """Tells it from all others on a page."""
+        return f"{self.what}-{self.job.pk}" + (f"-{self.stage.kind}" if self.stage else "")
+
 
 def waiting_for(user):
     """The most stuck first; when there is more than is SHOWN, one more than that."""
