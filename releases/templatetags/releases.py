@@ -159,7 +159,7 @@ def _what(event):
 
 @register.filter
 def event_notes(event):
-    """What an edit changed; what was chosen against the plan, the config service, the list or before; each a sentence."""
+    """What an edit changed; what was chosen against the plan, the list or the first try; a sentence each."""
     detail = event.detail
     beyond, left_out = (_names(detail, name) for name in ("beyond_plan", "left_out"))
     undone = enumerated(f"#{job}" for job in detail.get("undone_jobs", []))
