@@ -1,6 +1,7 @@
 """Choosing out of thousands of machines: few rows are drawn, and what is chosen is kept apart from them."""
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from jobs.models import Listing
 from releases.models import MachineRun
@@ -129,6 +130,15 @@ def test_thousands_are_pasted_by_their_ranges(stage):
     stage.press("Add the 1999 found")
     assert selected(stage) == "1999 selected"
     assert stage.words("[data-picker-main]") == "Check 1999 machines →"
+
+
+def test_without_scripts_enter_in_a_field_submits_and_turns_no_page(stage):
+    stage.scripts(on=False)
+    stage.driver.refresh()
+    stage.click("tr[data-hostname='web-0002'] input")
+    stage.type("[name=batch_size]", "7")
+    stage.keys(Keys.ENTER)
+    stage.wait_for("payment 2.0 goes to 1 machine")
 
 
 def test_without_scripts_one_turns_pages(stage):

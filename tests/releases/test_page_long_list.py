@@ -111,6 +111,17 @@ class TestOtherPages:
         client.post(NEW, fields | {"machines": [*hidden(second, "machines"), many[120].pk]})
         assert set(Job.objects.get().machines.all()) == {many[0], many[1], many[120]}
 
+    def test_enter_in_a_field_turns_no_page(self, as_user, requester, publisher, payment, long_job):
+        """It presses the first button of the form."""
+        for user, address, sends in (
+            (requester, NEW, ""),
+            (publisher, page("stage", long_job), ' name="step" value="check"'),
+        ):
+            form = as_user(user).get(address).text.partition("data-keep")[2]
+            buttons = re.findall(r'<button(?![^>]*type="button")([^>]*)>', form)
+            assert f'class="unseen" tabindex="-1" aria-hidden="true"{sends}' in buttons[0]
+            assert 'name="list"' in buttons[1]
+
     def test_an_edit_keeps_its_revision_from_page_to_page(self, as_user, requester, make_job, many):
         job = make_job(on=many[:150], approved=False)
         address = page("edit_job", job)
