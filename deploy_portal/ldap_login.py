@@ -10,6 +10,7 @@ from django.db import IntegrityError
 from django_auth_ldap.backend import LDAPBackend
 from ldap.ldapobject import SimpleLDAPObject
 
+from deploy_portal.backends import OnlyActive
 from deploy_portal.models import User
 from deploy_portal.other_logins import SECONDS, is_plain
 
@@ -23,7 +24,7 @@ ROOM = BoundedSemaphore(16)
 WAIT = 1
 
 
-class LdapBackend(LDAPBackend):
+class LdapBackend(OnlyActive, LDAPBackend):
     """Takes a name only as the portal writes it: a directory takes any case, and each would have tries of its own."""
 
     @property
@@ -49,11 +50,6 @@ class LdapBackend(LDAPBackend):
         """(the user of this very name, False), or (a new one, not yet saved, True)."""
         known = User.objects.filter(username=username).first()
         return (known, False) if known else (User(username=username), True)
-
-    def get_user(self, user_id):
-        """Who was made inactive is out at once, which the library leaves to others."""
-        user = super().get_user(user_id)
-        return user if user and user.is_active else None
 
 
 class Connection(SimpleLDAPObject):

@@ -11,6 +11,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 from requests import RequestException
 
+from deploy_portal.backends import OnlyActive
 from deploy_portal.other_logins import is_plain
 from deploy_portal.views.login import let_in, way_on
 
@@ -20,7 +21,7 @@ REFUSALS = (RequestException, jwt.PyJWTError, SuspiciousOperation, IntegrityErro
 REFUSALS += (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
 
-class OidcBackend(OIDCAuthenticationBackend):
+class OidcBackend(OnlyActive, OIDCAuthenticationBackend):
     def authenticate(self, request, nonce, code_verifier):
         """Named arguments, so that a password is never taken for a login by the provider."""
         try:
@@ -64,11 +65,6 @@ class OidcBackend(OIDCAuthenticationBackend):
         if self.UserModel.objects.filter(username__iexact=name).exists():
             raise SuspiciousOperation(f"The portal has this name in other letters: {name}")
         return self.UserModel.objects.create_user(name)
-
-    def get_user(self, user_id):
-        """Who was made inactive is out at once, which the library leaves to others."""
-        user = super().get_user(user_id)
-        return user if user and user.is_active else None
 
 
 class Callback(OIDCAuthenticationCallbackView):
