@@ -1,12 +1,14 @@
 """What `check --deploy` of Django does not see: settings that can't work together, and files that others can read."""
 
 import contextlib
+import filecmp
 import ipaddress
 import os
 import stat
 from pathlib import Path
 
 from django.conf import settings
+from django.contrib.staticfiles import finders
 from django.core.checks import Tags, Warning, register
 from django.db import connection
 
@@ -86,6 +88,15 @@ def files_that_are_missing(app_configs, **kwargs):
 
 
 @register(Tags.security, deploy=True)
+def static_files_of_another_version(app_configs, **kwargs):
+    names = {name for finder in finders.get_finders() for name, _ in finder.list([])}
+    if settings.WHITENOISE_USE_FINDERS or all(map(_is_collected, names)):
+        return []
+    what = f"Static files in {settings.STATIC_ROOT} are missing or old: pages are errors, or look and work as of old."
+    return [_warning(15, what, "Run manage.py collectstatic --no-input, then start web anew.")]
+
+
+@register(Tags.security, deploy=True)
 def mail_that_is_turned_away(app_configs, **kwargs):
     is_sent = settings.EMAIL_BACKEND.endswith(".smtp.EmailBackend") and not _is_loopback(settings.EMAIL_HOST)
     if not is_sent or not settings.DEFAULT_FROM_EMAIL.rstrip(">").endswith("@localhost"):
@@ -145,6 +156,13 @@ def _secret_files():
     names = {f"{name}_FILE" for name in [*SECRETS, *settings.MASKED_VARIABLES]}
     names |= {name for name in os.environ if name.startswith(settings.CONFIG_SERVICE_TOKEN_PREFIX)}
     return [path for name, path in os.environ.items() if name in names and name.endswith("_FILE")]
+
+
+def _is_collected(name):
+    try:
+        return filecmp.cmp(finders.find(name), Path(settings.STATIC_ROOT, name), shallow=False)
+    except OSError:
+        return False
 
 
 def _is_missing(path):

@@ -4,6 +4,7 @@ import os
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import call_command
 
 from deploy_portal import checks
 
@@ -119,6 +120,15 @@ def test_mail_that_goes_nowhere_else_may_come_from_localhost(settings, changed):
         setattr(settings, name, value)
     settings.DEFAULT_FROM_EMAIL = "deploy-portal@localhost"
     assert found() == []
+
+
+def test_static_files_that_are_missing_or_old(settings, tmp_path):
+    settings.WHITENOISE_USE_FINDERS, settings.STATIC_ROOT = False, tmp_path / "static"
+    assert found() == [15]
+    call_command("collectstatic", interactive=False, verbosity=0)
+    assert found() == []
+    (tmp_path / "static/deploy_portal/portal.css").write_text("of old")
+    assert found() == [15]
 
 
 def of_the_database():

@@ -212,6 +212,18 @@ def test_the_database_of_a_newer_portal_is_not_well(client, db):
     assert response.json() == {"database": "newer than the portal: start the newer one here, too"}
 
 
+def test_a_process_without_the_files_of_its_pages_is_not_well(client, db, settings, tmp_path):
+    """Each of its pages would be an error."""
+    manifest = {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+    settings.STORAGES, settings.STATIC_ROOT = settings.STORAGES | {"staticfiles": manifest}, tmp_path
+    response = client.get("/health/")
+    assert response.status_code == 503
+    assert "run manage.py collectstatic" in response.json()["static_files"]
+    call_command("collectstatic", interactive=False, verbosity=0)
+    response = client.get("/health/")
+    assert (response.status_code, response.json()) == (200, {"database": "ok"})
+
+
 def test_health_is_no_redirect_to_https(client, db, settings):
     settings.SECURE_SSL_REDIRECT = True
     assert client.get("/login/").status_code == 301
