@@ -109,7 +109,7 @@ class Demo:
 
     def _start_web(self, listener):
         call_command("collectstatic", interactive=False, verbosity=0)
-        bind = ["--bind", f"fd://{listener.fileno()}", "--no-control-socket"]
+        bind = ["--bind", f"fd://{listener.fileno()}"]
         threads = ["--worker-class", "gthread", "--threads", 8, "--graceful-timeout", 3]
         server = ["releases.demo.leash", "gunicorn", "deploy_portal.wsgi", *bind, *threads]
         self.parts.start("web", *server, pass_fds=[listener.fileno()])

@@ -1,0 +1,5 @@
+"""What gunicorn reads by itself in the portal's folder."""
+
+control_socket_disable = True
+# Else whoever asks says by SCRIPT_NAME how much of the path is not the portal's, past the rules of a proxy for /admin/.
+forwarder_headers = ""
