@@ -14,11 +14,14 @@ from django.db import DataError, IntegrityError, NotSupportedError, connection, 
 from django.urls import reverse
 from django.utils import translation
 from django.utils.html import format_html, format_html_join
+from django.utils.text import smart_split
 from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.templatetags.portal import inert
 
 ID = re.compile("[0-9]{1,18}")
+# Each is a condition on every field, and SQLite takes no thousand of them.
+SEARCH_WORDS = 20
 
 
 def link(url, text):
@@ -72,7 +75,11 @@ class CarefulAdmin(admin.ModelAdmin):
             raise IncorrectLookupParameters from error
 
     def get_search_results(self, request, queryset, search_term):
-        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+        words = list(smart_split(search_term.replace("\0", "")))
+        if len(words) > SEARCH_WORDS:
+            told = _("Only the first %(number)s words were looked for.") % {"number": SEARCH_WORDS}
+            self.message_user(request, told, messages.WARNING)
+        return super().get_search_results(request, queryset, " ".join(words[:SEARCH_WORDS]))
 
     def get_object(self, request, object_id, from_field=None):
         """Read once nobody else changes it: of two at the same moment, the second finds what the first has done."""

@@ -199,6 +199,15 @@ def test_a_list_that_is_asked_for_nonsense_is_no_error_of_the_server(as_user, op
                 assert client.get(address(model, "changelist"), query).status_code in {200, 302, 400}, query
 
 
+def test_a_search_of_a_thousand_words_looks_for_the_first_few_and_says_so(as_user, ops, everything, case):
+    for model in MODELS:
+        with case(model.__name__):
+            client, told = as_user(ops), "Only the first 20 words were looked for."
+            assert told not in words(client.get(address(model, "changelist"), {"q": "pay-2 " * 20}))
+            response = client.get(address(model, "changelist"), {"q": "pay-2 # it's " * 1000})
+            assert (response.status_code, told in words(response)) == (200, True)
+
+
 def test_an_action_on_what_is_no_row_is_refused(as_user, ops, everything, case):
     actions = {User: "end_sessions", Business: "ask_now", Event: "export", AccessAttempt: "unlock"}
     for (model, action), pk in product(actions.items(), ["x", "\0", "1,2", "9" * 30]):
