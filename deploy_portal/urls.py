@@ -9,6 +9,7 @@ from deploy_portal.views.login import LogIn, LogInCode, log_out
 
 register_converter(PkConverter, "pk")
 
+handler400 = "deploy_portal.views.errors.bad_request"
 handler500 = "deploy_portal.views.errors.server_error"
 
 urlpatterns = [
