@@ -1,5 +1,7 @@
 """`--once STEP`: a pipeline's step that is tried again after it was cut off starts nothing a second time."""
 
+from functools import partial
+
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -49,6 +51,13 @@ class TestCreateJob:
     def test_of_two_at_once_one_asks(self, requester, machines):
         found = at_once(*[lambda: call_command(*CREATE, "3.0", "--all", *ONCE)] * 2)
         assert found == [None, None]
+        assert Job.objects.count() == 1
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_two_at_once_that_ask_for_different_machines_too(self, requester, machines):
+        """As `--all` may come to mean others between the one and the other."""
+        calls = [(*CREATE, "3.0", names, *ONCE) for names in ("pay-1", "pay-[1-2]")]
+        assert at_once(*[partial(call_command, *call) for call in calls]) == [None, None]
         assert Job.objects.count() == 1
 
 

@@ -13,13 +13,12 @@ from jobs.commands import (
     once_key,
 )
 from jobs.forms import JobForm
-from jobs.models import FormUsed, Job, JobMoved, Machine
+from jobs.models import FormUsed, Job, Machine
 from jobs.rights import Right
 
 
 class Command(PortalCommand):
     help = "Asks for a release: opens a job for a version of a business, on machines that its config service gives."
-    conflicts = (JobMoved, FormUsed)
 
     def create_parser(self, *args, **options):
         return super().create_parser(*args, conflict_handler="resolve", **options)
@@ -44,10 +43,14 @@ class Command(PortalCommand):
             raise CommandError("Name the machines, or say --all; not both.", returncode=MISTAKE)
         business = business_named(user, business, Right.CREATE)
         key = once_key(once, business.pk)
-        if job := Job.objects.filter(requester=user, submit_key=key).first():
+        made = Job.objects.filter(requester=user, submit_key=key).first()
+        try:
+            job = made or _ask(user, business, machines, key, **options)
+        except FormUsed as error:  # at the same moment, by another process
+            job = made = error.job
+        if made:
             words = f"was asked for by this step before: {job.status}"
         else:
-            job = _ask(user, business, machines, key, **options)
             words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
         self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=job.machines.count())
 
