@@ -24,6 +24,8 @@ from jobs.rights import Right
 # Exit codes: a mistake in the call or a missing right, a run that failed, a conflict with how things stand now.
 # 2 is what argparse ends with.
 MISTAKE, FAILED, CONFLICT = 1, 3, 4
+# The fields that are typed without an option.
+ARGUMENTS = ("business", "version", "machines")
 HOSTNAMES = "the machines, by host name; 'web-[001-120]' names 120"
 QUICKER = "Somebody else was quicker: what this needs was changed or removed at the same moment. Nothing was changed."
 
@@ -134,16 +136,22 @@ def _named(text):
     return text
 
 
-def checked(form):
-    """The form, if it is valid; CommandError gives its errors as lines, each with its field's name.
+def checked(form, **typed):
+    """The form, if it is valid; CommandError gives its errors as lines, each with what was typed for its field.
 
-    That machines cannot be had now is no mistake in the call.
+    `typed` names the options that are called otherwise than their fields. That machines cannot be had now is no mistake
+    in the call.
     """
     if not form.is_valid():
-        lines = [f"{name}: {error}" for name, errors in form.errors.items() for error in errors]
+        typed = {name: typed.get(name) or _as_typed(name) for name in form.errors}
+        lines = [f"{typed[name]}: {error}" for name, errors in form.errors.items() for error in errors]
         codes = {error.code for errors in form.errors.values() for error in errors.as_data()}
         raise CommandError("\n".join(lines), returncode=CONFLICT if codes == {"not_offered"} else MISTAKE)
     return form
+
+
+def _as_typed(name):
+    return name if name in ARGUMENTS else f"--{name.replace('_', '-')}"
 
 
 def checked_reason(reason):

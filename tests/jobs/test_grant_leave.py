@@ -44,7 +44,7 @@ def test_without_a_freeze_there_is_nothing_to_pass(job, orders, ops):
 
 def test_no_leave_passes_a_stop(job, ops):
     stop = Freeze.objects.stop_world(ops, "smoke")
-    assert "occurrence:" in fail(*GRANT, job.pk, "--freeze", f"{stop.pk}-20260101000000", code=MISTAKE)
+    assert "--freeze:" in fail(*GRANT, job.pk, "--freeze", f"{stop.pk}-20260101000000", code=MISTAKE)
     assert not Leave.objects.exists()
 
 
@@ -79,7 +79,7 @@ def test_who_may_not_is_told_so(freeze, job, publisher, outsider, user, said):
 @pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(freeze, job, reason):
-    assert "reason:" in fail("grant_leave", "--as", "approver", job.pk, f"--reason={reason}", code=MISTAKE)
+    assert "--reason:" in fail("grant_leave", "--as", "approver", job.pk, f"--reason={reason}", code=MISTAKE)
     assert not Leave.objects.exists()
 
 

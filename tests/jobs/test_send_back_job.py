@@ -46,14 +46,14 @@ def test_only_the_revision_that_was_read_is_sent_back(job, requester, machines):
 @pytest.mark.one_database
 @pytest.mark.parametrize("revision", [0, -1])
 def test_a_revision_that_never_was_is_refused(job, revision):
-    assert "revision:" in fail(*SEND_BACK, job.pk, f"--revision={revision}", code=MISTAKE)
+    assert "--revision:" in fail(*SEND_BACK, job.pk, f"--revision={revision}", code=MISTAKE)
     assert stored(job).status == "approved"
 
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("reason", ["", "  ", "\x1b[2J", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(job, reason):
-    assert "reason:" in fail("send_back_job", "--as", "approver", job.pk, f"--reason={reason}", code=MISTAKE)
+    assert "--reason:" in fail("send_back_job", "--as", "approver", job.pk, f"--reason={reason}", code=MISTAKE)
     assert stored(job).status == "approved"
 
 

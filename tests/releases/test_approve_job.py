@@ -60,7 +60,7 @@ def test_a_job_that_is_not_there_is_refused(waiting, number):
 
 @pytest.mark.parametrize("remark", ["\x1b[2J", "a\u202eb", "x" * 2001])
 def test_a_remark_that_no_page_takes_is_refused(waiting, remark):
-    assert "reason:" in fail(*APPROVE, waiting.pk, "--remark", remark, code=MISTAKE)
+    assert "--remark:" in fail(*APPROVE, waiting.pk, "--remark", remark, code=MISTAKE)
     assert stored(waiting).status == "waiting"
 
 

@@ -262,7 +262,8 @@ class TestTheCommand:
         assert "start this job without approval" in fail(*called, code=MISTAKE)
 
     @pytest.mark.parametrize(
-        ("reason", "said"), [("", "--break-glass needs a reason"), (" ", "needs a reason"), ("a\x1b[2J", "remark:")]
+        ("reason", "said"),
+        [("", "--break-glass needs a reason"), (" ", "needs a reason"), ("a\x1b[2J", "--break-glass:")],
     )
     def test_wants_a_reason(self, job, ops, reason, said):
         assert said in fail(*self.RUN, job.pk, "pre-release", "pay-1", "--break-glass", reason, code=MISTAKE)

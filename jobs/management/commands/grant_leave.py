@@ -19,7 +19,7 @@ class Command(PortalCommand):
     def act(self, user, *, job, freeze, reason, json, **options):
         job = get_job(user, job, Right.APPROVE)
         form = LeaveForm({"occurrence": freeze or _only_one(job), "reason": reason}, job=job)
-        occurrence = checked(form).cleaned_data["occurrence"]
+        occurrence = checked(form, occurrence="--freeze").cleaned_data["occurrence"]
         Leave.objects.give(job, user, occurrence, form.cleaned_data["reason"])
         until = occurrence.ends.isoformat()
         self.say(f"{job} has leave. {occurrence.in_words}", json, job=job.pk, freeze=occurrence.key, until=until)

@@ -23,7 +23,7 @@ class Command(PortalCommand):
         if not json:
             self.show("\n".join(f"{name}: {value}" for name, value in facts.items() if value))
         read = job.revision if revision is None else revision
-        form = checked(ApprovalForm({"revision": read, "reason": remark}))
+        form = checked(ApprovalForm({"revision": read, "reason": remark}), reason="--remark")
         if dry_run:
             job.may_approve(user, form.cleaned_data["revision"])
             return self.say(f"{job} would be approved with --revision {job.revision}.", json, **facts)

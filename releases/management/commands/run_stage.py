@@ -98,7 +98,8 @@ def _filled(user, stage, **options):
     for name, action in (("release_task", Action.RELEASE), ("rollback_task", Action.ROLLBACK)):
         data[name] = _task(stage.job.business, action, options[name]).pk
     data["break_glass"] = options["break_glass"] is not None
-    form = checked(ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": stage.job_id})))
+    form = ReleaseStageForm(data, instance=stage, request=Acting(user, {"job_id": stage.job_id}))
+    checked(form, failure_budget="--stop-after", remark="--break-glass" if data["break_glass"] else "--remark")
     answers = {"old_list": options["old_list"], "typed_count": len(form.chosen)}
     return form, checked(StartForm(answers, machines=form.chosen, stage=stage, moved=form.cleaned_data["moved"]))
 
