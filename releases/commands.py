@@ -35,6 +35,21 @@ def seconds(text):
     return number
 
 
+def what_comes_first(stage, are_left=True, breaks_glass=False):
+    """What must happen before it opens, whatever the time; empty for nothing. With `breaks_glass` no approval must.
+
+    `are_left`: whether its job has machines to release.
+    """
+    job, before = stage.job, stage.comes_first
+    if stage.is_running:
+        return "A run of it goes on."
+    if not (job.is_releasable or (breaks_glass and job.is_waiting)):
+        return f"The job is {job.get_status_display().lower()}."
+    if not are_left:
+        return "No machine is left to release."
+    return f"{before.kind} comes first." if before else ""
+
+
 def told_left_out(what, left_out):
     """The lines that tell of machines left out, by {host name: why}."""
     return "\n".join(f"{what}: {names} ({why})." for why, names in names_by(left_out).items())

@@ -21,7 +21,12 @@ class StageOpening:
 
     @property
     def _is_next(self):
-        return not self.is_running and (self.awaited is None or self.awaited.is_done) and not self.is_soaking
+        return not (self.is_running or self.comes_first or self.is_soaking)
+
+    @property
+    def comes_first(self):
+        """The stage that must do well, or be skipped, before this one opens; None where it has."""
+        return None if self.awaited is None or self.awaited.is_done else self.awaited
 
     @property
     def awaited(self):

@@ -276,6 +276,24 @@ class TestTheCommand:
         called = (*self.RUN, make_job().pk, "pre-release", "pay-1", "--break-glass", "a")
         assert "does not wait" in fail(*called, code=CONFLICT)
 
+    def test_says_what_else_is_in_the_way(self, job, ops, break_glass, machines, finish, payment):
+        def refused(stage):
+            said = fail(*self.RUN, job.pk, stage, "pay-2", "--break-glass", "a", code=CONFLICT)
+            return said.removeprefix("This stage is not open now. ")
+
+        assert refused("gray-release") == "pre-release comes first."
+        break_glass(ops, machines[:1])
+        assert refused("pre-release") == "A run of it goes on."
+        finish()
+        payment.soak_minutes = 10
+        payment.save()
+        assert refused("gray-release") == "pre-release soaks first; job_status tells until when."
+
+    def test_starts_nothing_that_was_withdrawn(self, job, ops, requester):
+        job.withdraw(requester, "not needed")
+        said = fail(*self.RUN, job.pk, "pre-release", "pay-1", "--break-glass", "a", code=CONFLICT)
+        assert said == "This stage is not open now. The job is withdrawn."
+
 
 class TestTelling:
     @pytest.fixture

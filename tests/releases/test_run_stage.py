@@ -233,9 +233,9 @@ def test_a_stage_that_runs_is_a_conflict(job, machines, start):
     start(job, machines[:1])
     for what in ("--all", "pay-1", "pay-2"):
         said = fail(*RUN, job.pk, "pre-release", what, code=CONFLICT)
-        assert said == "This stage is not open now: a run of it goes on."
+        assert said == "This stage is not open now. A run of it goes on."
     said = fail(*RUN, job.pk, "release", "--all", code=CONFLICT)
-    assert said == "This stage is not open now: job_status says what comes first."
+    assert said == "This stage is not open now. gray-release comes first."
     assert Run.objects.count() == 1
 
 

@@ -8,6 +8,7 @@ from jobs.commands import PortalCommand, in_one_line
 from jobs.models import Freeze
 from jobs.models.freeze import AHEAD
 from releases.candidates import candidates
+from releases.commands import what_comes_first
 from releases.models import ReleaseStage
 from releases.tidying import tidy_at_once
 
@@ -39,7 +40,7 @@ def _stage(stage):
 
 def _opening(stage, met, are_left):
     """Whether the reader could start it now, why not, and when, where only time is missing."""
-    if why := _comes_first(stage, are_left):
+    if why := what_comes_first(stage, are_left):
         return {"is_open": False, "why_not": why, "opens_at": None}
     opens_at, told = database_now(), []
     if stage.is_soaking:
@@ -55,17 +56,6 @@ def _opening(stage, met, are_left):
         "why_not": " ".join(told),
         "opens_at": opens_at.isoformat() if told and opens_at else None,
     }
-
-
-def _comes_first(stage, are_left):
-    """What must happen before it opens, whatever the time; `are_left`: whether its job has machines to release."""
-    if stage.is_running:
-        return "A run of it goes on."
-    if not stage.job.is_releasable:
-        return f"The job is {stage.job.get_status_display().lower()}."
-    if not are_left:
-        return "No machine is left to release."
-    return f"{stage.awaited.kind} comes first." if stage.awaited and not stage.awaited.is_done else ""
 
 
 def _run(run):

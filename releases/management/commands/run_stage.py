@@ -9,7 +9,7 @@ from jobs.commands import CONFLICT, HOSTNAMES, MISTAKE, checked, named_machines
 from jobs.rights import Right
 from releases.candidates import candidates
 from releases.check import check
-from releases.commands import StartCommand, first_few, grouped, machine_to, names_of, task_named
+from releases.commands import StartCommand, first_few, grouped, machine_to, names_of, task_named, what_comes_first
 from releases.forms import ReleaseStageForm, StartForm
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved, Task
 from releases.models.stage_machines import TO_TRY_AGAIN
@@ -63,12 +63,11 @@ class Command(StartCommand):
     def start(self, user, job, key, *, stage, dry_run, **options):
         job.business.refresh_machines(before_start=True)
         stage = ReleaseStage.objects.of_kind(job, stage)
-        if options["break_glass"] is not None:
+        breaks_glass = options["break_glass"] is not None
+        if breaks_glass:
             _require_break_glass(user, stage, options["break_glass"], options["remark"])
             options["remark"] = options["break_glass"]
-        elif not (stage.is_open or stage.needs_break_glass):
-            why = "a run of it goes on" if stage.is_running else "job_status says what comes first"
-            raise StageMoved(f"This stage is not open now: {why}.")
+        _require_open(stage, breaks_glass)
         form, counted = _filled(user, stage, **options)
         asked_for = [form.cleaned_data["when_free"], counted.moved, form.breaks_glass]
         left_out = {} if options["machines"] else _left_out(stage, user, form.chosen, **options)
@@ -87,8 +86,15 @@ def _require_break_glass(user, stage, reason, remark):
         raise CommandError("--break-glass needs a reason.", returncode=MISTAKE)
     if remark:
         raise CommandError("--break-glass says why; leave --remark out.", returncode=MISTAKE)
-    if not stage.needs_break_glass:
+    if stage.is_open:
         raise CommandError("This stage does not wait for an approval; leave --break-glass out.", returncode=CONFLICT)
+
+
+def _require_open(stage, breaks_glass):
+    if not (stage.is_open or stage.needs_break_glass):
+        why = what_comes_first(stage, breaks_glass=breaks_glass)
+        why = why or f"{stage.awaited.kind} soaks first; job_status tells until when."
+        raise StageMoved(f"This stage is not open now. {why}")
 
 
 def _filled(user, stage, **options):
