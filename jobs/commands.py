@@ -118,6 +118,12 @@ class PortalCommand(InertCommand):
     def say(self, words, as_json, **facts):
         self.show(words, as_json, facts)
 
+    def refresh_machines(self, business, before_start=False):
+        """Asks the config service, as the pages do; that the list is an old one is told beside, as there."""
+        business.refresh_machines(before_start)
+        if business.sync_error:
+            self.stderr.write(inert(f"The config service gives no list that can be taken: {business.why_not_taken}"))
+
 
 def add_once(parser):
     parser.add_argument(
@@ -139,14 +145,14 @@ def _named(text):
 def checked(form, **typed):
     """The form, if it is valid; CommandError gives its errors as lines, each with what was typed for its field.
 
-    `typed` names the options that are called otherwise than their fields. That machines cannot be had now is no mistake
-    in the call.
+    `typed` names the options that are called otherwise than their fields. That machines, or a list of them, cannot be
+    had now is no mistake in the call.
     """
     if not form.is_valid():
         typed = {name: typed.get(name) or _as_typed(name) for name in form.errors}
         lines = [f"{typed[name]}: {error}" for name, errors in form.errors.items() for error in errors]
         codes = {error.code for errors in form.errors.values() for error in errors.as_data()}
-        raise CommandError("\n".join(lines), returncode=CONFLICT if codes == {"not_offered"} else MISTAKE)
+        raise CommandError("\n".join(lines), returncode=CONFLICT if codes <= {"not_offered", "no_list"} else MISTAKE)
     return form
 
 
@@ -172,13 +178,13 @@ def hostnames(words):
     return names
 
 
-def named_machines(queryset, words, only=None):
+def named_machines(queryset, words, only=None, code=MISTAKE):
     """The machines of `queryset` with these host names, and an id of `only`; CommandError names those it has not."""
     names = hostnames(words)
     named = queryset.filter(hostname__in=names)
     found = {machine.hostname: machine for machine in named if only is None or machine.pk in only}
     if missing := [name for name in names if name not in found]:
-        raise CommandError(f"Not among the machines to choose from: {', '.join(folded(missing))}", returncode=MISTAKE)
+        raise CommandError(f"Not among the machines to choose from: {', '.join(folded(missing))}", returncode=code)
     return [found[name] for name in names]
 
 

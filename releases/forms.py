@@ -139,7 +139,8 @@ class StartForm(forms.Form):
         """The config service is asked just before a start; without its answer, a person must answer for the list."""
         agrees = self.cleaned_data["old_list"]
         if self.stage.job.business.sync_error and not agrees:
-            raise forms.ValidationError(_("The config service was asked just now and gave no list that can be taken."))
+            words = _("The config service was asked just now and gave no list that can be taken.")
+            raise forms.ValidationError(words, code="no_list")
         if agrees and self.stage.job.business.sync_error and not self.stage.remark:
             raise forms.ValidationError(_("Say in the remark why this cannot wait."))
         return agrees

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from jobs.models import Business, Job, Listing, Membership
 from jobs.rights import Role
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
-from tests.conftest import list_machines, rows
+from tests.conftest import list_machines, mark_fresh, rows
 
 CREATE = ("create_job", "--as", "requester")
 
@@ -130,6 +130,25 @@ def test_machines_that_the_business_does_not_have_are_named(orders, payment):
     said = fail(*CREATE, "payment", "2.0", "pay-1", "pay-6", "ord-1", "nonsense", code=MISTAKE)
     assert "pay-6, ord-1, nonsense" in said
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(("named", "code"), [("pay-1", None), ("pay-7", CONFLICT)])
+def test_what_an_old_list_lacks_may_come_with_the_next(payment, config_files, capsys, named, code):
+    Business.objects.update(asked_at=None)
+    (config_files / "payment.json").write_text("no json")
+    if code:
+        assert fail(*CREATE, "payment", "2.0", named, code=code).endswith("from: pay-7")
+    else:
+        say(*CREATE, "payment", "2.0", named)
+    assert capsys.readouterr().err.startswith("The config service gives no list that can be taken: The answer is")
+
+
+def test_a_business_that_never_had_a_machine(orders, requester, config_files):
+    Membership.objects.create(user=requester, business=orders, role=Role.REQUESTER)
+    mark_fresh(orders)
+    assert "no live machine" in fail(*CREATE, "orders", "2.0", "--all", code=MISTAKE)
+    Business.objects.update(asked_at=None)
+    assert "no live machine" in fail(*CREATE, "orders", "2.0", "--all", code=CONFLICT)
 
 
 @pytest.mark.parametrize("chosen", [[], ["pay-1", "--all"]])

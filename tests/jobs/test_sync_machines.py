@@ -5,7 +5,7 @@ import pytest
 from django.core.management import call_command
 
 from jobs.models import Machine, Sync
-from tests.commands import MISTAKE, fail, help_of, say, say_json
+from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_refused_rows_are_told(write_list):
 
 def test_a_source_that_fails_is_an_error_and_the_others_are_synced_all_the_same(write_list, payment, capsys):
     write_list("payment", "pay-1")
-    assert fail("sync_machines", code=MISTAKE) == "Not synced: orders"
+    assert fail("sync_machines", code=CONFLICT) == "Not synced: orders"
     assert Machine.objects.live_in(payment).count() == 1
 
 
@@ -64,7 +64,7 @@ def test_a_sudden_loss_is_an_error_unless_it_is_accepted(write_list, payment):
     write_list("payment", *(f"pay-{number}" for number in range(10)))
     say("sync_machines", "payment")
     write_list("payment", "pay-1")
-    assert fail("sync_machines", "payment", code=MISTAKE) == "Not synced: payment"
+    assert fail("sync_machines", "payment", code=CONFLICT) == "Not synced: payment"
     assert Machine.objects.live_in(payment).count() == 10
     payment.refresh_from_db()
     why, _, told = payment.why_not_taken.partition(" If they are really gone: ")
@@ -92,7 +92,7 @@ def test_a_dry_run_tells_the_difference_and_changes_nothing(write_list, payment)
 
 
 def test_a_dry_run_of_a_source_that_fails_leaves_no_trace(payment):
-    fail("sync_machines", "payment", "--dry-run", code=MISTAKE)
+    fail("sync_machines", "payment", "--dry-run", code=CONFLICT)
     payment.refresh_from_db()
     assert (payment.sync_error, Sync.objects.count()) == ("", 0)
 

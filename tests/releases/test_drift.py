@@ -420,10 +420,14 @@ class TestAskedAtTheStart:
         asked(None)
         assert submit(step="check").status_code == 200
 
-    def test_the_command_refuses_and_can_be_overridden_too(self, asked, job, publisher, release_task, rollback_task):
+    @pytest.mark.usefixtures("publisher", "release_task", "rollback_task")
+    def test_the_command_refuses_and_can_be_overridden_too(self, asked, job, capsys):
         asked(None)
         command = (*RUN_STAGE, job.pk, "pre-release", "pay-1")
-        assert "gave no list" in fail(*command, code=MISTAKE)
+        assert fail(*command, code=CONFLICT).startswith("--old-list: The config service")
+        told = "The config service gives no list that can be taken: The answer is not complete JSON."
+        assert capsys.readouterr().err.startswith(told)
+        assert fail(*command, "--stop-after=0", code=MISTAKE).startswith("--stop-after: ")
         assert "Say in the remark" in fail(*command, "--old-list", code=MISTAKE)
         assert not Run.objects.exists()
         say(*command, "--old-list", "--remark", "cannot wait")

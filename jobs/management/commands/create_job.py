@@ -3,6 +3,7 @@ import argparse
 from django.core.management.base import CommandError
 
 from jobs.commands import (
+    CONFLICT,
     HOSTNAMES,
     MISTAKE,
     PortalCommand,
@@ -45,7 +46,7 @@ class Command(PortalCommand):
         key = once_key(once, business.pk)
         made = Job.objects.filter(requester=user, submit_key=key).first()
         try:
-            job = made or _ask(user, business, machines, key, **options)
+            job = made or self._ask(user, business, machines, key, **options)
         except FormUsed as error:  # at the same moment, by another process
             job = made = error.job
         if made:
@@ -54,17 +55,22 @@ class Command(PortalCommand):
             words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
         self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=job.machines.count())
 
+    def _ask(self, user, business, machines, key, *, version, title, **options):
+        """Opens the job as its form would, on these machines or, where none are named, on all."""
+        self.refresh_machines(business)
+        data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
+        data |= {"machines": [machine.pk for machine in _chosen(business, machines)]}
+        data |= {name: options[name] for name in ("plan_pre_release", "plan_gray_release", "remark")}
+        form = checked(JobForm(data, user=user, business=business))
+        return form.instance.ask_once(user, form.cleaned_data["machines"], key)
 
-def _ask(user, business, machines, key, *, version, title, **options):
-    """Opens the job as its form would, on these machines or, where none are named, on all."""
-    business.refresh_machines()
-    live = Machine.objects.live_in(business)
-    chosen = named_machines(live, machines) if machines else live
-    data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
-    data |= {"machines": [machine.pk for machine in chosen]}
-    data |= {name: options[name] for name in ("plan_pre_release", "plan_gray_release", "remark")}
-    form = checked(JobForm(data, user=user, business=business))
-    return form.instance.ask_once(user, form.cleaned_data["machines"], key)
+
+def _chosen(business, words):
+    """Its live machines with these host names, or all. What an old list lacks may come with the next one."""
+    live, code = Machine.objects.live_in(business), CONFLICT if business.sync_error else MISTAKE
+    if not (words or live.exists()):
+        raise CommandError("This business has no live machine.", returncode=code)
+    return named_machines(live, words, code=code) if words else live
 
 
 def _misplaced(version):

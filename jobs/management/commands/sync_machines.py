@@ -3,7 +3,7 @@ import time
 from django.core.management.base import CommandError
 
 from deploy_portal import origin
-from jobs.commands import InertCommand
+from jobs.commands import CONFLICT, InertCommand
 from jobs.config_service import SourceError
 from jobs.models import Business
 from jobs.models.sync import LISTS
@@ -12,7 +12,7 @@ from jobs.models.sync import LISTS
 class Command(InertCommand):
     help = (
         "Asks the config service for the machines of all businesses, or of those named. A list that cannot be trusted "
-        "is not taken: the last good one stays, the reason is printed, and the exit code is 1."
+        "is not taken: the last good one stays, the reason is printed, and the exit code is 4."
     )
 
     def add_arguments(self, parser):
@@ -31,7 +31,7 @@ class Command(InertCommand):
             results = [self._sync(known[slug], accept_loss, dry_run) for slug in businesses or known]
         self._print(results, json)
         if failed := [result["business"] for result in results if "error" in result]:
-            raise CommandError(f"Not synced: {', '.join(failed)}")
+            raise CommandError(f"Not synced: {', '.join(failed)}", returncode=CONFLICT)
 
     def _sync(self, business, accept_loss, dry_run):
         shown = Progress(business.slug, self.stderr)

@@ -61,7 +61,7 @@ class Command(StartCommand):
         )
 
     def start(self, user, job, key, *, stage, dry_run, **options):
-        job.business.refresh_machines(before_start=True)
+        self.refresh_machines(job.business, before_start=True)
         stage = ReleaseStage.objects.of_kind(job, stage)
         breaks_glass = options["break_glass"] is not None
         if breaks_glass:
