@@ -214,18 +214,20 @@ class Job(models.Model):
             self._approve_if_enough()
             self.record(Event.Verb.ASKED, by, became=self.status, **self._written(machines))
 
-    def ask_once(self, by, machines, key=None):
+    def ask_once(self, by, machines, key=None, is_named=False):
         """Like `ask`, unless `by` asked for just the same by the form `key`, or a moment ago; returns that job then.
 
-        FormUsed when another job was asked for by that form.
+        What a person named themselves, as a step, is the same only by its name. FormUsed when another job was asked for
+        by that form.
         """
         with transaction.atomic():
             get_user_model().objects.select_for_update(no_key=True).get(pk=by.pk)
             mine, of_form = Job.objects.filter(requester=by), Q(submit_key=key, submit_key__isnull=False)
             just_now = Q(created_at__gt=Now() - SENT_TWICE_WITHIN, status__in=self.BEFORE_FIRST_STAGE)
+            asked_so = of_form if is_named else just_now | of_form
             same = {name: getattr(self, name) for name in ("business", *WRITTEN)}
             ids = {machine.pk for machine in machines}
-            for job in mine.filter(just_now | of_form, **same).exclude(status=self.Status.WITHDRAWN):
+            for job in mine.filter(asked_so, **same).exclude(status=self.Status.WITHDRAWN):
                 if ids == set(job.machines.values_list("pk", flat=True)):
                     return job
             if made := mine.filter(of_form).first():

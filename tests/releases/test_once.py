@@ -27,6 +27,11 @@ class TestCreateJob:
         assert say(*CREATE, "3.0", "--all", *ONCE) == f"{job} was asked for by this step before: waiting.\n"
         assert job.events.count() == 1
 
+    def test_two_steps_that_ask_for_just_the_same_ask_for_two_jobs(self, requester, machines):
+        jobs = [say_json(*CREATE, "3.0", "--all", "--once", step)["job"] for step in ("build 77", "build 78") * 2]
+        assert jobs == [*Job.objects.order_by("pk").values_list("pk", flat=True)] * 2
+        assert Job.objects.count() == 2
+
     def test_also_when_its_machines_are_others_by_now(self, requester, payment, machines):
         first = say_json(*CREATE, "3.0", "--all", *ONCE)
         list_machines(payment, "pay-1")
