@@ -102,6 +102,16 @@ def _how_far(run, counts):
         yield f"Run {run.pk}: {tenths}0 % of {total} machines have ended" + (f", {wrong} went wrong." if wrong else ".")
 
 
+def _what_keeps(run, counts):
+    """Why it may not come to its end by itself."""
+    if run.status == Run.Status.PAUSED:
+        yield f"Run {run.pk} is paused; resume_run {run.pk} lets it go on."
+    elif MachineRun.Status.QUEUED in counts:
+        yield from (f"Run {run.pk} is held. {one.in_words}" for one in run.frozen_by())
+    if MachineRun.Status.HELD in counts:
+        yield f"Run {run.pk} waits for machines that others hold; job_status {run.stage.job_id} tells which."
+
+
 def _not_succeeded(runs):
     """A line for each way in which machines ended; none where the database is away by now: the exit code tells."""
     with unless_away():
@@ -117,6 +127,7 @@ class RunCommand(PortalCommand):
 
     conflicts = (JobMoved, StageMoved, RunMoved, MachinesHeld)
     unwanted = (Run.Status.FAILED, Run.Status.CANCELLED)
+    wants_its_end = True  # and not that it stops: who waits for that need not hear what keeps it
     told = ()  # what it has said while it waits
 
     def run_from_argv(self, argv):
@@ -185,6 +196,10 @@ class RunCommand(PortalCommand):
         """How far these runs, which are not at their end, have come, and why they may not come to it by themselves."""
         if runs and not Worker.objects.alive().exists():
             yield NO_WORKER
+        for run in runs if self.wants_its_end else ():
+            counts = run.machine_runs.counts()
+            yield from _how_far(run, counts)
+            yield from _what_keeps(run, counts)
 
     def is_going_on(self, run):
         """Whether `--wait` has still something to wait for."""
@@ -222,18 +237,6 @@ class StartCommand(RunCommand):
     def start(self, user, job, key, **options):
         """Starts it; returns the runs and what was left out, as {host name: why}. None with `--dry-run`."""
         raise NotImplementedError
-
-    def what_is_new(self, runs):
-        yield from super().what_is_new(runs)
-        for run in runs:
-            counts = run.machine_runs.counts()
-            yield from _how_far(run, counts)
-            if run.status == Run.Status.PAUSED:
-                yield f"Run {run.pk} is paused; resume_run {run.pk} lets it go on."
-            elif MachineRun.Status.QUEUED in counts:
-                yield from (f"Run {run.pk} is held. {one.in_words}" for one in run.frozen_by())
-            if MachineRun.Status.HELD in counts:
-                yield f"Run {run.pk} waits for machines that others hold; job_status {run.stage.job_id} tells which."
 
     def started_before(self, job, key):
         """What `start` returned when this step, by its key, was started; None when it was not."""

@@ -60,6 +60,24 @@ def test_so_is_a_stop_of_everything(job, ops, meanwhile, finish, capsys):
     assert "smoke" in told
 
 
+def test_who_resumes_it_is_told_how_far_it_has_come_and_what_keeps_it(
+    job, start, machines, publisher, worker, meanwhile, finish, capsys
+):
+    run = start(job, machines)
+    run.pause(publisher)
+    meanwhile(
+        lambda: end(worker, begin(worker, 3)),
+        lambda: newest().pause(publisher),
+        lambda: newest().resume(publisher),
+        finish,
+    )
+    say("resume_run", "--as", "publisher", run.pk, "--wait")
+    assert capsys.readouterr().err.splitlines() == [
+        f"Run {run.pk}: 50 % of 6 machines have ended.",
+        f"Run {run.pk} is paused; resume_run {run.pk} lets it go on.",
+    ]
+
+
 def test_a_freeze_holds_nothing_where_all_has_begun(job, ops, worker, meanwhile, capsys):
     running = []
 
