@@ -3,7 +3,7 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
-from jobs.models import Job
+from jobs.models import Business, Job
 from releases.models import Run
 from tests.cases import each
 from tests.commands import CONFLICT, FAILED, MISTAKE, fail, help_of, say, say_json
@@ -47,6 +47,22 @@ def test_all_stages_are_rolled_back(released, finish):
     assert hostnames(*rollbacks()) == ["pay-1", "pay-2", "pay-3"]
     finish()
     assert Job.objects.get().status == "rolled_back"
+
+
+def test_it_goes_where_its_machines_are_by_now(released, config_files):
+    Business.objects.update(asked_at=None)
+    given = [{"hostname": f"pay-{n}", "address": f"10.9.0.{n}", "labels": {"site": "sh-1"}} for n in range(1, 6)]
+    (config_files / "payment.json").write_text(json.dumps(given))
+    say(*ROLL_BACK, released.pk, "pre-release")
+    assert rollbacks().get().machine_runs.get().address == "10.9.0.1"
+
+
+def test_nothing_that_is_wrong_with_the_config_service_is_in_its_way(released, config_files, capsys):
+    Business.objects.update(asked_at=None)
+    (config_files / "payment.json").write_text("no json")
+    say(*ROLL_BACK, released.pk, "pre-release")
+    assert hostnames(rollbacks().get()) == ["pay-1"]
+    assert capsys.readouterr().err.startswith("The config service gives no list that can be taken: The answer is")
 
 
 def test_runs_are_told_though_the_database_goes_away_while_they_are_waited_for(released, away_when_waited_for, capsys):

@@ -32,6 +32,7 @@ class Command(StartCommand):
 
     def start(self, user, job, key, *, stage, machines, looked, undo_later, reason, dry_run, **options):
         reason = checked_reason(reason)
+        self.refresh_machines(job.business)
         stages = ReleaseStage.objects.of(job)
         if stage != "all":
             stages = [ReleaseStage.objects.of_kind(job, stage)]
