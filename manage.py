@@ -5,6 +5,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import Error
 
 
 class LastWords(io.FileIO):
@@ -15,6 +16,19 @@ class LastWords(io.FileIO):
             return super().write(data) or len(data)  # None where a reader is slow and nobody may wait for it
         except OSError:
             return len(data)
+
+
+def in_a_line(error):
+    """What a setting, or the database, is to blame for; nothing where the code is."""
+    if isinstance(error, ModuleNotFoundError):
+        settings = os.environ["DJANGO_SETTINGS_MODULE"]
+        is_theirs = f"{settings}.".startswith(f"{error.name}.")
+        return f"DJANGO_SETTINGS_MODULE names no module: {settings}" if is_theirs else ""
+    if isinstance(error, Error):
+        from deploy_portal.database import why_unusable
+
+        return why_unusable(error)
+    return str(error)
 
 
 if __name__ == "__main__":
@@ -36,7 +50,7 @@ if __name__ == "__main__":
         environment.enter(sys.argv[2:])
     try:
         execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
-        if "--traceback" in sys.argv:
+    except (ImproperlyConfigured, ModuleNotFoundError, Error) as error:
+        if "--traceback" in sys.argv or not (words := in_a_line(error)):
             raise
-        sys.exit(str(error))
+        sys.exit(words)

@@ -90,6 +90,17 @@ def is_of_another_version(error):
     return bool(is_told_so) or getattr(error.__cause__, "sqlstate", "") in NOT_THERE
 
 
+def why_unusable(error):
+    """For a terminal: that the database cannot be used, and why; empty where it can, and the code is at fault."""
+    if is_of_another_version(error):
+        what = "it is of another version than the portal, run manage.py migrate or start the newer one: "
+    elif is_away(error) or isinstance(error, ProgrammingError):
+        what = ""
+    else:
+        return ""
+    return f"The database cannot be used: {what}{error}"
+
+
 def require_own_version():
     """For who would do harm without what the code relies on, such as a constraint, or by the rules of old."""
     if words := other_version():

@@ -9,11 +9,11 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from django.core.checks import Tags
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError, SystemCheckError
-from django.db import Error, IntegrityError, ProgrammingError
+from django.db import Error, IntegrityError
 from django.http import Http404
 
 from deploy_portal import origin
-from deploy_portal.database import is_away, is_clash, is_of_another_version
+from deploy_portal.database import is_clash, why_unusable
 from deploy_portal.models import User
 from deploy_portal.templatetags.portal import inert
 from jobs.forms import ReasonForm
@@ -55,12 +55,9 @@ class InertCommand(BaseCommand):
         except CommandError as error:
             raise CommandError(inert(error), returncode=error.returncode) from error
         except Error as error:
-            if not (is_away(error) or is_of_another_version(error) or isinstance(error, ProgrammingError)):
+            if not (words := why_unusable(error)):
                 raise
-            told = "The database cannot be used: "
-            if is_of_another_version(error):
-                told += "it is of another version than the portal, run manage.py migrate or start the newer one: "
-            raise CommandError(told + inert(error), returncode=MISTAKE) from error
+            raise CommandError(inert(words), returncode=MISTAKE) from error
         except UnicodeEncodeError as error:
             words = "A name or value is not text in UTF-8; where the locale is to blame, PYTHONUTF8=1 helps."
             raise CommandError(words, returncode=MISTAKE) from error

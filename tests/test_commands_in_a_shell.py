@@ -127,6 +127,19 @@ def test_a_setting_that_is_missing_is_one_line_unless_more_is_asked_for():
     assert words in more
 
 
+@pytest.mark.parametrize("module", ["nonsense", "deploy_portal.nonsense"])
+def test_settings_that_are_not_there_are_one_line(module):
+    ended = shell("$PORTAL migrate", DJANGO_SETTINGS_MODULE=module)
+    assert ended.returncode == 1
+    assert ended.stderr.decode() == f"DJANGO_SETTINGS_MODULE names no module: {module}\n"
+
+
+def test_a_module_that_the_settings_lack_is_a_fault(tmp_path):
+    (tmp_path / "broken.py").write_text("import nonsense")
+    ended = shell("$PORTAL migrate", DJANGO_SETTINGS_MODULE="broken", PYTHONPATH=str(tmp_path))
+    assert ended.stderr.startswith(b"Traceback")
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["verify_events --help", "migrate -h", "--help", "help verify_events", ""])
 def test_help_that_nobody_can_read_is_no_error(command, unbuffered):
@@ -180,6 +193,20 @@ def test_a_database_that_cannot_be_used_is_one_line(tmp_path, command, where):
     [line] = ended.stderr.decode().splitlines()
     assert line.startswith("CommandError: The database cannot be used: ")
     assert ("manage.py migrate" in line) == (where == "empty.sqlite3")
+
+
+@pytest.mark.parametrize(
+    ("command", "where"), [("migrate", "nonexistent/db.sqlite3"), ("createsuperuser --noinput", "empty.sqlite3")]
+)
+def test_so_it_is_of_djangos_commands_unless_more_is_asked_for(tmp_path, command, where):
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path / where}", "DJANGO_SUPERUSER_USERNAME": "ops"}
+    settings |= {"DJANGO_SUPERUSER_EMAIL": "", "DJANGO_SUPERUSER_PASSWORD": "-"}
+    ended = shell(f"$PORTAL {command}", **settings)
+    assert ended.returncode == 1
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("The database cannot be used: ")
+    assert ("manage.py migrate" in line) == (where == "empty.sqlite3")
+    assert shell(f"$PORTAL {command} --traceback", **settings).stderr.startswith(b"Traceback")
 
 
 @pytest.mark.parametrize(("patience", "seconds"), [("", 5), ("?connect_timeout=2", 2)])
