@@ -99,7 +99,8 @@ class PortalCommand(InertCommand):
         except PermissionDenied as error:
             raise CommandError(str(error), returncode=MISTAKE) from error
         except Http404 as error:
-            raise CommandError(f"{actor} sees no such job, run or business.", returncode=MISTAKE) from error
+            what = next(name for name in ("job", "run", "business") if name in options)
+            raise CommandError(f"{actor} sees no such {what}: {options[what]}", returncode=MISTAKE) from error
         except ValidationError as error:
             raise CommandError(" ".join(error.messages), returncode=MISTAKE) from error
         except self.conflicts as error:

@@ -47,7 +47,8 @@ def test_a_run_is_told_though_the_database_goes_away_once_the_step_is_done(
 
 @each("number", [0, -1, 10**30])
 def test_a_run_that_is_not_there_is_a_mistake(command, publisher, number):
-    assert "sees no such job, run or business" in fail(command, "--as", "publisher", "--", number, code=MISTAKE)
+    said = fail(command, "--as", "publisher", "--", number, code=MISTAKE)
+    assert said == f"publisher sees no such run: {number}"
 
 
 @each("reason", ["\x1b[2J", "a\u202eb", "x" * 2001])
