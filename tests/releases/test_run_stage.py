@@ -226,7 +226,9 @@ def test_a_stage_that_is_not_open_is_a_conflict(job, kind):
 
 
 def test_a_job_that_is_not_approved_is_a_conflict(make_job):
-    assert "not open" in fail(*RUN, make_job(approved=False).pk, "pre-release", "--all", code=CONFLICT)
+    command = (*RUN, make_job(approved=False).pk, "pre-release", "--all")
+    for line in (command, (*command, "--dry-run")):
+        assert fail(*line, code=CONFLICT) == "This stage is not open now. The job is waiting for approval."
 
 
 def test_a_stage_that_runs_is_a_conflict(job, machines, start):

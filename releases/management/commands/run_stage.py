@@ -63,18 +63,18 @@ class Command(StartCommand):
     def start(self, user, job, key, *, stage, dry_run, **options):
         self.refresh_machines(job.business, before_start=True)
         stage = ReleaseStage.objects.of_kind(job, stage)
-        breaks_glass = options["break_glass"] is not None
-        if breaks_glass:
+        if options["break_glass"] is not None:
             _require_break_glass(user, stage, options["break_glass"], options["remark"])
             options["remark"] = options["break_glass"]
-        _require_open(stage, breaks_glass)
+        _require_open(stage, breaks_glass=True)
         form, counted = _filled(user, stage, **options)
         asked_for = [form.cleaned_data["when_free"], counted.moved, form.breaks_glass]
         left_out = {} if options["machines"] else _left_out(stage, user, form.chosen, **options)
         if dry_run:
             facts = _facts(stage, form, user)
-            ask = partial(stage.may_release, user, form.chosen, *asked_for)
+            ask = partial(_may_start, stage, user, form, *asked_for)
             return self.only_look(ask, left_out, _in_words(stage, facts), options["json"], facts)
+        _require_open(stage, form.breaks_glass)
         run = stage.start(user, form.chosen, key, *asked_for, **counted.facts)
         self.tell_left_out(left_out)
         return [run], left_out
@@ -90,8 +90,15 @@ def _require_break_glass(user, stage, reason, remark):
         raise CommandError("This stage does not wait for an approval; leave --break-glass out.", returncode=CONFLICT)
 
 
+def _may_start(stage, user, form, *asked_for):
+    """Raises what the start would."""
+    _require_open(stage, form.breaks_glass)
+    stage.may_release(user, form.chosen, *asked_for)
+
+
 def _require_open(stage, breaks_glass):
-    if not (stage.is_open or stage.needs_break_glass):
+    """`breaks_glass`: whether it is enough that it would be open, were the job approved."""
+    if not (stage.is_open or (breaks_glass and stage.needs_break_glass)):
         why = what_comes_first(stage, breaks_glass=breaks_glass)
         why = why or f"{stage.awaited.kind} soaks first; job_status tells until when."
         raise StageMoved(f"This stage is not open now. {why}")
