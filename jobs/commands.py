@@ -176,11 +176,10 @@ def hostnames(words):
     return names
 
 
-def named_machines(queryset, words, only=None, code=MISTAKE):
-    """The machines of `queryset` with these host names, and an id of `only`; CommandError names those it has not."""
+def named_machines(queryset, words, code=MISTAKE):
+    """The machines of `queryset` with these host names; CommandError names those it has not."""
     names = hostnames(words)
-    named = queryset.filter(hostname__in=names)
-    found = {machine.hostname: machine for machine in named if only is None or machine.pk in only}
+    found = {machine.hostname: machine for machine in queryset.filter(hostname__in=names)}
     if missing := [name for name in names if name not in found]:
         raise CommandError(f"Not among the machines to choose from: {', '.join(folded(missing))}", returncode=code)
     return [found[name] for name in names]

@@ -205,7 +205,12 @@ def test_a_rollback_that_would_be_a_conflict_is_one(released, machines, start, c
 
 @each(
     "options, code",
-    [(["release"], CONFLICT), (["gray-release", "pay-4"], CONFLICT), (["gray-release", "pay-1"], MISTAKE)],
+    [
+        (["release"], CONFLICT),
+        (["gray-release", "pay-4"], CONFLICT),
+        (["gray-release", "pay-1"], CONFLICT),
+        (["gray-release", "pay-7"], MISTAKE),
+    ],
 )
 def test_a_rollback_that_would_be_refused_is_so(released, options, code):
     real = [word for word in BACK if word != "--dry-run"]

@@ -2,7 +2,7 @@ from functools import partial
 
 from django.core.management.base import CommandError
 
-from jobs.commands import CONFLICT, HOSTNAMES, checked_reason, hostnames, named_machines
+from jobs.commands import CONFLICT, HOSTNAMES, checked_reason, named_machines
 from releases.commands import StartCommand, grouped, machine_to, task_named, told_left_out
 from releases.forms import steps_in
 from releases.models import Action, Kind, MachineRun, ReleaseStage, StageMoved
@@ -54,10 +54,11 @@ class Command(StartCommand):
             self._refuse(stages, left_out)
         if not machines:
             return going, left_out
-        wanted = set(hostnames(machines))
-        if named := {hostname: why for hostname, why in left_out.items() if hostname in wanted}:
-            raise CommandError(told_left_out(self.not_done, named), returncode=CONFLICT)
-        chosen = {machine.pk for machine in named_machines(job.machines, machines, _ids(going))}
+        named, can_go = named_machines(job.machines, machines), _ids(going)
+        if refused := [machine.hostname for machine in named if machine.pk not in can_go]:
+            why_not = {hostname: left_out.get(hostname, "no change of this job is there") for hostname in refused}
+            raise CommandError(told_left_out(self.not_done, why_not), returncode=CONFLICT)
+        chosen = {machine.pk for machine in named}
         return [machine_run for machine_run in going if machine_run.machine_id in chosen], {}
 
     def _refuse(self, stages, left_out):
