@@ -109,9 +109,10 @@ class Demo:
 
     def _start_web(self, listener):
         call_command("collectstatic", interactive=False, verbosity=0)
+        config = ["--config", "deploy_portal/gunicorn.conf.py"]
         bind = ["--bind", f"fd://{listener.fileno()}"]
         threads = ["--worker-class", "gthread", "--threads", 8, "--graceful-timeout", 3]
-        server = ["releases.demo.leash", "gunicorn", "deploy_portal.wsgi", *bind, *threads]
+        server = ["releases.demo.leash", "gunicorn", "deploy_portal.wsgi", *config, *bind, *threads]
         self.parts.start("web", *server, pass_fds=[listener.fileno()])
         port = listener.getsockname()[1]
         self._tell("address", f"http://{HOST}:{port}/")

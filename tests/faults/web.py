@@ -21,7 +21,8 @@ class WebProcess:
 
     def __init__(self, log, threads):
         self.log = log
-        command = ["gunicorn", "deploy_portal.wsgi", "--bind", "127.0.0.1:0", "--threads", str(threads)]
+        command = ["gunicorn", "deploy_portal.wsgi", "--config", "deploy_portal/gunicorn.conf.py"]
+        command += ["--bind", "127.0.0.1:0", "--threads", str(threads)]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "releases.demo.leash", *command],
