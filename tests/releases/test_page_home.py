@@ -9,12 +9,14 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from jobs.models import Business, Freeze
-from releases.models import ReleaseStage
+from jobs.models import Business, Freeze, Job
+from releases.models import ReleaseStage, Run
+from releases.overview import ended_lately
 from tests.cases import each
 from tests.conftest import list_machines, make_business
 from tests.databases import only_read, sqlite_plans
 from tests.pages import is_sent_to_login, page, source, words
+from tests.releases.test_rollback_overtaken import MORE, more
 from tests.workers import begin, end, fall_silent, grow_old
 
 URL = reverse("home")
@@ -508,3 +510,16 @@ def test_what_only_shows_is_shown_while_the_database_takes_no_writes(
     address = page(name, job) if name in ("job", "stage", "stage_live") else reverse(name)
     with only_read():
         assert client.get(address).status_code == 200
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="by what PostgreSQL has counted of its rows")
+def test_postgresql_reads_what_ended_in_ones_own_businesses_alone(outsider, job, start, finish, machines):
+    """However much ended in others while nothing did in this one."""
+    run = start(job, machines[:1])
+    finish()
+    jobs = more(Job.objects.filter(pk=job.pk))
+    stages = more(ReleaseStage.objects.filter(pk=run.stage_id), job=jobs)
+    more(Run.objects.filter(pk=run.pk), stage=stages, submit_key=[f"again-{n}" for n in range(MORE)])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    assert "run_by_end" not in ended_lately(outsider).explain()
