@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from datetime import datetime
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from django.core.checks import Tags
@@ -65,13 +66,17 @@ class InertCommand(BaseCommand):
     def show(self, words, as_json=False, facts=None):
         """Prints `words`, or `facts` as JSON."""
         try:
-            self.stdout.write(json.dumps(facts, default=str) if as_json else inert(words))
+            self.stdout.write(json.dumps(facts, default=_in_json) if as_json else inert(words))
             self.stdout.flush()
         except OSError as error:
             # Who read this has gone, as `head` does, or the disk is full. What was done is done; the exit code tells.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if self.only_tells and not isinstance(error, BrokenPipeError):
                 raise CommandError(f"This could not be printed: {error.strerror}.", returncode=MISTAKE) from error
+
+
+def _in_json(value):
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 class PortalCommand(InertCommand):

@@ -41,6 +41,15 @@ def test_of_a_named_one_it_tells_who_did_what_to_it_and_who_holds_it(touched):
     assert oldest.endswith(": succeeded")
 
 
+def test_json_tells_times_as_the_other_commands_do(touched):
+    [machine] = say_json(*STATUS, "payment", "pay-1")["machines"]
+    newest = MachineRun.objects.get(status="unknown")
+    assert machine["runs"][0]["queued_at"] == newest.queued_at.isoformat()
+    assert [run["ended_at"] for run in machine["runs"]] == [
+        one.ended_at.isoformat() for one in MachineRun.objects.filter(machine__hostname="pay-1").order_by("-pk")
+    ]
+
+
 def test_a_reason_of_several_lines_is_told_in_one(touched, publisher):
     """Or what who resolved it wrote would look like other runs or machines."""
     MachineRun.objects.get(status="unknown").resolve(publisher, "failed", "its disk is full\npay-2: 9.9")
