@@ -24,6 +24,7 @@ from releases.models.queue import FAILURES, PENDING
 from releases.tidying import tidy_if_alone
 
 POLL = 0.2
+WAIT_LIMIT = 3600
 NO_WORKER = "No worker is alive: what was started waits until one is."
 
 
@@ -142,11 +143,13 @@ class RunCommand(PortalCommand):
     def add_arguments(self, parser):
         super().add_arguments(parser)
         parser.add_argument("--wait", action="store_true", help="wait for the end; exit code 3 when a machine failed")
-        parser.add_argument("--wait-limit", type=seconds, default=3600, help="seconds to wait (default %(default)s)")
+        limit = f"seconds to wait (default {WAIT_LIMIT}); waits also without --wait"
+        parser.add_argument("--wait-limit", type=seconds, help=limit)
 
     def finish(self, runs, left_out=None, *, wait, wait_limit, json, **_):
         """Tells what was started, and what not, as {host name: why}; with `wait`, what became of it."""
-        given_up = self._wait(runs, wait_limit) if wait else ""
+        limit = WAIT_LIMIT if wait_limit is None else wait_limit
+        given_up = self._wait(runs, limit) if wait or wait_limit is not None else ""
         told = [{"id": run.pk, "action": run.action, "status": run.status} for run in runs]
         words = "\n".join(f"Run {run.pk} ({run.action}) of {run.stage}: {run.status}" for run in runs)
         facts = {} if left_out is None else {"left_out": left_out}

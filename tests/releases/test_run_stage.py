@@ -89,6 +89,11 @@ def test_waiting_has_a_limit(job):
     assert Run.objects.get().status == "running"
 
 
+def test_who_sets_a_limit_waits(job):
+    said = fail(*RUN, job.pk, "pre-release", "--all", "--wait-limit", "0", code=CONFLICT)
+    assert said == "Still running; look at the job."
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "error", [OperationalError("the server goes down"), InterfaceError("the connection is closed"), read_only()]
