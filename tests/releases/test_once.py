@@ -27,6 +27,12 @@ class TestCreateJob:
         assert say(*CREATE, "3.0", "--all", *ONCE) == f"{job} was asked for by this step before: waiting.\n"
         assert job.events.count() == 1
 
+    def test_by_the_name_of_another_step_nothing_is_asked_for(self, requester, machines):
+        job = say_json(*CREATE, "3.0", "--all", *ONCE)["job"]
+        said = fail(*CREATE, "3.1", "--all", *ONCE, code=CONFLICT)
+        assert said == f"This step asked for #{job} payment 3.0 before; name another one."
+        assert say_json(*CREATE, " 3.0 ", "--all", *ONCE)["job"] == job
+
     def test_two_steps_that_ask_for_just_the_same_ask_for_two_jobs(self, requester, machines):
         jobs = [say_json(*CREATE, "3.0", "--all", "--once", step)["job"] for step in ("build 77", "build 78") * 2]
         assert jobs == [*Job.objects.order_by("pk").values_list("pk", flat=True)] * 2

@@ -50,6 +50,8 @@ class Command(PortalCommand):
         except FormUsed as error:  # at the same moment, by another process
             job = made = error.job
         if made:
+            if job.version != options["version"].strip():
+                raise CommandError(f"This step asked for {job} before; name another one.", returncode=CONFLICT)
             words = f"was asked for by this step before: {job.status}"
         else:
             words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
