@@ -214,23 +214,21 @@ class Job(models.Model):
             self._approve_if_enough()
             self.record(Event.Verb.ASKED, by, became=self.status, **self._written(machines))
 
-    def ask_once(self, by, machines, key=None, is_named=False):
-        """Like `ask`, unless `by` asked for just the same by the form `key`, or a moment ago; returns that job then.
+    def ask_once(self, by, machines, key=None):
+        """Like `ask`, unless `by` asked for just the same by the form or step `key`; returns that job then.
 
-        What a person named themselves, as a step, is the same only by its name. FormUsed when another job was asked for
-        by that form.
+        A form without a key is the same for a moment. FormUsed when another job was asked for by that form.
         """
         with transaction.atomic():
             get_user_model().objects.select_for_update(no_key=True).get(pk=by.pk)
-            mine, of_form = Job.objects.filter(requester=by), Q(submit_key=key, submit_key__isnull=False)
-            just_now = Q(created_at__gt=Now() - SENT_TWICE_WITHIN, status__in=self.BEFORE_FIRST_STAGE)
-            asked_so = of_form if is_named else just_now | of_form
+            just_now = {"created_at__gt": Now() - SENT_TWICE_WITHIN, "status__in": self.BEFORE_FIRST_STAGE}
+            asked_so = Job.objects.filter(requester=by, **({"submit_key": key} if key else just_now))
             same = {name: getattr(self, name) for name in ("business", *WRITTEN)}
             ids = {machine.pk for machine in machines}
-            for job in mine.filter(asked_so, **same).exclude(status=self.Status.WITHDRAWN):
+            for job in asked_so.filter(**same).exclude(status=self.Status.WITHDRAWN):
                 if ids == set(job.machines.values_list("pk", flat=True)):
                     return job
-            if made := mine.filter(of_form).first():
+            if key and (made := asked_so.first()):
                 raise FormUsed(made)
             self.submit_key = key
             self.ask(by, machines)

@@ -228,6 +228,11 @@ class TestTheSameFormAgain:
         client, data = sent
         assert client.post(NEW, data).url == page("job", Job.objects.get())
 
+    def test_another_form_with_the_same_in_it_asks_for_another_job(self, as_user, requester, payment, machines):
+        client = as_user(requester)
+        forms = [fields(payment, machines[:2], key=self.key_in(client.get(NEW))) for _ in range(2)]
+        assert client.post(NEW, forms[0]).url != client.post(NEW, forms[1]).url
+
     def test_with_something_else_in_it_says_so_and_keeps_what_was_typed(self, sent, machines):
         client, data = sent
         response = client.post(NEW, data | {"version": "2.14.4", "machines": ids(machines[1:2])})

@@ -46,7 +46,7 @@ class Command(PortalCommand):
         key = once_key(once, business.pk)
         made = Job.objects.filter(requester=user, submit_key=key).first()
         try:
-            job = made or self._ask(user, business, machines, key, is_named=bool(once), **options)
+            job = made or self._ask(user, business, machines, key, **options)
         except FormUsed as error:  # at the same moment, by another process
             job = made = error.job
         if made:
@@ -57,14 +57,14 @@ class Command(PortalCommand):
             words = "waits for approval" if job.approvers_needed else "is approved: it needs no approval"
         self.say(f"{job} {words}.", json, job=job.pk, status=job.status, machines=job.machines.count())
 
-    def _ask(self, user, business, machines, key, is_named, *, version, title, **options):
+    def _ask(self, user, business, machines, key, *, version, title, **options):
         """Opens the job as its form would, on these machines or, where none are named, on all."""
         self.refresh_machines(business)
         data = {"title": title or f"{business.slug} {version}", "business": business.pk, "version": version}
         data |= {"machines": [machine.pk for machine in _chosen(business, machines)]}
         data |= {name: options[name] for name in ("plan_pre_release", "plan_gray_release", "remark")}
         form = checked(JobForm(data, user=user, business=business))
-        return form.instance.ask_once(user, form.cleaned_data["machines"], key, is_named)
+        return form.instance.ask_once(user, form.cleaned_data["machines"], key)
 
 
 def _chosen(business, words):
