@@ -83,6 +83,7 @@ class PortalCommand(InertCommand):
     """A command that acts as `--as USER`. `act` does the work; what it may raise becomes one line and an exit code."""
 
     conflicts = (JobMoved,)
+    needs_user = True  # else `act` gets None where nobody is named
     epilog = (
         "Exit codes: 1 a mistake, a missing right or a database that cannot be used, 2 a call that cannot be read, "
         "3 a machine failed, 4 a conflict with how things stand now. docs/operations.md has examples."
@@ -90,13 +91,13 @@ class PortalCommand(InertCommand):
 
     def add_arguments(self, parser):
         parser.add_argument(
-            "--as", dest="actor", metavar="USER", required=True, help="the user in whose name this is done"
+            "--as", dest="actor", metavar="USER", required=self.needs_user, help="the user in whose name this is done"
         )
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
     def handle(self, *args, actor, **options):
         user = User.objects.filter(username=actor, is_active=True).first()
-        if not user:
+        if not user and actor is not None:
             raise CommandError(f"There is no active user {actor!r}.", returncode=MISTAKE)
         try:
             with origin.process("command"):

@@ -46,9 +46,10 @@ TABLE = {
     "cancel_run {run_id}":                   [LACKS, YES, LACKS, YES, HIDDEN, HIDDEN, NOBODY],
     "stop_world --reason x":                 [LACKS, LACKS, LACKS, YES, LACKS, LACKS, NOBODY],
     "resume_world --reason x":               [LACKS, LACKS, LACKS, YES, LACKS, LACKS, NOBODY],
+    "sync_machines payment":                 [LACKS, LACKS, LACKS, YES, LACKS, LACKS, NOBODY],
 }  # fmt: skip
 # Whoever has a shell on the portal's host calls these; they act in nobody's name.
-IN_NOBODYS_NAME = {"demo", "prune_logs", "release_worker", "sync_machines", "verify_events"}
+IN_NOBODYS_NAME = {"demo", "prune_logs", "release_worker", "verify_events"}
 OURS = {name: app for name, app in get_commands().items() if app in ("deploy_portal", "jobs", "releases")}
 
 

@@ -4,7 +4,8 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from jobs.models import Machine, Sync
+from jobs.management.commands.sync_machines import Progress
+from jobs.models import Event, Machine, Sync
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 
 
@@ -97,14 +98,31 @@ def test_a_dry_run_of_a_source_that_fails_leaves_no_trace(payment):
     assert (payment.sync_error, Sync.objects.count()) == ("", 0)
 
 
-def test_a_terminal_sees_how_many_rows_have_come(write_list, payment, monkeypatch):
-    write_list("payment", "pay-1", "pay-2")
-    terminal = StringIO()
-    terminal.isatty = lambda: True
-    out = StringIO()
-    call_command("sync_machines", "payment", stdout=out, stderr=terminal)
-    assert "\rpayment: 1 rows" in terminal.getvalue().replace("\x1b[K", "")
-    assert "rows" not in out.getvalue()
+def test_a_terminal_sees_how_many_rows_have_come_of_about_how_many(write_list, monkeypatch):
+    monkeypatch.setattr(Progress, "EVERY", 0)
+    write_list("payment", "pay-1", "pay-2", "pay-3")
+    drawn = []
+    for _ in range(2):
+        terminal, out = StringIO(), StringIO()
+        terminal.isatty = lambda: True
+        call_command("sync_machines", "payment", stdout=out, stderr=terminal)
+        drawn.append(terminal.getvalue().split("\r\x1b[K"))
+        assert "rows" not in out.getvalue()
+    numbers = ("rows: 1", "rows: 2", "rows: 3")
+    assert drawn[0] == ["", *(f"payment [{'.' * 30}] {number}" for number in numbers), ""]
+    bars = ("#" * 10 + "." * 20, "#" * 20 + "." * 10, "#" * 30)
+    assert drawn[1] == ["", *(f"payment [{bar}] {number}" for bar, number in zip(bars, numbers, strict=True)), ""]
+
+
+def test_who_asks_by_name_is_kept(write_list, ops):
+    write_list("payment", "pay-1")
+    say("sync_machines", "payment", "--as", "ops", "--dry-run")
+    assert not Event.objects.exists()
+    say("sync_machines", "payment", "--as", "ops")
+    event = Event.objects.get()
+    assert (event.actor, event.verb, event.subject) == (ops, "asked_again", "business Payment")
+    say("sync_machines", "payment")
+    assert Event.objects.count() == 1
 
 
 def test_a_business_that_is_not_there_is_an_error(payment):

@@ -2,39 +2,45 @@ import time
 
 from django.core.management.base import CommandError
 
-from deploy_portal import origin
-from jobs.commands import CONFLICT, InertCommand
+from deploy_portal.admin_parts import named
+from jobs.access import require_ops
+from jobs.commands import CONFLICT, PortalCommand
 from jobs.config_service import SourceError
-from jobs.models import Business
+from jobs.models import Business, Event, Machine
 from jobs.models.sync import LISTS
 
 
-class Command(InertCommand):
+class Command(PortalCommand):
+    needs_user = False
     help = (
         "Asks the config service for the machines of all businesses, or of those named. A list that cannot be trusted "
-        "is not taken: the last good one stays, the reason is printed, and the exit code is 4."
+        "is not taken: the last good one stays, the reason is printed, and the exit code is 4. cron asks in nobody's "
+        "name, a person in that of ops."
     )
 
     def add_arguments(self, parser):
+        super().add_arguments(parser)
         parser.add_argument("businesses", nargs="*", default=[], metavar="BUSINESS", help="short names (default: all)")
         parser.add_argument(
             "--accept-loss", action="store_true", help="take the list even though many machines are missing from it"
         )
         parser.add_argument("--dry-run", action="store_true", help="change nothing; tell what would change")
-        parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
-    def handle(self, *args, businesses, accept_loss, dry_run, json, **options):
+    def act(self, user, *, businesses, accept_loss, dry_run, json, **options):
+        if user:
+            require_ops(user)
         known = {business.slug: business for business in Business.objects.all()}
         if unknown := set(businesses) - set(known):
             raise CommandError(f"No such business: {', '.join(sorted(unknown))}")
-        with origin.process("command"):
-            results = [self._sync(known[slug], accept_loss, dry_run) for slug in businesses or known]
+        results = [self._sync(user, known[slug], accept_loss, dry_run) for slug in businesses or known]
         self._print(results, json)
         if failed := [result["business"] for result in results if "error" in result]:
             raise CommandError(f"Not synced: {', '.join(failed)}", returncode=CONFLICT)
 
-    def _sync(self, business, accept_loss, dry_run):
-        shown = Progress(business.slug, self.stderr)
+    def _sync(self, user, business, accept_loss, dry_run):
+        if user and not dry_run:
+            Event.objects.tell(user, Event.Verb.ASKED_AGAIN, named(business))
+        shown = Progress(business, self.stderr)
         try:
             sync = business.sync_machines(accept_loss, dry_run, shown.tell)
         except SourceError as error:
@@ -67,21 +73,31 @@ def _lines(result):
 
 
 class Progress:
-    """How many rows have come, in one line of a terminal; nothing where none is there to look."""
+    """How many rows have come, and of how many last time, in one line of a terminal; nothing without one."""
 
     EVERY = 0.1  # seconds
+    WIDTH = 30
 
-    def __init__(self, name, out):
-        self.name, self.out = name, out
+    def __init__(self, business, out):
+        self.name, self.out = business.slug, out
         self.is_shown = out.isatty()
+        self.expected = Machine.objects.live_in(business).count() if self.is_shown else 0
         self.due = 0
 
     def tell(self, number):
-        if self.is_shown and time.monotonic() > self.due:
+        if self.is_shown and time.monotonic() >= self.due:
             self.due = time.monotonic() + self.EVERY
-            self.out.write(f"\r\x1b[K{self.name}: {number} rows", ending="")
-            self.out.flush()
+            self._draw(f"{self.name} {self._bar(number)}rows: {number}")
 
     def clear(self):
         if self.is_shown and self.due:
-            self.out.write("\r\x1b[K", ending="")
+            self._draw("")
+
+    def _bar(self, number):
+        done = min(number / self.expected, 1) * self.WIDTH if self.expected else 0
+        return f"[{'#' * int(done):.<{self.WIDTH}}] "
+
+    def _draw(self, words):
+        # Not in the red of what else goes there.
+        self.out.write(f"\r\x1b[K{words}", style_func=str, ending="")
+        self.out.flush()
