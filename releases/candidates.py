@@ -7,6 +7,7 @@ from django.db.models import Exists, OuterRef, Prefetch, prefetch_related_object
 from django.utils.translation import gettext as _
 
 from deploy_portal.templatetags.portal import clock, status_word
+from jobs.columns import Columns
 from jobs.machine_list import Lean, Note, lean
 from jobs.models import Business, JobMachine, Listing, Machine
 from jobs.models.machine import HOST
@@ -160,7 +161,7 @@ def candidates(job, reader=None):
 
     Of what holds them, `reader` is told no more than of jobs that they see.
     """
-    machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
+    machines = _as_known(job, lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on"))
     gone = Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False)
     gone = dict(gone.values_list("machine", "gone_at"))
     held, released = _held_and_released(job)
@@ -189,6 +190,22 @@ def candidates(job, reader=None):
     not_free = {row[0]: see(Lean(*row)) for row in machines.rows(*Lean._fields) if row[0] in known} if known else {}
     _look_for_new_names(job, not_free.values())
     return Candidates(machines, not_free)
+
+
+def _as_known(job, machines):
+    """The columns; what another business has listed since is where it was when it was chosen, and has no labels."""
+    left = Listing.objects.filter(business=job.business).left_to_others().values("machine")
+    chosen = {row.machine_id: row for row in job.job_machines.filter(machine__in=left)}
+    if not chosen:
+        return machines
+    rows = map(Lean._make, machines.rows(*Lean._fields))
+    return Columns.of_rows([_as_chosen(row, chosen.get(row.pk)) for row in rows], *Lean._fields)
+
+
+def _as_chosen(machine, row):
+    """`machine`, with what `row` of the job keeps of it in place of what is known of it now, if there is one."""
+    facts = {name: getattr(row, name) for name in HOST} | {"label_text": "{}"} if row else {}
+    return machine._replace(**facts)
 
 
 def _held_and_released(job):

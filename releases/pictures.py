@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
-from jobs.models import Listing, Machine
+from jobs.models import Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.machine_run import newest_version, with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
@@ -222,12 +222,11 @@ class JobPicture:
         """Every machine of the job, by site."""
         stage_of = {stage.pk: stage for stage in self.stages}
         machines = with_versions(Machine.objects.filter(jobs=self.job), self.job.business).order_by("site", "hostname")
-        listings = Listing.objects.filter(business=self.job.business, gone_at__isnull=False)
-        gone = set(listings.values_list("machine", flat=True))
+        gone = dict(self.job.job_machines.gone().values_list("machine", "site"))
         moved = set(self.job.job_machines.moved().values_list("machine", flat=True))
 
         def tile(machine_id, hostname, site, version, put_by):
-            ran = self.latest.get(machine_id)
+            ran, site = self.latest.get(machine_id), gone.get(machine_id, site)
             if ran is None:
                 known = (("excused", self.excused), ("gone", gone), ("changed", moved))
                 status = next((status for status, ids in known if machine_id in ids), "waiting")

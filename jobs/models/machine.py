@@ -1,7 +1,7 @@
 from typing import NamedTuple
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -110,6 +110,12 @@ class Machine(models.Model):
 class ListingQuerySet(models.QuerySet):
     def live(self):
         return self.filter(gone_at=None)
+
+    def left_to_others(self):
+        """Those that are gone while another business lists the machine, or did for longer: its facts are that one's."""
+        longer = Q(gone_at=None) | Q(gone_at__gt=OuterRef("gone_at"))
+        others = Listing.objects.filter(longer, machine=OuterRef("machine")).exclude(business=OuterRef("business"))
+        return self.filter(Exists(others), gone_at__isnull=False)
 
     def take(self, business, rows):
         """Makes `rows` the whole list of `business`: machines are added and updated, those not in it are gone.

@@ -114,5 +114,11 @@ def _job_form(request, form, business, used=None, status=200):
     # Turning a page of the list is no look at what somebody else saved meanwhile.
     context["revision"] = ("list" in request.POST and form["revision"].value()) or str(job.revision)
     approvers = (job.approvers() if job.pk else business.members_with(Right.APPROVE)).exclude(pk=request.user.pk)
-    drift = {"moved": job.job_machines.moved()[:11], "gone": job.job_machines.gone()[:11]} if job.pk else {}
+    drift = _drift(job) if job.pk else {}
     return render(request, "jobs/job_form.html", context | drift | {"approvers": approvers}, status=status)
+
+
+def _drift(job):
+    """What is gone is told so, and not where another business may have it now."""
+    gone = job.job_machines.gone()
+    return {"moved": job.job_machines.moved().exclude(pk__in=gone.values("pk"))[:11], "gone": gone[:11]}

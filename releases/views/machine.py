@@ -42,9 +42,12 @@ def machine_page(request, machine_id):
     machine = get_object_or_404(Machine.objects.filter(listings__in=listings).distinct(), pk=machine_id)
     runs = MachineRun.objects.filter(machine=machine).select_related("run__stage__job__business", "run__started_by")
     holder = MachineRun.objects.holder_of(machine)
+    is_of_others = listings.left_to_others().count() == len(listings)
     context = {
         "machine": machine,
-        "labels": sorted(machine.labels.items()),  # in a template, a label named items would be taken instead
+        "is_of_others": is_of_others,
+        # In a template, a label named items would be taken instead.
+        "labels": [] if is_of_others else sorted(machine.labels.items()),
         "listings": [(one, *_there(machine, one.business)) for one in listings],
         "holder": holder,
         "holder_is_seen": holder and sees_job(request.user, holder.run.stage.job_id),
