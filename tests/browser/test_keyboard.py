@@ -4,7 +4,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.browser import NARROW
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, list_machines
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -47,6 +47,18 @@ def test_what_has_the_focus_does_not_lie_under_the_buttons_at_the_edge(publisher
         if focused >= dock:
             under.append(browser.ask("document.activeElement.outerHTML"))
     assert under == []
+
+
+def test_the_whole_name_of_a_small_tile_is_shown_when_the_focus_reaches_it(publisher_at, payment, make_job):
+    browser, name = publisher_at, "getComputedStyle(document.activeElement, '::after').content"
+    browser.width(NARROW)
+    job = make_job(on=list_machines(payment, *(f"web-{n:03}" for n in range(60))))
+    browser.open(f"/jobs/{job.pk}/")
+    browser.tab_to(".tile")
+    browser.keys(Keys.ARROW_RIGHT)
+    assert browser.words(".tile:focus") == "001"
+    assert browser.ask(name) == '"web-001: Waiting"'
+    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_menu_does_not_stay_over_what_has_the_focus(browser, client, requester):

@@ -13,7 +13,7 @@ from jobs.models import Business, Freeze, Job
 from releases.models import ReleaseStage, Run
 from releases.overview import ended_lately
 from tests.cases import each
-from tests.conftest import list_machines, make_business
+from tests.conftest import list_machines, make_business, stage_of
 from tests.databases import only_read, sqlite_plans
 from tests.pages import is_sent_to_login, page, source, words
 from tests.releases.test_rollback_overtaken import MORE, more
@@ -147,6 +147,16 @@ def test_a_failed_stage_asks_to_decide(as_user, publisher, job, start, finish, m
     assert "Stopped" in said
     assert "try again, roll back, excuse or skip." in said
     assert "Decide" in said
+
+
+def test_a_stage_that_was_rolled_back_says_so(as_user, publisher, job, start, finish, machines):
+    for kind, machine in (("pre-release", machines[0]), ("gray-release", machines[1])):
+        start(job, [machine], kind)
+        finish()
+    stage_of(job).roll_back(publisher, machines[:1], "it hurts", "back")
+    finish()
+    said = waiting(as_user(publisher).get(URL))
+    assert f"{job} · Pre-release Payment 2.0; it was rolled back, and can be started again" in said
 
 
 def test_the_last_stage_is_not_offered_to_be_skipped(as_user, publisher, job, start, finish, machines):
