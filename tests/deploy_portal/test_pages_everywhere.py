@@ -117,6 +117,15 @@ def test_every_page_is_shown_and_clean(as_user, request, world, person, language
         assert language == "en" or not GAP.search(response.text), address
 
 
+def test_the_title_of_a_page_names_its_job(as_user, publisher, world):
+    client, titles = as_user(publisher), {}
+    for address in addresses(world):
+        if number := re.match(r"/jobs/(\d+)/", address):
+            title = re.search("<title>(.*?)</title>", client.get(address).text)
+            titles[address] = not title or f"#{number[1]} payment" in title[1] or "Not allowed" in title[1]
+    assert [address for address, is_named in titles.items() if not is_named] == []
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_so_are_the_answers_to_posts(as_user, publisher, ops, world, release_task, rollback_task, machines, language):
     client = as_user(publisher)
