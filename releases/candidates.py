@@ -161,9 +161,10 @@ def candidates(job, reader=None):
 
     Of what holds them, `reader` is told no more than of jobs that they see.
     """
-    machines = _as_known(job, lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on"))
-    gone = Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False)
-    gone = dict(gone.values_list("machine", "gone_at"))
+    machines = lean(with_versions(Machine.objects.filter(jobs=job), job.business), "now_on")
+    listings = Listing.objects.filter(business=job.business, machine__jobs=job, gone_at__isnull=False)
+    if gone := dict(listings.values_list("machine", "gone_at")):
+        machines = _as_known(job, machines, listings.left_to_others())
     held, released = _held_and_released(job)
     hidden = hidden_from(reader, held.values(), job)
     excused, moved = {}, {}
@@ -192,10 +193,9 @@ def candidates(job, reader=None):
     return Candidates(machines, not_free)
 
 
-def _as_known(job, machines):
+def _as_known(job, machines, left):
     """The columns; what another business has listed since is where it was when it was chosen, and has no labels."""
-    left = Listing.objects.filter(business=job.business).left_to_others().values("machine")
-    chosen = {row.machine_id: row for row in job.job_machines.filter(machine__in=left)}
+    chosen = {row.machine_id: row for row in job.job_machines.filter(machine__in=left.values("machine"))}
     if not chosen:
         return machines
     rows = map(Lean._make, machines.rows(*Lean._fields))
