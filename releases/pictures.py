@@ -236,7 +236,8 @@ class JobPicture:
             return Tile(machine_id, hostname, site, status, version, ran, stage, put_by=put_by)
 
         put_by = newest_version("pk", self.job.business, "run__stage__job")
-        return by_site(tile(*row) for row in machines.values_list("pk", "hostname", "site", "now_on", put_by))
+        tiles = [tile(*row) for row in machines.values_list("pk", "hostname", "site", "now_on", put_by)]
+        return by_site(sorted(tiles, key=attrgetter("site", "hostname")) if gone else tiles)
 
 
 class RunPicture:

@@ -1,5 +1,6 @@
 """A machine that left a business and that another one lists since: where it is now, and its labels, are that one's."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from tests.conftest import list_machines, make_member, mark_fresh, rows
 from tests.pages import page, words
 
 pytestmark = pytest.mark.one_database
-THEIRS = ["10.66.6.6", "bj-6", "their-rack"]
+THEIRS = ["10.66.6.6", "zz-6", "their-rack"]
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def left(job, payment, orders, machines):
     """The job, whose pay-1 payment no longer lists, and orders has put elsewhere."""
     list_machines(payment, *(machine.hostname for machine in machines[1:]))
     [row] = rows("pay-1")
-    Listing.objects.take(orders, [replace(row, address="10.66.6.6", site="bj-6", labels={"rack": "their-rack"})])
+    Listing.objects.take(orders, [replace(row, address="10.66.6.6", site="zz-6", labels={"rack": "their-rack"})])
     mark_fresh(orders)
     return job
 
@@ -50,6 +51,11 @@ def test_no_page_of_the_first_one_tells_it(
 
 def test_where_it_was_when_it_was_chosen_is_told(as_user, publisher, left):
     assert "10.0.0.1" in as_user(publisher).get(page("stage", left)).text
+
+
+def test_its_tile_stays_where_it_was(as_user, publisher, left):
+    said = words(as_user(publisher).get(page("job", left))).split("sh-1 0 of 6")[1]
+    assert sorted(names := re.findall(r"pay-\d", said)[:6]) == names
 
 
 def test_the_machine_page_says_why(as_user, publisher, left, machines):
