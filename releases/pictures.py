@@ -248,8 +248,8 @@ class RunPicture:
 
     def __init__(self, run):
         self.run = run
-        machine_runs = run.machine_runs.order_by("machine__site", "machine__hostname")
-        rows = machine_runs.values_list(*TILE, "machine", "machine__hostname", "machine__site", named=True)
+        machine_runs = run.machine_runs.order_by("site", "machine__hostname")
+        rows = machine_runs.values_list(*TILE, "machine", "machine__hostname", "site", named=True)
         self.tiles = [self._tile(row) for row in rows]
         if self.is_running:
             self._estimate()
@@ -261,7 +261,7 @@ class RunPicture:
     def _tile(self, row):
         version = row.version_after if row.status == Status.SUCCEEDED else row.version_before
         status = shown_as(row.status, self.run.action)
-        return Tile(row.machine, row.machine__hostname, row.machine__site, status, version, row)
+        return Tile(row.machine, row.machine__hostname, row.site, status, version, row)
 
     def _estimate(self):
         """Fills running tiles by elapsed time against the median of this task, in tenths; never more than nine."""

@@ -53,6 +53,13 @@ def test_where_it_was_when_it_was_chosen_is_told(as_user, publisher, left):
     assert "10.0.0.1" in as_user(publisher).get(page("stage", left)).text
 
 
+def test_a_run_tells_where_it_was_then(as_user, publisher, job, machines, start, finish):
+    start(job, machines[:2])
+    finish()
+    Machine.objects.filter(hostname="pay-1").update(site="zz-6")
+    assert "sh-1 2 of 2" in words(as_user(publisher).get(page("stage", job)))
+
+
 def test_its_tile_stays_where_it_was(as_user, publisher, left):
     said = words(as_user(publisher).get(page("job", left))).split("sh-1 0 of 6")[1]
     assert sorted(names := re.findall(r"pay-\d", said)[:6]) == names
