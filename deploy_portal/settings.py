@@ -134,8 +134,8 @@ OTP_TOTP_ISSUER = "Deploy Portal"
 # Transport: HTTPS unless INSECURE_HTTP says that the portal is reached without it (the demo, on loopback)
 SECURE = not (DEBUG or env.flag("INSECURE_HTTP", False))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
-SESSION_COOKIE_NAME = "__Host-session" if SECURE else "session"
-CSRF_COOKIE_NAME = "__Host-csrf" if SECURE else "csrf"
+SESSION_COOKIE_NAME = "__Host-session" if SECURE else "sessionid"
+CSRF_COOKIE_NAME = "__Host-csrf" if SECURE else "csrftoken"
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 SECURE_SSL_REDIRECT = SECURE and env.flag("SSL_REDIRECT", True)
 # Who asks a web process itself comes without TLS, and takes a redirect for good health while the database is away.

@@ -160,7 +160,7 @@ def _lock(folder):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DemoError(f"A demo is running in {folder} already.") from None
+            raise DemoError(f"A demo is running in {folder} already; --data FOLDER begins another one.") from None
         yield
 
 

@@ -144,7 +144,7 @@ class Publisher:
         answer = self.page.post(
             self.demo.facts["address"] + path,
             data=data,
-            headers={"X-CSRFToken": self.page.cookies["csrf"], "Referer": self.demo.facts["address"]},
+            headers={"X-CSRFToken": self.page.cookies["csrftoken"], "Referer": self.demo.facts["address"]},
             allow_redirects=False,
         )
         if answer.status_code != 302:

@@ -83,7 +83,7 @@ class Browser:
         """By the cookie of a session; the login page itself is the keyboard test's."""
         client.force_login(user)
         self.open("/login/")
-        self.driver.add_cookie({"name": "session", "value": client.cookies["session"].value})
+        self.driver.add_cookie({"name": "sessionid", "value": client.cookies["sessionid"].value})
 
     def width(self, pixels, height=900):
         size = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": pixels < 600}

@@ -343,9 +343,9 @@ def test_no_page_has_an_inline_style_or_script(as_user, ops, everything):
 
 def test_logging_out_of_the_admin_ends_the_session_like_the_portal_does(as_user, ops):
     client = as_user(ops)
-    copy = client.cookies["session"].value
+    copy = client.cookies["sessionid"].value
     assert client.post("/admin/logout/").url == "/login/"
-    client.cookies["session"] = copy
+    client.cookies["sessionid"] = copy
     assert client.get("/admin/").status_code == 302
 
 
@@ -365,11 +365,11 @@ def test_whoever_was_inactive_has_to_log_in_anew(as_user, ops, requester, client
     as_user(requester)
     admin_client, page = type(client)(), address(User, "change", requester.pk)
     admin_client.force_login(ops)
-    copy = client.cookies["session"].value
+    copy = client.cookies["sessionid"].value
     for active in ({}, {"is_active": "on"}):
         answer = admin_client.post(page, {"username": "requester"} | active | based_on(admin_client, page))
         assert answer.status_code == 302
-        client.cookies["session"] = copy
+        client.cookies["sessionid"] = copy
         assert client.get("/jobs/").status_code == 302
     requester.refresh_from_db()
     assert (requester.is_active, requester.session_epoch) == (True, 1)

@@ -320,7 +320,7 @@ def test_a_locked_sqlite_is_a_503_and_changes_nothing(client, make_job, approver
 def test_a_session_of_a_usual_size_is_kept(client, odd_pages):
     response = client.get("/fill/", {"bytes": 2000})
     assert response.status_code == 200
-    assert len(client.cookies["session"].value) > 1000
+    assert len(client.cookies["sessionid"].value) > 1000
 
 
 @pytest.mark.parametrize("size", [6000, 100_000])
@@ -328,13 +328,13 @@ def test_a_session_that_browsers_would_drop_is_refused_and_said_so(client, odd_p
     response = client.get("/fill/", {"bytes": size})
     assert response.status_code == 503
     assert escape("This page tried to keep too much in your session.") in response.content.decode()
-    assert "session" not in response.cookies
+    assert "sessionid" not in response.cookies
 
 
 def test_no_cookie_above_what_browsers_take_is_ever_sent(client, odd_pages):
     for size in range(2400, 4400, 100):
         response = client.get("/fill/", {"bytes": size})
-        sent = response.cookies.get("session")
+        sent = response.cookies.get("sessionid")
         assert response.status_code == 503 or len(sent.OutputString()) < 4096
 
 

@@ -240,7 +240,7 @@ class TestForgedRequests:
     @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://testserver.evil.example"])
     def test_from_a_foreign_origin(self, careful, job, origin):
         careful.get(page("job", job))
-        data = {"reason": "x", "csrfmiddlewaretoken": careful.cookies["csrf"].value}
+        data = {"reason": "x", "csrfmiddlewaretoken": careful.cookies["csrftoken"].value}
         assert careful.post(page("withdraw_job", job), data, HTTP_ORIGIN=origin).status_code == 403
         job.refresh_from_db()
         assert job.status == "approved"

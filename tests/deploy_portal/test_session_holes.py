@@ -125,7 +125,7 @@ class Visitor:
 
     def post(self, path, **data):
         token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', self.get("/login/").text)
-        token = token[1] if token else self.cookies["csrf"]
+        token = token[1] if token else self.cookies["csrftoken"]
         return self.send("POST", path, data | {"csrfmiddlewaretoken": token})
 
     def log_in(self):
@@ -253,7 +253,7 @@ class TestKeyRotation:
         old = victim.stolen()
         self.rotate(settings)
         assert victim.is_in
-        assert victim.cookies["session"] != old.cookies["session"]
+        assert victim.cookies["sessionid"] != old.cookies["sessionid"]
         assert old.stolen().is_in
         settings.SECRET_KEY_FALLBACKS = []
         assert victim.is_in
@@ -275,6 +275,10 @@ class TestKeyRotation:
         assert not victim.is_in
 
 
+def typed(visitor):
+    return {"csrfmiddlewaretoken": visitor.cookies["csrftoken"], "title": "much"}
+
+
 class TestEnd:
     """A session that is over, here: the login page says why, and leads back."""
 
@@ -293,24 +297,24 @@ class TestEnd:
         assert 'value="/jobs/?status=waiting"' in page.text
 
     def test_it_is_told_once_as_the_cookie_goes(self, ended):
-        assert 'session=""; expires=Thu, 01 Jan 1970' in ended.get("/jobs/").headers["Set-Cookie"]
+        assert 'sessionid=""; expires=Thu, 01 Jan 1970' in ended.get("/jobs/").headers["Set-Cookie"]
 
     def test_what_was_sent_is_told_to_be_lost(self, ended):
-        answer = ended.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": ended.cookies["csrf"], "title": "much typed"})
+        answer = ended.send("POST", "/jobs/new/", typed(ended))
         assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
         assert "Your last step was not done." in ended.get(answer.headers["Location"]).text
 
     def test_so_is_what_is_sent_after_signing_out_elsewhere(self, portal):
         visitor = Visitor(portal).log_in()
         visitor.stolen().log_out()
-        answer = visitor.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": visitor.cookies["csrf"], "title": "much"})
+        answer = visitor.send("POST", "/jobs/new/", typed(visitor))
         assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
         assert "Your last step was not done." in visitor.get(answer.headers["Location"]).text
 
     def test_and_where_that_took_the_cookie_away(self, portal):
         visitor = Visitor(portal).log_in()
         visitor.log_out()
-        answer = visitor.send("POST", "/jobs/new/", {"csrfmiddlewaretoken": visitor.cookies["csrf"], "title": "much"})
+        answer = visitor.send("POST", "/jobs/new/", typed(visitor))
         assert answer.headers["Location"] == "/login/?next=/jobs/new/&ended=unsent"
 
     def test_who_was_never_logged_in_is_not_told_of_an_end(self, portal):
@@ -318,7 +322,7 @@ class TestEnd:
         assert visitor.get("/jobs/new/").headers["Location"] == "/login/?next=/jobs/new/"
         visitor.get("/login/?next=/jobs/new/")
         switch = {
-            "csrfmiddlewaretoken": visitor.cookies["csrf"],
+            "csrfmiddlewaretoken": visitor.cookies["csrftoken"],
             "language": "en",
             "next": "/login/?next=/jobs/new/",
         }
@@ -335,7 +339,7 @@ class TestEnd:
         assert ended.get("/jobs/").headers["Location"].endswith("&ended=age")
 
     def test_what_leads_elsewhere_leads_there(self, ended):
-        switch = {"csrfmiddlewaretoken": ended.cookies["csrf"], "language": "en", "next": "/login/"}
+        switch = {"csrfmiddlewaretoken": ended.cookies["csrftoken"], "language": "en", "next": "/login/"}
         assert ended.send("POST", "/i18n/setlang/", switch).headers["Location"] == "/login/"
 
     def test_pages_that_need_no_login_are_shown(self, ended):

@@ -30,14 +30,14 @@ def is_in(client):
 def with_cookie(client_class, value):
     """A browser that sends a captured session cookie."""
     other = client_class()
-    other.cookies["session"] = value
+    other.cookies["sessionid"] = value
     return other
 
 
 @pytest.mark.parametrize("way_out", ["/logout/", "/admin/logout/"])
 def test_a_cookie_that_was_captured_before_the_logout_is_worthless(log_in, ops, way_out):
     client = log_in(ops)
-    captured = client.cookies["session"].value
+    captured = client.cookies["sessionid"].value
     thief = with_cookie(type(client), captured)
     assert is_in(thief)
     assert client.post(way_out).status_code in (200, 302)
@@ -72,7 +72,7 @@ def test_a_session_outlives_a_change_of_the_secret_key(log_in, person, settings)
 
 def test_a_captured_cookie_of_an_old_key_is_worthless_after_the_logout(log_in, person, settings):
     client = log_in(person)
-    captured = client.cookies["session"].value
+    captured = client.cookies["sessionid"].value
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "the key of the next year, which is long and random enough"
     client.post(reverse("logout"))

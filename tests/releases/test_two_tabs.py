@@ -38,7 +38,7 @@ class Browser:
         return self._send("GET", path)
 
     def post(self, path, fields):
-        return self._send("POST", path, fields | {"csrfmiddlewaretoken": self.cookies["csrf"]})
+        return self._send("POST", path, fields | {"csrfmiddlewaretoken": self.cookies["csrftoken"]})
 
     def _send(self, method, path, data=None):
         with self.lock:

@@ -29,7 +29,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--data", type=Path, default=environment.DEFAULT_FOLDER, help="the folder (default %(default)s)"
         )
-        parser.add_argument("--machines", type=int, default=24, help="how many machines (default %(default)s)")
+        machines = f"how many machines, {layout.LEAST} or more (default %(default)s)"
+        parser.add_argument("--machines", type=int, default=24, help=machines)
         parser.add_argument("--port", type=int, default=8000, help="of the web server; 0: any (default %(default)s)")
         alone = parser.add_mutually_exclusive_group()
         alone.add_argument(
@@ -61,6 +62,8 @@ class Command(BaseCommand):
             raise CommandError("The demo brings its own settings. Start it as: python manage.py demo")
         if machines < layout.LEAST:
             raise CommandError(f"--machines must be {layout.LEAST} or more.")
+        if options["chaos"] is None and (options["json"] or options["spare_server"] or options["seed"] is not None):
+            raise CommandError("--seed, --spare-server and --json are for --chaos.")
         # SIGINT too: a shell that starts us in the background has it ignored
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)

@@ -103,13 +103,16 @@ def test_busy_port(demo, tmp_path):
 
 def test_folder_in_use(demo):
     refused = run_demo(demo.folder, "--once")
-    assert (refused.returncode, refused.stderr) == (1, f"CommandError: A demo is running in {demo.folder} already.\n")
+    words = f"A demo is running in {demo.folder} already; --data FOLDER begins another one."
+    assert (refused.returncode, refused.stderr) == (1, f"CommandError: {words}\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--machines", "5"], "--machines must be 6 or more."),
+        (["--once", "--json"], "--seed, --spare-server and --json are for --chaos."),
+        (["--seed", "0"], "--seed, --spare-server and --json are for --chaos."),
         (["--port", "65536"], "Port 65536 cannot be had: it is not from 0 to 65535."),
         (["--data", "/proc/demo"], "/proc/demo cannot be written to: No such file or directory."),
     ],
