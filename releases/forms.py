@@ -89,6 +89,11 @@ class ReleaseStageForm(forms.ModelForm):
         """Whether this user may start this stage, but only without approval."""
         return "break_glass" in self.fields
 
+    @property
+    def named(self):
+        """The ids of the machines that were sent, whether they can be had or not."""
+        return set().union(*(self[name].value() for name in MACHINES))
+
     @cached_property
     def chosen(self):
         """The machines that are to be released, at once or when they are free, where they were or where they are."""

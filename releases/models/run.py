@@ -49,6 +49,11 @@ class RunQuerySet(models.QuerySet):
             held |= Q(~models.Exists(leave)) & of_business
         return self.active().filter(held, action=Action.RELEASE)
 
+    def of_just(self, machine_ids):
+        """All of these, if together they are of just these machines; else none."""
+        found = MachineRun.objects.filter(run__in=self).values_list("machine", flat=True)
+        return list(self) if set(found) == set(machine_ids) else []
+
     def due(self):
         """Active runs that somebody must move on: the open batch has ended, or the failure budget is spent."""
         pending = MachineRun.objects.pending().filter(run=OuterRef("pk"))

@@ -57,7 +57,7 @@ class ReleaseStageQuerySet(models.QuerySet):
         job, left = stages[0].job, set(machine_ids)
         with transaction.atomic():
             job.lock()
-            if runs := list(Run.objects.filter(stage__job=job, submit_key__startswith=f"{submit_key}:")):
+            if runs := Run.objects.filter(stage__job=job, submit_key__startswith=f"{submit_key}:").of_just(left):
                 return runs
             now = dict(self.filter(job=job).values_list("pk", "version"))
             if any(stage.version != now[stage.pk] for stage in stages):
@@ -208,7 +208,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         Those in `when_free` may be held by other jobs: they wait for the end of what holds them. Those of `moved`,
         which are rows of the job, may be elsewhere than when they were chosen: where a person saw them, as these rows
         have it, is where they are meant from here on. With `break_glass`, ops need no approval. `facts` are kept in the
-        event. The same `submit_key` again returns the run it started. Raises StageMoved, JobMoved or MachinesHeld.
+        event. The same `submit_key` and machines again return their run. Raises StageMoved, JobMoved or MachinesHeld.
         """
 
         def release():
@@ -290,14 +290,15 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         return self.job.record(verb, by, reason, was, became, stage=self.kind, **detail)
 
     def _once(self, submit_key, machines, begin):
-        """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started a run already.
+        """Runs `begin` as one transaction under the job's lock, unless `submit_key` has started just this run already.
 
         The database refuses it where another run took some of `machines` meanwhile.
         """
         try:
             with transaction.atomic():
                 self._lock()
-                return self.runs.filter(submit_key=submit_key).first() or begin()
+                same = self.runs.filter(submit_key=submit_key).of_just(machine.pk for machine in machines)
+                return same[0] if same else begin()
         except (IntegrityError, OperationalError) as error:
             # Two may each have taken some of the other's: the database ends one of them.
             if not (isinstance(error, IntegrityError) or is_deadlock(error)):

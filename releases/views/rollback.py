@@ -53,7 +53,8 @@ def _submit(request, rollback, form):
     job, what = rollback.job, rollback.what
     key, version = tokens.read(request.POST.get("token", ""), request.user, job, what)
     is_valid = form.is_valid()
-    if Run.objects.filter(stage__job=job, submit_key__startswith=f"{key}:").exists():
+    runs = Run.objects.filter(stage__job=job, submit_key__startswith=f"{key}:")
+    if runs.of_just(form["machines"].value()):
         return _done(job, what)
     if version != rollback.version:
         raise StageMoved(_("This job has moved on since the page was loaded. Nothing was started."))

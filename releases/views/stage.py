@@ -59,7 +59,7 @@ def stage_page(request, job_id, kind):
 
 
 def _submit(request, stage, form):
-    """Checks what was chosen, or starts it; one token starts one run, however often it is posted."""
+    """Checks what was chosen, or starts it; one token starts one run, however often just that is posted."""
     if "list" in request.POST:  # another page of the list, of a page without scripts, or back to choosing
         _require_open(stage, form)
         form.errors.clear()
@@ -71,7 +71,7 @@ def _submit(request, stage, form):
         raise BadRequest(_("A stage form is posted with step=check or step=start."))
     key, version = tokens.read(request.POST.get("token", ""), request.user, stage.job, stage.kind)
     is_valid = form.is_valid()
-    if stage.runs.filter(submit_key=key).exists():
+    if step == "start" and stage.runs.filter(submit_key=key).of_just(form.named):
         return redirect("stage", stage.job_id, stage.kind)
     if version != stage.version:
         raise StageMoved(_("This stage has moved on since the page was loaded. Nothing was started."))

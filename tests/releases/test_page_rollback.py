@@ -7,6 +7,7 @@ import pytest
 from jobs.models import Event, Job
 from releases import tokens
 from releases.models import Action, MachineRun, ReleaseStage, Run
+from releases.models.stage import ReleaseStageQuerySet
 from releases.tidying import move_on
 from tests.cases import each
 from tests.conftest import list_machines
@@ -182,6 +183,41 @@ class TestRollingBack:
         assert (first.status_code, second.status_code) == (302, 302)
         assert first.url == second.url
         assert rollbacks(released).count() == 1
+
+    @each("name, chosen", list(product(BOTH_PAGES, [(1, 2), (0, 1), ()])))
+    @pytest.mark.parametrize("has_ended", [False, True])
+    def test_other_machines_by_its_token_are_told_and_kept(
+        self, roll_back, publisher, finish, released, machines, name, chosen, has_ended
+    ):
+        data = rollback_fields(released, publisher, machines[:1], name)
+        roll_back(released, [], name, **data)
+        if has_ended:
+            finish()
+        response = roll_back(released, [], name, **data | {"machines": [machines[number].pk for number in chosen]})
+        assert response.status_code == 409
+        assert "This job has moved on since the page was loaded. Nothing was started." in words(response)
+        assert "it is broken" in words(response)
+        if has_ended:
+            assert checked(response) == {machines[number].pk for number in chosen if number}
+        assert machines_of(rollbacks(released).get()) == {"pay-1"}
+
+    @BOTH
+    def test_so_are_they_at_the_same_moment(self, roll_back, publisher, released, machines, name, monkeypatch):
+        """Whose form was looked at before the first one's run was there."""
+        data = rollback_fields(released, publisher, machines[1:2], name)
+        real = ReleaseStageQuerySet.roll_back
+
+        def first_the_other(stages, these, chosen, by, reason, key, undo_later):
+            monkeypatch.undo()
+            fresh = [ReleaseStage.objects.of_kind(released, stage.kind) for stage in these]
+            real(stages, fresh, {machines[0].pk}, by, reason, key)
+            return real(stages, these, chosen, by, reason, key, undo_later)
+
+        monkeypatch.setattr(ReleaseStageQuerySet, "roll_back", first_the_other)
+        response = roll_back(released, [], name, **data)
+        assert response.status_code == 409
+        assert "it is broken" in words(response)
+        assert machines_of(rollbacks(released).get()) == {"pay-1"}
 
     @BOTH
     def test_ops_do_it_as_break_glass(self, roll_back, ops, released, machines, name):

@@ -632,10 +632,38 @@ class TestTwice:
         assert (first.status_code, first.url) == (second.status_code, second.url) == (302, page("stage", job))
         assert started(job).count() == 1
 
-    def test_so_does_the_same_token_with_other_machines(self, publish, publisher, job, machines):
+    @each("chosen, step", [([1, 2], "start"), ([0, 1], "start"), ([], "start"), ([0], "check"), ([1], "check")])
+    @pytest.mark.parametrize("has_ended", [False, True])
+    def test_anything_else_by_its_token_is_told_and_kept(
+        self, publish, publisher, finish, job, machines, chosen, step, has_ended
+    ):
         token = tokens.issue(publisher, job, "pre-release", 0)
         publish(job, machines[:1], token=token)
-        publish(job, machines[1:2], token=token)
+        if has_ended:
+            finish("failed")
+        response = publish(job, [machines[number] for number in chosen], token=token, step=step)
+        assert response.status_code == 409
+        assert "This stage has moved on since the page was loaded. Nothing was started." in words(response)
+        assert is_kept(response)
+        can_be_had = {machines[number].pk for number in chosen if number or has_ended}
+        assert checked(response) == can_be_had
+        assert machines_of(started(job).get()) == {"pay-1"}
+
+    def test_so_is_one_of_them_at_the_same_moment(self, publish, publisher, start, job, machines, monkeypatch):
+        """Whose form was looked at before the first one's run was there."""
+        data = stage_fields(job, publisher, machines[1:2])
+        key, _version = tokens.read(data["token"], publisher, job, "pre-release")
+        real = ReleaseStage.start
+
+        def first_the_other(stage, *args, **facts):
+            monkeypatch.undo()
+            start(job, machines[:1], key=key)
+            return real(stage, *args, **facts)
+
+        monkeypatch.setattr(ReleaseStage, "start", first_the_other)
+        response = publish(job, [], **data)
+        assert response.status_code == 409
+        assert checked(response) == {machines[1].pk}
         assert machines_of(started(job).get()) == {"pay-1"}
 
     def test_and_long_after_the_run_has_ended(self, publish, publisher, finish, job, machines):

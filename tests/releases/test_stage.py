@@ -266,7 +266,17 @@ def test_a_stage_that_is_not_open_is_not_started(job, machines, start):
 def test_the_same_key_again_gives_the_run_that_it_started(job, machines, start):
     first = start(job, machines[:2], key="k")
     assert start(job, machines[:2], key="k") == first
-    assert start(job, machines[3:4], key="k") == first
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_for_other_machines_it_starts_nothing_and_gives_nothing(job, machines, start, finish, has_ended):
+    start(job, machines[:2], key="k")
+    if has_ended:
+        finish("failed")
+    for others in (machines[3:4], machines[:1], machines[:3]):
+        with pytest.raises((StageMoved, MachinesHeld)):
+            start(job, others, key="k")
     assert Run.objects.count() == 1
 
 
