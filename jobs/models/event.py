@@ -17,6 +17,8 @@ from jobs.plan import Kind
 PORTALS_OWN_CHAIN = 7_236_455
 # How many machines an event names.
 NAMES_KEPT = 20
+# How many events tell somebody who came too late what happened meanwhile.
+TOLD_LATELY = 3
 
 
 class EventQuerySet(models.QuerySet):
@@ -25,6 +27,11 @@ class EventQuerySet(models.QuerySet):
         with transaction.atomic(savepoint=False):
             take_turns(PORTALS_OWN_CHAIN)
             return self.append(None, actor=by, verb=verb, subject=subject[:255], reason=reason, detail=detail)
+
+    def lately(self, stage=None):
+        """The newest few; where a stage is named, of those about it and about its job as a whole."""
+        events = self.filter(stage__in=["", stage]) if stage else self
+        return events.select_related("actor")[:TOLD_LATELY]
 
     def append(self, job, *, actor, detail, **words):
         """Writes the next event of a chain, for those who hold its lock."""

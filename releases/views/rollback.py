@@ -46,7 +46,7 @@ def _roll_back(request, job_id, what):
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
         rollback = Rollback(get_job(request.user, job_id), what, request.user)
         form = RollbackForm(request.POST, rollback=rollback)
-        return _show(request, rollback, form, conflict=str(conflict), status=409)
+        return _show(request, rollback, form, str(conflict), status=409)
 
 
 def _submit(request, rollback, form):
@@ -82,6 +82,7 @@ def _show(request, rollback, form, conflict="", status=200):
         "steps_in": steps_in(request.user, job),
         "token": tokens.issue(request.user, job, what, rollback.version),
         "conflict": conflict,
+        "lately": job.events.lately(stage and stage.kind) if conflict else [],
     }
     return render(request, "releases/rollback.html", context, status=status)
 

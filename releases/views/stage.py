@@ -54,8 +54,7 @@ def stage_page(request, job_id, kind):
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
         stage = ReleaseStage.objects.of_kind(get_job(request.user, job_id), kind)
         form = ReleaseStageForm(request.POST, request=request, instance=stage)
-        told = conflict.in_short if isinstance(conflict, Frozen) else str(conflict)
-        return _show(request, stage, form, conflict=told, status=409)
+        return _show(request, stage, form, conflict, status=409)
 
 
 def _submit(request, stage, form):
@@ -92,8 +91,12 @@ def _require_open(stage, form):
         raise StageMoved(NOT_OPEN)
 
 
-def _show(request, stage, form, conflict="", status=200):
-    context = _told_of(stage) | {"conflict": conflict}
+def _show(request, stage, form, conflict=None, status=200):
+    context = _told_of(stage)
+    if conflict:
+        is_frozen = isinstance(conflict, Frozen)  # which is nothing that happened
+        context["conflict"] = conflict.in_short if is_frozen else str(conflict)
+        context["lately"] = [] if is_frozen else stage.job.events.lately(stage.kind)
     # After a conflict the form is shown even where it leads nowhere now: what was typed is in it.
     if Right.PUBLISH in context["rights"] and (stage.is_open or form.breaks_glass or conflict):
         seen = candidates(stage.job, request.user)

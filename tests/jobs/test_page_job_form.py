@@ -567,8 +567,14 @@ class TestEdit:
             page("edit_job", job), fields(payment, machines, title="Late", revision=shown)
         )
         assert "changed meanwhile" in words(response)
+        assert "What happened last: ops changed the job to 2.14.3 on 101 machines" in words(response)
         job.refresh_from_db()
         assert job.title == "First"
+
+    def test_a_new_job_has_no_history_to_be_told_of(self, as_user, requester, payment, machines):
+        response = as_user(requester).post(NEW, fields(payment, machines, revision="x"))
+        assert response.status_code == 200
+        assert "What happened last" not in words(response)
 
     def test_once_a_stage_has_begun_it_is_too_late(self, as_user, requester, job, machines, start):
         start(job, machines[:1])

@@ -387,6 +387,9 @@ class TestConflicts:
         response = roll_back(released, [], name, **late)
         assert response.status_code == 409
         assert "moved on" in words(response)
+        happened = "What happened last: Pre-release , run 2 succeeded: 1 succeeded"
+        assert f"Nothing was started. {happened}" in words(response)
+        assert "publisher started Pre-release on 1 machine" in words(response)
         assert "it is broken" in words(response)
         assert not rollbacks(released)
 

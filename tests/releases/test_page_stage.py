@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from django.core import signing
 
+from deploy_portal.models import User
 from jobs.access import get_job
 from jobs.models import Job, Listing, Membership
 from jobs.rights import Role
@@ -59,6 +60,12 @@ def is_kept(response):
     """Whether the page still has the remark and the tasks that were typed."""
     text = source(response)
     return "as planned" in text and "selected>deploy" in text.replace('selected="selected"', "selected")
+
+
+def conflict_of(response):
+    """What the page says above all of why it did not do what it was asked for."""
+    [alert] = re.findall(r'<div class="note warn" role="alert">.*?</div>\n<div id="freezes">', response.text, re.DOTALL)
+    return words(SimpleNamespace(content=alert.encode()))
 
 
 class TestLooking:
@@ -553,6 +560,43 @@ class TestMovedOn:
         assert checked(response) == set(ids(machines[2:4]))
         assert started(job).count() == 1
 
+    def test_it_says_what_happened(self, publish, publisher, second_publisher, finish, job, machines):
+        late = stage_fields(job, second_publisher, machines[2:4])
+        publish(job, machines[:2], remark="<script>alert(1)</script>")
+        finish("failed")
+        response = publish(job, [], by=second_publisher, **late)
+        run = started(job).get()
+        told = conflict_of(response)
+        assert "Nothing was started. What happened last: " in told
+        assert f"Pre-release , run {run.pk} failed: 2 failed" in told
+        assert "publisher started Pre-release on 2 machines <script>alert(1)</script>" in told
+        assert "<script>alert" not in response.content.decode()
+
+    @pytest.mark.one_database
+    def test_a_hostile_name_in_that_is_inert(self, publish, second_publisher, job, machines):
+        late = stage_fields(job, second_publisher, machines[2:4])
+        publish(job, machines[:2])
+        User.objects.filter(pk=second_publisher.pk).update(username="<b>she</b>")
+        second_publisher.refresh_from_db()
+        ReleaseStage.objects.of_kind(job, "pre-release").runs.get().pause(second_publisher, "look")
+        response = publish(job, [], by=second_publisher, **late)
+        assert "<b>she</b> paused Pre-release look" in conflict_of(response)
+        assert "<b>she</b>" not in response.content.decode()
+
+    @pytest.mark.one_database
+    def test_no_other_stage_s_runs_hide_it(self, publish, publisher, second_publisher, start, finish, job, machines):
+        start(job, machines[:1])
+        finish()
+        late = stage_fields(job, second_publisher, machines[1:3], "gray-release")
+        start(job, machines[3:4], "gray-release")
+        finish()
+        for number in range(3):
+            ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "x", f"back {number}")
+            finish("failed")
+        told = conflict_of(publish(job, [], "gray-release", by=second_publisher, **late))
+        assert "publisher started Gray release on 1 machine" in told
+        assert "roll back" not in told
+
     @pytest.mark.parametrize("step", ["check", "start"])
     def test_while_a_run_of_somebody_else_goes_on(self, publish, second_publisher, job, machines, step):
         late = stage_fields(job, second_publisher, machines[2:4], step=step)
@@ -574,6 +618,7 @@ class TestMovedOn:
         response = publish(job, [], **late)
         assert response.status_code == 409
         assert "This job was edited since the page was loaded." in words(response)
+        assert "requester changed the job to 6.6.6 on 6 machines" in conflict_of(response)
         assert is_kept(response)
         assert not started(job)
 
