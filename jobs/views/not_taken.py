@@ -15,9 +15,6 @@ def ask_again(request, job, form, title, button, danger=False):
 
 def too_late(request, conflict, reason, page, job=None):
     """Says why a step was not taken, and shows the reason that was typed for it: `page` may not ask for one now."""
-    if not reason:
-        messages.error(request, str(conflict))
-        return redirect(page)
     if job:
         job.refresh_from_db()
     context = {"job": job, "conflict": str(conflict), "reason": reason, "page": page}

@@ -146,9 +146,16 @@ def test_what_somebody_else_did_is_told(as_user, publisher, ops, run, name, was,
 
 
 @EVERY_STEP
-def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, finish, name):
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_after_its_end_it_is_told_and_changes_nothing(as_user, publisher, run, finish, name, headers):
     finish()
-    assert "no longer in the state" in words(turn(as_user(publisher), run, name))
+    response = as_user(publisher).post(address(run, name), headers=headers)
+    assert response.status_code == 409
+    said = words(response)
+    assert "no longer in the state" in said
+    assert f"What happened last: Pre-release , run {run.pk} succeeded" in said
+    assert "So this was not done. See how it is now →" in said
+    assert f'href="{page("stage", run.stage.job)}"' in response.content.decode()
     assert status(run) == "succeeded"
 
 
