@@ -65,7 +65,7 @@ def _submit(request, stage, form):
         return _show(request, stage, form)
     if "break_glass" in request.POST:
         stage.job.require(request.user, Right.BREAK_GLASS)
-    step = request.POST.get("step")
+    step = request.POST.get("step", "check")  # which starts nothing
     if step not in ("check", "start"):
         raise BadRequest(_("A stage form is posted with step=check or step=start."))
     key, version = tokens.read(request.POST.get("token", ""), request.user, stage.job, stage.kind)

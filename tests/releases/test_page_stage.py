@@ -331,8 +331,16 @@ class TestStarting:
                 assert not started(job)
 
     @pytest.mark.one_database
-    def test_a_post_that_does_not_say_its_step_makes_no_sense(self, publish, job, machines, case):
-        for step in [None, "", "go", "START", "check,start"]:
+    def test_a_post_that_does_not_say_its_step_only_checks(self, publish, job, machines):
+        response = publish(job, machines[:2], step=None)
+        assert response.status_code == 200
+        assert "payment 2.0 goes to 2 machines" in words(response)
+        assert "as planned" in source(response)
+        assert not started(job)
+
+    @pytest.mark.one_database
+    def test_a_step_that_is_none_makes_no_sense(self, publish, job, machines, case):
+        for step in ["", "go", "START", "check,start"]:
             with case(step=step):
                 assert publish(job, machines, step=step).status_code == 400
                 assert not started(job)
