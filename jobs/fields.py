@@ -68,7 +68,7 @@ class MachinesField(ModelMultipleChoiceField):
         self.why_not = lambda ids: [_("Some of these machines cannot be chosen here.")]
 
     def clean(self, value):
-        if not value:
+        if not any(map(str, value or [])):  # an empty value, too, is how a form says that it has none
             if not self.required:
                 return []
             raise ValidationError(self.error_messages["required"], code="required")

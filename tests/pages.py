@@ -11,6 +11,8 @@ from releases.models import ReleaseStage, Task
 # What is no choice of machines, and what every page with such a choice says to it.
 NO_MACHINES = [
     (None, "Choose at least one machine."),
+    ([""], "Choose at least one machine."),
+    (["", ""], "Choose at least one machine."),
     (["x"], "This is not a machine's id"),
     (["-1"], "This is not a machine's id"),
     (["9" * 40], "This is not a machine's id"),

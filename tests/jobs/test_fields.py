@@ -28,12 +28,12 @@ def test_chosen_machines_come_in_the_order_in_which_they_were_chosen(field, mach
     assert names(field.clean([str(machine.pk) for machine in chosen])) == names(chosen)
 
 
-@pytest.mark.parametrize("value", [None, [], ""])
+@pytest.mark.parametrize("value", [None, [], "", [""], ["", ""]])
 def test_an_empty_choice_is_an_error_and_never_all(field, value):
     assert error_of(field, value).code == "required"
 
 
-@pytest.mark.parametrize("value", [None, [], ""])
+@pytest.mark.parametrize("value", [None, [], "", [""], ["", ""]])
 def test_an_empty_choice_that_is_allowed_is_none(payment, machines, value):
     assert MachinesField(queryset=Machine.objects.live_in(payment), required=False).clean(value) == []
 

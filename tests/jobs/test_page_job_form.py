@@ -280,10 +280,10 @@ BAD_TITLES = ["", "   ", None, "x" * 201, "x" * 256]
 BAD_TITLES += ["a\0b", "a\x07b", "a\u202eb", "a\u2028b", "a\u200bb", "\ufeffa", "a\nb"]
 BAD_VERSIONS = ["", None, "../../x", "-rf", "{{7*7}}", "a;b", "$(id)", "a b", ".hidden", "1/2", "二", "1" * 65]
 BAD_VERSIONS += ["1\n2", "1\0"]
-NO_IDS = ["", "pay-1", "-1", "0", "01", "1.0", "9" * 40, "٣", "1; DROP TABLE jobs_job", "$(reboot)"]
+NO_IDS = ["pay-1", "-1", "0", "01", "1.0", "9" * 40, "٣", "1; DROP TABLE jobs_job", "$(reboot)"]
 NO_IDS += ["<b>bold</b>", "1\0"]
 BAD_MACHINES = [
-    ([], "Choose at least one machine."),
+    *((value, "Choose at least one machine.") for value in ([], [""])),
     *(([value], "This is not a machine's id") for value in NO_IDS),
     (["9" * 18], "Some of these are not machines of this business."),
     (range(10**9, 10**9 + 1000), "Some of these are not machines of this business."),

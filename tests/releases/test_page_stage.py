@@ -386,7 +386,7 @@ class TestStarting:
 ABSENT = "1" + "0" * 9
 BAD_MACHINES = {
     "missing": (None, "Choose at least one machine."),
-    "empty": ([""], "This is not a machine's id"),
+    "empty": ([""], "Choose at least one machine."),
     "no number": (["pay-1"], "This is not a machine's id"),
     "zero": (["0"], "This is not a machine's id"),
     "negative": (["-1"], "This is not a machine's id"),
