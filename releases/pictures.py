@@ -32,10 +32,9 @@ BAR = {
     Status.RUNNING: "run",
     "excused": "muted",
 }
-DONE = [Status.SUCCEEDED, "excused"]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
-TOLD = [*FAILURES, "rolled_back"]
+TOLD = [*FAILURES, "rolled_back", "excused"]
 TILE = ["pk", "status", "batch", "reason", "started_at", "version_before", "version_after"]
 WAITS = [Status.QUEUED, Status.CLAIMED]
 # The order in which counts and bars name the states: good news first, what waits last.
@@ -67,12 +66,16 @@ class StageBox:
         return sum(self.counts.values())
 
     @property
-    def done(self):
-        return sum(self.counts[status] for status in DONE)
+    def released(self):
+        return self.counts[Status.SUCCEEDED]
 
     @property
     def rolled_back(self):
         return self.counts["rolled_back"]
+
+    @property
+    def excused(self):
+        return self.counts["excused"]
 
     @property
     def bar(self):
@@ -102,7 +105,7 @@ class Tile:
 @dataclass
 class Site:
     name: str
-    goal: list[str]
+    goal: str
     tiles: list[Tile] = field(default_factory=list)
 
     @property
@@ -112,7 +115,7 @@ class Site:
 
     @property
     def done(self):
-        return sum(tile.status in self.goal for tile in self.tiles)
+        return sum(tile.status == self.goal for tile in self.tiles)
 
 
 def ordered(counts):
@@ -253,7 +256,7 @@ class RunPicture:
         self.tiles = [self._tile(row) for row in rows]
         if self.is_running:
             self._estimate()
-        self.sites = by_site(self.tiles, ["rolled_back"] if run.is_rollback else DONE)
+        self.sites = by_site(self.tiles, shown_as(Status.SUCCEEDED, run.action))
         self.total = len(self.tiles)
         self.counter = Counter(tile.status for tile in self.tiles)
         self.tile_size = tile_size(self.total)
@@ -382,8 +385,8 @@ class RunPicture:
         return rows
 
 
-def by_site(tiles, goal=DONE):
-    """Sites with their tiles; a tile whose status is in `goal` counts as done."""
+def by_site(tiles, goal=Status.SUCCEEDED):
+    """Sites with their tiles; a tile whose status is `goal` counts as done."""
     sites = {}
     for tile in tiles:
         sites.setdefault(tile.site, Site(tile.site, goal)).tiles.append(tile)

@@ -278,18 +278,28 @@ class TestRollingBack:
 class TestExcusing:
     CARD = "keeps the job from being done, until it is excused with a reason"
 
-    def test_what_is_excused_is_shown_so_and_counts_as_done(self, as_user, publisher, job, start, finish, machines):
+    def test_what_is_excused_is_shown_so_and_not_counted_as_released(self, as_user, publisher, job, start, finish, machines):
         start(job, machines[:3])
         finish("failed", on=["pay-2", "pay-3"])
         ReleaseStage.objects.excuse(job, machines[1:2], publisher, "in repair")
         response = as_user(publisher).get(page("job", job))
         assert "1 succeeded 1 failed 1 excused 3 waiting" in words(response)
-        assert "sh-1 2 of 6" in words(response)
-        assert "Pre-release Failed: 2 of 3" in words(response)
+        assert "sh-1 1 of 6 1 failed 1 excused" in words(response)
+        assert "Pre-release Failed: 1 of 3 · 1 excused" in words(response)
         assert "publisher excused pay-2 in repair" in words(response)
         assert re.search(r'<a class="tile excused" id="tile-\d+"[^>]* title="pay-2: Excused"', source(response))
         in_chinese = as_user(publisher).get(page("job", job), headers={"accept-language": "zh-hans"})
         assert 'title="pay-2：已豁免"' in source(in_chinese)
+
+    def test_a_stage_that_is_done_without_it_says_how_many_it_released(
+        self, as_user, publisher, make_job, start, finish, machines
+    ):
+        job = make_job(on=machines[:3])
+        start(job, machines[:3])
+        finish("failed", on=["pay-3"])
+        ReleaseStage.objects.excuse(job, machines[2:3], publisher, "in repair")
+        for name in ("job", "stage"):
+            assert "Succeeded: 2 of 3 · 1 excused" in words(as_user(publisher).get(page(name, job)))
 
     def test_an_unknown_machine_is_shown_as_unknown_for_it_is_held(
         self, as_user, publisher, job, start, finish, machines
