@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
-from jobs.models import Machine
+from jobs.models import Job, Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.machine_run import newest_version, with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
@@ -32,6 +32,7 @@ BAR = {
     Status.RUNNING: "run",
     "excused": "muted",
 }
+_ALL_DONE = [Job.Status.RELEASED, Job.Status.NOT_RELEASED]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
 TOLD = [*FAILURES, "rolled_back", "excused"]
@@ -60,22 +61,11 @@ class StageBox:
     is_current: bool = False
     run: object = None
     planned: int = 0
+    are_left: bool = True
 
     @property
     def total(self):
         return sum(self.counts.values())
-
-    @property
-    def released(self):
-        return self.counts[Status.SUCCEEDED]
-
-    @property
-    def rolled_back(self):
-        return self.counts["rolled_back"]
-
-    @property
-    def excused(self):
-        return self.counts["excused"]
 
     @property
     def bar(self):
@@ -186,12 +176,19 @@ class JobPicture:
         """On how many machines the job's version was put, whatever else is told of them."""
         return sum(ran.status == Status.SUCCEEDED for ran in self.touched.values())
 
+    @property
+    def are_left(self):
+        """Whether any machine is still to be released: of a job that has ended, one that went back."""
+        back = (machine_id for machine_id, ran in self.touched.items() if ran.status == "rolled_back")
+        return self.job.status not in _ALL_DONE or any(machine_id not in self.excused for machine_id in back)
+
     def count_changed(self):
         """How many machines can be rolled back now."""
         ended = [stage for stage in self.stages if stage.pk in self.runs and not stage.is_running]
         return sum(stage.count_rollback_candidates() for stage in ended)
 
     def pipeline(self, current=None):
+        are_left = self.are_left
         return [
             StageBox(
                 stage,
@@ -199,6 +196,7 @@ class JobPicture:
                 stage == current,
                 self.runs.get(stage.pk),
                 len(stage.planned_machines),
+                are_left,
             )
             for stage in self.stages
         ]

@@ -139,6 +139,7 @@ def _told_of(stage):
         "stage": stage,
         "rights": stage.job.rights,
         "pipeline": picture.pipeline(stage),
+        "are_left": picture.are_left,
         "run": run and RunPicture(run),
         "controls": run.status if may_turn else "",
         # Told once it has ended: while it goes on, a page asks each second.

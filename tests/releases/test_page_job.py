@@ -278,7 +278,9 @@ class TestRollingBack:
 class TestExcusing:
     CARD = "keeps the job from being done, until it is excused with a reason"
 
-    def test_what_is_excused_is_shown_so_and_not_counted_as_released(self, as_user, publisher, job, start, finish, machines):
+    def test_what_is_excused_is_shown_so_and_not_counted_as_released(
+        self, as_user, publisher, job, start, finish, machines
+    ):
         start(job, machines[:3])
         finish("failed", on=["pay-2", "pay-3"])
         ReleaseStage.objects.excuse(job, machines[1:2], publisher, "in repair")
@@ -361,3 +363,44 @@ def test_the_plan_stands_in_the_pipeline(as_user, publisher, make_job):
     said = words(as_user(publisher).get(page("job", make_job(plan_pre_release="1", plan_gray_release="2"))))
     for planned in ("planned: 1 machine ·", "planned: 2 machines ·", "planned: 3 machines ·"):
         assert planned in said
+
+
+class TestNothingLeft:
+    """Every machine was released in the first stage: those after it have nothing to wait for."""
+
+    @pytest.fixture
+    def released(self, make_job, start, finish, machines):
+        job = make_job(on=machines[:2])
+        start(job, machines[:2])
+        finish()
+        return job
+
+    LEFT = "Gray release no machine is left for it Release no machine is left for it"
+
+    def test_the_later_stages_promise_nothing(self, as_user, publisher, released):
+        for name in ("job", "stage"):
+            assert self.LEFT in words(as_user(publisher).get(page(name, released)))
+
+    @pytest.mark.one_database
+    def test_nor_where_the_others_were_excused(self, as_user, publisher, make_job, start, finish, machines):
+        job = make_job(on=machines[:2])
+        start(job, machines[:1])
+        finish()
+        ReleaseStage.objects.excuse(job, machines[1:2], publisher, "in repair")
+        assert self.LEFT in words(as_user(publisher).get(page("job", job)))
+
+    @pytest.mark.one_database
+    def test_what_went_back_can_be_released_again(self, as_user, publisher, released, finish, machines):
+        ReleaseStage.objects.of_kind(released, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+        finish()
+        released.refresh_from_db()
+        said = words(as_user(publisher).get(page("job", released)))
+        assert "Gray release Waiting open Release Waiting opens when gray release has succeeded" in said
+        ReleaseStage.objects.excuse(released, machines[:1], publisher, "in repair")
+        assert self.LEFT in words(as_user(publisher).get(page("job", released)))
+
+    @pytest.mark.one_database
+    @each("person, kind", [("requester", "gray-release"), ("requester", "release"), ("publisher", "release")])
+    def test_their_pages_say_so(self, as_user, request, released, person, kind):
+        said = words(as_user(request.getfixturevalue(person)).get(page("stage", released, kind=kind)))
+        assert "This stage is not open Every machine of this job is released or excused" in said

@@ -98,7 +98,7 @@ class TestLooking:
         response = as_user(request.getfixturevalue(person)).get(page("stage", job))
         assert response.status_code == 200
         assert not offered(response)
-        assert "Publishers of this business can start it." in words(response)
+        assert "This stage is open Publishers of this business can start it." in words(response)
 
     @pytest.mark.one_database
     @pytest.mark.parametrize("person", ["requester", "approver"])
