@@ -13,6 +13,7 @@ from jobs.models import Business, Event, Freeze, JobMachine, Listing, Machine
 from releases.candidates import candidates
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run
 from releases.templatetags.releases import event_notes
+from tests.cases import each
 from tests.commands import CONFLICT, MISTAKE, fail, say
 from tests.conftest import list_machines, mark_fresh, rows
 from tests.pages import checked, ids, offered, page, stage_fields, words
@@ -121,6 +122,41 @@ class TestPages:
         assert "2 machines have changed since this job was asked for" in said
         assert "pay-2 was chosen at 10.0.0.2:22 sh-1 and is at 10.9.9.9:22 sh-1 now." in said
         assert "pay-6 is gone from the config service." in said
+
+    @pytest.mark.one_database
+    @each(
+        "person, step",
+        [
+            ("requester", ("edit_job", "", "Edit")),
+            ("ops", ("edit_job", "", "Edit")),
+            ("approver", ("job", "#send-back-reason", "Send this job back")),
+            ("publisher", None),
+        ],
+    )
+    def test_what_is_gone_before_it_has_begun_is_for_its_requester(
+        self, as_user, request, job, payment, machines, person, step
+    ):
+        list_machines(payment, *(f"pay-{number}" for number in range(1, 6)))
+        response = as_user(request.getfixturevalue(person)).get(page("job", job))
+        assert "1 machine has changed" in words(response)
+        assert "What is gone stays in this job until requester edits it." in words(response)
+        assert "excuse" not in words(response)
+        note = response.text.partition("What is gone")[2].partition("</div>")[0]
+        found = re.findall(r'<a href="(.*?)">(.*?)</a>', note)
+        assert found == ([(page(step[0], job) + step[1], step[2])] if step else [])
+
+    @pytest.mark.one_database
+    @each("person, may", [("requester", False), ("publisher", True)])
+    def test_once_it_has_begun_it_can_be_excused(
+        self, as_user, request, job, payment, start, finish, machines, person, may
+    ):
+        start(job, machines[:1])
+        finish()
+        list_machines(payment, *(f"pay-{number}" for number in range(1, 6)))
+        response = as_user(request.getfixturevalue(person)).get(page("job", job))
+        assert "A publisher can excuse what is gone." in words(response)
+        link = f'<a href="{page("excuse_machines", job)}">Excuse machines</a>'
+        assert (link in response.text) == may
 
     def test_a_new_name_at_the_old_address_is_told(self, as_user, publisher, job, payment):
         given = rows(*(f"pay-{number}" for number in range(1, 6)), "new-6")

@@ -1,8 +1,10 @@
 import pytest
 
 from jobs.models import Job
+from releases.models import ReleaseStage
 from tests.commands import CONFLICT, MISTAKE, fail, help_of, say, say_json
 
+NOT_NOW = "Not to be had now:"
 EXCUSE = ("excuse_machines", "--as", "publisher", "--reason", "in repair")
 
 
@@ -41,20 +43,28 @@ def test_what_is_not_of_the_job_is_a_mistake_and_none_is_excused(failed, name):
 
 
 def test_what_is_released_is_refused_with_all_others(failed):
-    assert fail(*EXCUSE, failed.pk, "pay-1", "pay-2", code=CONFLICT) == "Not to be had now: pay-1"
+    assert fail(*EXCUSE, failed.pk, "pay-1", "pay-2", code=CONFLICT) == f"{NOT_NOW} pay-1 (released by this job)."
     assert excused(failed) == set()
 
 
 def test_what_is_excused_already_is_refused(failed):
     say(*EXCUSE, failed.pk, "pay-2")
-    assert fail(*EXCUSE, failed.pk, "pay-2", code=CONFLICT) == "Not to be had now: pay-2"
+    assert fail(*EXCUSE, failed.pk, "pay-2", code=CONFLICT) == f"{NOT_NOW} pay-2 (excused already)."
     assert failed.events.filter(verb="excused").count() == 1
 
 
 def test_what_a_run_is_about_to_touch_is_refused(failed, start, machines):
     start(failed, machines[2:3], key="again")
-    assert fail(*EXCUSE, failed.pk, "pay-3", code=CONFLICT) == "Not to be had now: pay-3"
+    said = fail(*EXCUSE, failed.pk, "pay-3", code=CONFLICT)
+    assert said == f"{NOT_NOW} pay-3 (a run of this job is about to touch it)."
     assert excused(failed) == set()
+
+
+def test_what_was_rolled_back_is_refused_whoever_has_it_now(failed, publisher, make_job, start, finish, machines):
+    ReleaseStage.objects.of_kind(failed, "pre-release").roll_back(publisher, machines[:2], "broken", "back")
+    finish()
+    start(make_job("3.0"), machines[1:2])
+    assert fail(*EXCUSE, failed.pk, "pay-[1-2]", code=CONFLICT) == f"{NOT_NOW} pay-[1-2] (rolled back)."
 
 
 def test_what_a_run_took_just_now_is_a_conflict(failed, start, machines, monkeypatch):
@@ -70,8 +80,9 @@ def test_what_a_run_took_just_now_is_a_conflict(failed, start, machines, monkeyp
     assert excused(failed) == set()
 
 
-def test_a_job_that_has_not_begun_has_none(job, publisher):
-    fail(*EXCUSE, job.pk, "pay-1", code=CONFLICT)
+def test_a_job_that_has_not_begun_has_none_and_is_edited(job, publisher):
+    said = fail(*EXCUSE, job.pk, "pay-1", code=CONFLICT)
+    assert said == "The job is approved. Machines are excused from a job that has begun; before that it is edited."
     assert excused(job) == set()
 
 
