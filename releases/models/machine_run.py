@@ -241,6 +241,11 @@ class MachineRun(models.Model):
         return self.version_after if self.status == Status.SUCCEEDED else self.version_before
 
     @property
+    def version_reached(self):
+        """What it put on the machine; None unless it succeeded."""
+        return self.version_after if self.status == Status.SUCCEEDED else None
+
+    @property
     def rollback_versions(self):
         """(now, back to) of a rollback of this machine run; now is empty when a failure left it unclear."""
         newest = self.newest_there or self

@@ -9,7 +9,7 @@ from releases.models import ReleaseStage
 from tests.commands import MISTAKE, fail, help_of, say, say_json
 from tests.databases import read_only
 from tests.freezes import HOUR, freeze_now, occurrence_of
-from tests.workers import begin, fall_silent, grow_old
+from tests.workers import begin, claim, end, fall_silent, grow_old
 
 STATUS = ("job_status", "--as", "requester")
 UNUSABLE = [OperationalError("away"), InterfaceError("closed"), ProgrammingError("no such table"), read_only()]
@@ -44,6 +44,36 @@ def test_a_machine_that_waits_has_neither_exit_status_nor_worker(job, machines, 
     start(job, machines[:1])
     [machine] = say_json(*STATUS, job.pk)["stages"][0]["runs"][0]["machines"]
     assert (machine["status"], machine["exit_status"], machine["worker"]) == ("queued", None, None)
+
+
+@pytest.mark.parametrize("status", ["failed", "timed_out", "unreachable", "unknown"])
+def test_a_version_is_there_only_where_it_was_put(make_job, machines, start, finish, worker, status):
+    start(make_job("1.0"), machines[:2])
+    finish()
+    job = make_job("9.0")
+    run = start(job, machines[:2], batch_size="1")
+    assert versions(job) == {"pay-1": ("1.0", "9.0", None), "pay-2": ("1.0", "9.0", None)}
+    end(worker, claim(worker) if status == "unreachable" else begin(worker), status)
+    assert versions(job)["pay-1"] == ("1.0", "9.0", None)
+    assert run.machine_runs.get(machine=machines[1]).status == "not_run"
+    assert versions(job)["pay-2"] == ("1.0", "9.0", None)
+
+
+def test_a_release_and_a_rollback_tell_what_they_put_there(job, machines, start, finish, publisher):
+    run = start(job, machines[:1])
+    finish()
+    assert versions(job) == {"pay-1": ("", "2.0", "2.0")}
+    run.stage.refresh_from_db()
+    run.stage.roll_back(publisher, machines[:1], "it hurts", "back")
+    finish()
+    assert versions(job) == {"pay-1": ("2.0", "", "")}
+
+
+def versions(job):
+    """{host name: from which version to which, and what it put there} of the newest run."""
+    machines = say_json(*STATUS, job.pk)["stages"][0]["runs"][-1]["machines"]
+    told = ("version_before", "version_wanted", "version_after")
+    return {machine["hostname"]: tuple(machine[name] for name in told) for machine in machines}
 
 
 def test_words_tell_the_same(job, machines, start, finish):

@@ -35,6 +35,8 @@ def test_of_a_named_one_it_tells_who_did_what_to_it_and_who_holds_it(touched):
         [second.pk, "pre-release", "release", "publisher", "unknown"],
         [first.pk, "pre-release", "release", "publisher", "succeeded"],
     ]
+    versions = ("version_before", "version_wanted", "version_after")
+    assert [[run[name] for name in versions] for run in machine["runs"]] == [["2.0", "2.1", None], ["", "2.0", "2.0"]]
     head, newest, oldest = say(*STATUS, "payment", "pay-1").splitlines()
     assert head == f"pay-1: 2.0, held by {second}"
     assert f"#{second.pk} pre-release, release to 2.1 by publisher in run" in newest

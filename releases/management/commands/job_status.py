@@ -77,7 +77,8 @@ def _machine(machine_run):
         "machine_run": machine_run.pk,
         "reason": machine_run.reason,
         "version_before": machine_run.version_before,
-        "version_after": machine_run.version_after,
+        "version_wanted": machine_run.version_after,
+        "version_after": machine_run.version_reached,
     }
 
 

@@ -75,7 +75,8 @@ def _run(machine_run):
         "exit_status": machine_run.exit_status,
         "reason": machine_run.reason,
         "version_before": machine_run.version_before,
-        "version_after": machine_run.version_after,
+        "version_wanted": machine_run.version_after,
+        "version_after": machine_run.version_reached,
     }
 
 
@@ -84,7 +85,7 @@ def _in_words(machine):
     if machine.get("held_by"):
         lines[0] += f", held by {machine['held_by']}"
     for run in machine.get("runs", []):
-        what = f"#{run['job']} {run['stage']}, {run['action']} to {run['version_after'] or 'nothing'}"
+        what = f"#{run['job']} {run['stage']}, {run['action']} to {run['version_wanted'] or 'nothing'}"
         whose = f"by {run['started_by']} in run {run['run']}: {run['status']} {in_one_line(run['reason'])}"
         lines.append(f"  {localtime(run['queued_at']):%Y-%m-%d %H:%M:%S} {what} {whose}".rstrip())
     return "\n".join(lines)
