@@ -32,6 +32,7 @@ from releases.models.stage import DONE, first_left
 from releases.pictures import bar, counted, ordered
 
 SHOWN = 20
+OTHERS_SHOWN = 3
 
 
 @dataclass
@@ -188,6 +189,7 @@ def _row(business, version, versions):
         "version": version,
         "on_it": on_it,
         "total": total,
-        "others": others[:3],
+        "others": others[:OTHERS_SHOWN],
+        "rest": sum(number for _name, number in others[OTHERS_SHOWN:]),
         "bar": [("ok", on_it)],
     }

@@ -451,6 +451,16 @@ def test_each_other_version_is_told_apart(as_user, approver, job, make_job, star
     assert newest in words(as_user(approver).get(URL))
 
 
+def test_of_many_other_versions_the_rest_is_summed_up(as_user, approver, make_job, start, finish, machines):
+    for number, machine in enumerate(machines[:5]):
+        start(make_job(f"1.{number}"), [machine])
+    finish()
+    make_job("3.0")
+    said = words(as_user(approver).get(URL))
+    [told] = re.findall(r"0 of 6 on 3.0 (?:· \d \S+ [\w.]+ ){3}· 3 others", said)
+    assert sum(map(int, re.findall(r"· (\d)", told))) == 6
+
+
 def test_what_went_back_to_nothing_and_what_never_ran_are_one_number(
     as_user, approver, publisher, job, start, finish, machines
 ):

@@ -76,14 +76,18 @@ class TestOne:
         assert "Held since" not in words(as_user(publisher).get(page(machines[1])))
 
     def test_of_another_business_only_that_it_holds_it_is_told(
-        self, as_user, outsider, job, payment, orders, machines, start
+        self, as_user, outsider, job, payment, orders, machines, start, finish
     ):
         list_machines(orders, "pay-1")
         start(job, machines[:1])
-        said = words(as_user(outsider).get(page(machines[0])))
+        client = as_user(outsider)
+        said = words(client.get(page(machines[0])))
         assert "Held since" in said
         assert "By a job of another business." in said
         assert "payment" not in said.lower()
+        assert "No job that you can see has run on it yet." in said
+        finish()
+        assert "No job that you can see has run on it yet." in words(client.get(page(machines[0])))
 
     def test_one_that_two_businesses_share_is_told_of_for_each(
         self, as_user, ops, make_job, orders, machines, start, finish
