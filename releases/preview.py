@@ -6,6 +6,7 @@ from functools import cached_property
 
 from django.db.models import Max
 
+from deploy_portal.templatetags.portal import status_word
 from jobs.models import Job
 from jobs.plan import folded
 from releases.models import Action, Kind, Run, Task, TaskVersion
@@ -66,12 +67,15 @@ class Preview:
 
     def __init__(self, job):
         self.job = job
-        rows = job.job_machines.filter(excused_at=None).order_by("site", "machine__hostname")
-        self._rows = list(rows.values_list("machine__hostname", "site", "planned"))
+        rows = job.job_machines.filter(excused_at=None).order_by("machine__site", "machine__hostname")
+        self._rows = list(rows.values_list("machine__hostname", "machine__site", "planned"))
 
     @cached_property
     def sites(self):
-        return _grouped((site, hostname) for hostname, site, _ in self._rows)
+        """Where they are now, and at the end those that are gone."""
+        gone = set(self.job.job_machines.gone().values_list("machine__hostname", flat=True))
+        live = _grouped((site, name) for name, site, _ in self._rows if name not in gone)
+        return live + _grouped((status_word("gone"), name) for name, _, _ in self._rows if name in gone)
 
     @cached_property
     def stages(self):

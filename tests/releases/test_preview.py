@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from jobs.models import Job
+from jobs.models import Job, Machine
 from releases.models import Action, Task
 from releases.preview import LONGEST_COMPARED, Preview
-from tests.conftest import make_task
+from tests.conftest import list_machines, make_task
 from tests.pages import page, source, words
 
 
@@ -39,6 +39,16 @@ def test_it_tells_what_differs_from_the_last_release(as_user, approver, waiting,
     assert "Left out 2 Names pay-[1-2]" in said
     assert "sh-1 4 pay-[3-6]" in said
     assert "Pre-release 1 pay-3 Release 3 pay-[4-6]" in said
+
+
+def test_machines_stand_at_the_site_where_they_are_now_and_those_gone_at_none(
+    as_user, approver, payment, machines, make_job
+):
+    job = make_job(approved=False)
+    list_machines(payment, *(f"pay-{number}" for number in range(1, 6)))
+    Machine.objects.filter(hostname="pay-2").update(site="bj-1")
+    said = shown(as_user(approver).get(page("job", job)))
+    assert "Machines by site bj-1 1 pay-2 sh-1 4 pay-1, pay-[3-5] Gone 1 pay-6" in said
 
 
 def test_the_first_release_of_a_business_has_nothing_to_differ_from(as_user, approver, make_job, release_task):
