@@ -32,7 +32,7 @@ BAR = {
     Status.RUNNING: "run",
     "excused": "muted",
 }
-_ALL_DONE = [Job.Status.RELEASED, Job.Status.NOT_RELEASED]
+ALL_DONE = [Job.Status.RELEASED, Job.Status.NOT_RELEASED]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
 TOLD = [*FAILURES, "rolled_back", "excused"]
@@ -180,7 +180,7 @@ class JobPicture:
     def are_left(self):
         """Whether any machine is still to be released: of a job that has ended, one that went back."""
         back = (machine_id for machine_id, ran in self.touched.items() if ran.status == "rolled_back")
-        return self.job.status not in _ALL_DONE or any(machine_id not in self.excused for machine_id in back)
+        return self.job.status not in ALL_DONE or any(machine_id not in self.excused for machine_id in back)
 
     def count_changed(self):
         """How many machines can be rolled back now."""
