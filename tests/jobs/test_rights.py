@@ -120,11 +120,13 @@ def test_a_job_that_was_looked_up_tells_what_its_reader_may_do(request, job, per
     assert get_job(user, job.pk).rights == job.rights_of(user)
 
 
-def test_a_requester_edits_only_their_own_job(job, payment):
+def test_a_requester_edits_only_their_own_job_and_only_while_a_requester(job, payment):
     other = make_user("other")
     Membership.objects.create(user=other, business=payment, role=Role.REQUESTER)
-    assert Right.EDIT not in job.rights_of(other)
+    assert job.rights_of(other) == {Right.VIEW, Right.CREATE}
     assert Right.EDIT in job.rights_of(job.requester)
+    job.requester.membership_set.update(role=Role.APPROVER)
+    assert job.rights_of(job.requester) == {Right.VIEW}
 
 
 def test_nobody_approves_their_own_job_in_whatever_roles(make_job, payment, requester):
