@@ -7,11 +7,11 @@ from django.db.models.functions import Now
 
 from deploy_portal.clock import database_now
 from jobs.models import Job
-from releases.models import MachinesHeld, ReleaseStage, StageMoved
+from releases.models import MachineRun, MachinesHeld, ReleaseStage, StageMoved
 from releases.tidying import tidy
 from tests.conftest import stage_of
 from tests.pages import page, words
-from tests.workers import begin, end
+from tests.workers import begin, claim, end
 
 
 def to_try_again(job, what, machines):
@@ -25,8 +25,9 @@ def to_try_again(job, what, machines):
 
 def test_the_failed_and_the_not_run_are_told_apart(job, machines, start, worker):
     start(job, machines, batch_size="5", failure_budget="4")
-    ids = begin(worker)
-    for pk, status in zip(ids, ["succeeded", "failed", "timed_out", "unknown", "failed"], strict=True):
+    ids = claim(worker)
+    MachineRun.objects.begin(worker, ids[:4])
+    for pk, status in zip(ids, ["succeeded", "failed", "timed_out", "unknown", "unreachable"], strict=True):
         end(worker, [pk], status)
     assert to_try_again(job, "failed", machines) == ["pay-2", "pay-3", "pay-4", "pay-5"]
     assert to_try_again(job, "not_run", machines) == ["pay-6"]
