@@ -80,6 +80,7 @@ def test_an_action_is_one_of_the_two(db):
         "#!/bin/bash -eux\r\n:",
         "#!/bin/dash\n:",
         "# 注释",
+        "x" * 1_000_000,
     ],
 )
 def test_a_shell_script_is_taken(script):
