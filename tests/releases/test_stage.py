@@ -182,6 +182,12 @@ def test_a_stage_offers_the_live_machines_of_its_job(make_job, machines, payment
     assert names(stage_of(job).offered_machines()) == ["pay-2", "pay-3"]
 
 
+def test_to_a_form_that_is_of_another_job_it_offers_none(make_job, machines):
+    job, other = make_job(on=machines[:3]), make_job(on=machines[2:])
+    assert names(stage_of(job).offered_machines(job_id=job.pk)) == ["pay-1", "pay-2", "pay-3"]
+    assert names(stage_of(job).offered_machines(job_id=other.pk)) == []
+
+
 def test_a_machine_that_another_job_holds_is_not_offered(make_job, machines, start, finish):
     first, second = make_job("2.0"), make_job("3.0")
     start(first, machines[:2])
