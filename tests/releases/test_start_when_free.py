@@ -152,6 +152,7 @@ def test_the_unknown_machine_of_another_job_is_waited_for_until_somebody_resolve
     run = start_when_free(make_job("3.0"), machines[:1])
     move_on()
     assert states(run) == {"pay-1": "held"}
+    assert stage_of(first.stage.job).count_rollback_candidates() == 1  # whoever waits for it
     first.machine_runs.get().resolve(publisher, "failed", "looked")
     move_on()
     assert states(run) == {"pay-1": "queued"}
