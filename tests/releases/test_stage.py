@@ -171,6 +171,9 @@ def test_a_failed_stage_that_was_skipped_stays_so_when_its_unknown_machine_is_re
     stage_of(job).skip(publisher, "go on with the others")
     run.machine_runs.get().resolve(publisher, "failed", "looked at it")
     assert (status_of(job), stage_of(job, "gray-release").is_open) == (Status.SKIPPED, True)
+    start(job, machines[1:2], "gray-release")
+    finish()
+    assert status_of(job, "gray-release") == Status.SUCCEEDED
 
 
 # What a stage offers
@@ -433,12 +436,14 @@ def test_a_job_is_released_when_all_its_machines_are(job, machines, start, finis
     assert job_status(job) == Job.Status.RELEASED
 
 
-def test_so_it_is_while_a_run_of_another_job_goes_on(make_job, machines, start, finish, publisher):
+def test_so_it_is_while_a_run_of_another_job_goes_on_or_has_failed(make_job, machines, start, finish, publisher):
     start(make_job(on=machines[:1]), machines[:1]).pause(publisher)
+    start(make_job(on=machines[2:3]), machines[2:3])
+    finish("failed")
     job = make_job(on=machines[1:2])
     start(job, machines[1:2])
     finish()
-    assert job_status(job) == Job.Status.RELEASED
+    assert (status_of(job), job_status(job)) == (Status.SUCCEEDED, Job.Status.RELEASED)
 
 
 def test_a_machine_that_is_gone_keeps_a_job_open_until_it_is_excused(job, machines, start, finish, payment, publisher):

@@ -163,6 +163,7 @@ def shift(job, **by):
 def test_a_stage_opens_a_while_after_the_one_before_has_succeeded(soaking, job, machines, start, finish):
     start(job, machines[:1])
     finish()
+    assert stage_of(job, "release").opens_at is None
     stage = stage_of(job, "gray-release")
     assert (stage.is_soaking, stage.is_open, stage.can_be_skipped) == (True, False, False)
     assert timedelta(minutes=29) < stage.opens_at - database_now() <= timedelta(minutes=30)
