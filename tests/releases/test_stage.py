@@ -428,12 +428,14 @@ def test_a_failed_stage_succeeds_once_its_machine_was_retried(job, machines, sta
     assert Run.objects.count() == 2
 
 
-def test_a_job_is_released_when_all_its_machines_are(job, machines, start, finish):
+def test_a_job_is_released_when_it_has_released_all_its_machines(job, make_job, machines, start, finish):
+    start(make_job("1.0"), machines)
+    finish()
     for kind, chosen in zip(Kind.values, (machines[:1], machines[1:3], machines[3:]), strict=True):
         start(job, chosen, kind)
         assert job_status(job) == Job.Status.IN_PROGRESS
         finish()
-    assert job_status(job) == Job.Status.RELEASED
+        assert (job_status(job) == Job.Status.RELEASED) == (kind == Kind.RELEASE)
 
 
 def test_so_it_is_while_a_run_of_another_job_goes_on_or_has_failed(make_job, machines, start, finish, publisher):
