@@ -3,7 +3,7 @@
 import pytest
 from django.urls import reverse
 
-from jobs.models import Machine
+from jobs.models import Job, Machine
 from tests.conftest import list_machines, make_user
 from tests.pages import is_sent_to_login, words
 
@@ -79,6 +79,7 @@ class TestOne:
         self, as_user, outsider, job, payment, orders, machines, start, finish
     ):
         list_machines(orders, "pay-1")
+        Job(business=orders, title="Theirs", version="1.0").ask(outsider, machines[:1])
         start(job, machines[:1])
         client = as_user(outsider)
         said = words(client.get(page(machines[0])))

@@ -506,6 +506,9 @@ def test_a_rollback_that_fails_on_some_tells_each_machines_own_state(job, machin
     assert run.machine_runs.counts() == {"succeeded": 1, "failed": 1}
     assert (status_of(job), job_status(job)) == (Status.FAILED, Job.Status.IN_PROGRESS)
     assert [run.machine.hostname for run in stage_of(job).rollback_candidates()] == ["pay-2"]
+    run.machine_runs.filter(status="failed").update(status="unreachable", started_at=None)
+    stage_of(job).conclude()
+    assert status_of(job) == Status.FAILED
 
 
 def test_a_failed_machine_can_be_rolled_back_since_it_may_have_changed(job, machines, start, finish, roll_back):

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from deploy_portal.clock import database_now
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
+from releases.candidates import candidates
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from releases.tidying import move_on
 from tests.conftest import list_machines, make_member, rows, stage_of
@@ -153,6 +154,7 @@ def test_the_unknown_machine_of_another_job_is_waited_for_until_somebody_resolve
     move_on()
     assert states(run) == {"pay-1": "held"}
     assert stage_of(first.stage.job).count_rollback_candidates() == 1  # whoever waits for it
+    assert candidates(make_job("4.0")).not_free[machines[0].pk].by.run == first
     first.machine_runs.get().resolve(publisher, "failed", "looked")
     move_on()
     assert states(run) == {"pay-1": "queued"}
