@@ -7,6 +7,7 @@ from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
+from releases.candidates import candidates
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, StageMoved
 from releases.models.machine_run import MachineRunQuerySet
 from releases.tidying import move_on
@@ -85,6 +86,14 @@ def test_the_pages_say_by_what_name_it_is_held(as_user, publisher, make_job, mac
     assert f"new-name is held by #{run.stage.job_id}." in words(response)
     response = client.get(f"/machines/{new.pk}/")
     assert page("machine_run", run.stage.job, machine_run_id=run.machine_runs.get().pk) in source(response)
+
+
+def test_of_several_each_is_said_to_be_held_by_its_own_name(payment, make_job, machines, start):
+    start(make_job("1.0"), machines[:2])
+    new = [MachineRow(f"new-{n}", f"10.0.0.{n}", 22, "", {"site": "sh-1"}, "sh-1") for n in (1, 2)]
+    Listing.objects.take(payment, [*rows("pay-3", "pay-4", "pay-5", "pay-6"), *new])
+    told = candidates(make_job("2.0", on=list(Machine.objects.filter(hostname__startswith="new-")))).notes
+    assert sorted(note.words[-8:] for note in told.values()) == ["as pay-1", "as pay-2"]
 
 
 def test_it_waits_for_its_other_name(as_user, publisher, make_job, machines, start, worker, renamed):

@@ -34,7 +34,9 @@ class TestOne:
             start(make_job(version), machines[:2])
             finish(ended, on=["pay-1"])
         client = as_user(publisher)
-        assert f"Now on 2.0 last seen; since then: {told} First seen" in words(client.get(page(machines[0])))
+        said = words(client.get(page(machines[0])))
+        assert f"Now on 2.0 last seen; since then: {told} First seen" in said
+        assert ("Held since" in said) == (status == "unknown")
         assert "Now on 2.1 First seen" in words(client.get(page(machines[1])))
 
     def test_what_was_never_sent_there_leaves_no_doubt(self, as_user, publisher, make_job, machines, start, finish):
