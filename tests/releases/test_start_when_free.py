@@ -246,6 +246,7 @@ def test_a_machine_that_leaves_the_business_while_it_is_waited_for_is_not_run(
     start(make_job("2.0"), machines[:1])
     run = start_when_free(make_job("3.0"), machines[:2])
     Listing.objects.take(payment, rows(*(machine.hostname for machine in machines[1:])))
+    assert not candidates(make_job("4.0")).not_free[machines[0].pk].can_wait
     end(worker, begin(worker))
     left = run.machine_runs.get(machine=machines[0])
     assert (left.status, left.started_at, left.ended_at is None) == ("not_run", None, False)
