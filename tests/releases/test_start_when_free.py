@@ -109,6 +109,7 @@ def test_a_job_never_waits_for_itself(make_job, machines, start, start_when_free
     run.machine_runs.update(status=status, started_at="2026-01-01T00:00:00Z")
     Run.objects.update(status="failed")
     ReleaseStage.objects.update(status="failed")
+    assert not candidates(stage_of(job).job).not_free[machines[0].pk].can_wait
     with pytest.raises(MachinesHeld):
         start_when_free(job, machines[:2])
     assert Run.objects.count() == 1
