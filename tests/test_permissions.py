@@ -38,7 +38,7 @@ TABLE = {
     ("resume_world", "post"):           [LOGIN, 403, 403, 403, 409, 403],
     ("acknowledge", "post"):            [LOGIN, 404, 404, 302, 404, 404],
     ("stage", "get"):                   [LOGIN, 200, 200, 200, 200, 404],
-    ("stage", "post"):                  [LOGIN, 403, 400, 403, 400, 404],
+    ("stage", "post"):                  [LOGIN, 403, 409, 403, 409, 404],
     ("stage_live", "get"):              [LOGIN, 200, 200, 200, 200, 404],
     ("skip_stage", "post"):             [LOGIN, 403, 302, 403, 409, 404],
     ("roll_back_stage", "get"):         [LOGIN, 403, 200, 403, 200, 404],
