@@ -6,7 +6,7 @@ from jobs.models import Membership
 from jobs.rights import Role
 from releases.models import ReleaseStage
 from tests.conftest import list_machines, stage_of
-from tests.pages import page, words
+from tests.pages import page, source, words
 
 pytestmark = pytest.mark.one_database
 CARRY = "of its machines now carr"
@@ -43,6 +43,15 @@ def test_so_does_one_that_has_not_begun(shown, make_job, machines, release):
     job, next_one = make_job("2.0"), make_job("3.0")
     release(next_one, machines[:2])
     assert f"2 of its machines now carry 3.0, put there by #{next_one.pk} payment 3.0" in shown(job)
+
+
+def test_it_is_a_warning_until_the_job_is_over(as_user, publisher, make_job, machines, release):
+    over, waits, later = make_job("2.0"), make_job("2.1"), make_job("3.0")
+    release(over, machines)
+    release(later, machines[:2])
+    told = '<p class="{}"><span>2 of its machines now carry 3.0'
+    assert told.format("mut") in source(as_user(publisher).get(page("job", over)))
+    assert told.format("status changed") in source(as_user(publisher).get(page("job", waits)))
 
 
 def test_what_an_earlier_job_put_there_before_it_is_not_told(shown, make_job, machines, release):
