@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from jobs.models import Listing, Machine
 from jobs.rights import Role
+from tests.commands import say_json
 from tests.conftest import list_machines, make_member, mark_fresh, rows
 from tests.pages import page, words
 
@@ -68,6 +69,13 @@ def test_its_tile_stays_where_it_was(as_user, publisher, left):
 def test_the_machine_page_says_why(as_user, publisher, left, machines):
     said = words(as_user(publisher).get(machine_page(machines[0])))
     assert "Another business has listed it since." in said
+
+
+def test_nor_does_a_command(ops, left):
+    def site(business):
+        return say_json("machine_status", "--as", "ops", business, "pay-1")["machines"][0]["site"]
+
+    assert (site("payment"), site("orders")) == ("", "zz-6")
 
 
 def test_who_sees_the_other_business_sees_all(as_user, orders, ops, left, machines):

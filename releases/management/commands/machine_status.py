@@ -32,7 +32,9 @@ class Command(PortalCommand):
         if machines:
             # Also what is gone: its history is not.
             known = with_versions(Machine.objects.filter(listings__business=business), business)
-            told = [_machine(one) | _done_to(one, business, user, runs) for one in named_machines(known, machines)]
+            left = set(business.listings.left_to_others().values_list("machine", flat=True))
+            named = named_machines(known, machines)
+            told = [_machine(one, one.pk in left) | _done_to(one, business, user, runs) for one in named]
         else:
             live = with_versions(Machine.objects.live_in(business), business)
             told = [_machine(one) for one in live.order_by("hostname")]
@@ -45,8 +47,9 @@ def _number(text):
     return min(int(text), MOST_RUNS)
 
 
-def _machine(machine):
-    return {"hostname": machine.hostname, "site": machine.site, "version": machine.now_on or ""}
+def _machine(machine, is_of_others=False):
+    site = "" if is_of_others else machine.site
+    return {"hostname": machine.hostname, "site": site, "version": machine.now_on or ""}
 
 
 def _done_to(machine, business, user, number):
