@@ -76,7 +76,9 @@ def test_runs_are_told_though_the_database_goes_away_while_they_are_waited_for(r
 
 def test_machines_that_were_not_changed_are_named(released):
     said = fail(*ROLL_BACK, released.pk, "pre-release", "pay-1", "pay-2", "pay-6", code=CONFLICT)
-    assert said == "Not rolled back: pay-2, pay-6 (no change of this job is there)."
+    assert said == "Not rolled back: pay-2, pay-6 (no change of this stage is there)."
+    said = fail(*ROLL_BACK, released.pk, "all", "pay-1", "pay-2", "pay-6", code=CONFLICT)
+    assert said == "Not rolled back: pay-6 (no change of this job is there)."
     said = fail(*ROLL_BACK, released.pk, "pre-release", "pay-1", "pay-2", "pay-7", code=MISTAKE)
     assert said == "Not among the machines to choose from: pay-7"
     assert not rollbacks().exists()
@@ -86,7 +88,7 @@ def test_what_is_rolled_back_already_is_no_mistake(released, finish):
     say(*ROLL_BACK, released.pk, "gray-release", "pay-3")
     finish()
     said = fail(*ROLL_BACK, released.pk, "gray-release", "pay-3", code=CONFLICT)
-    assert said == "Not rolled back: pay-3 (no change of this job is there)."
+    assert said == "Not rolled back: pay-3 (no change of this stage is there)."
 
 
 @pytest.mark.parametrize("names", ["", " , "])

@@ -56,7 +56,8 @@ class Command(StartCommand):
             return going, left_out
         named, can_go = named_machines(job.machines, machines), _ids(going)
         if refused := [machine.hostname for machine in named if machine.pk not in can_go]:
-            why_not = {hostname: left_out.get(hostname, "no change of this job is there") for hostname in refused}
+            nothing = f"no change of this {'job' if len(stages) > 1 else 'stage'} is there"
+            why_not = {hostname: left_out.get(hostname, nothing) for hostname in refused}
             raise CommandError(told_left_out(self.not_done, why_not), returncode=CONFLICT)
         chosen = {machine.pk for machine in named}
         return [machine_run for machine_run in going if machine_run.machine_id in chosen], {}
