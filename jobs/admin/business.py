@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deploy_portal.admin_parts import CarefulAdmin, Told, UndoesNothing, link_to_list, named, status, tell_what_is_left
 from deploy_portal.based_on import BasedOnForm
+from deploy_portal.models import User
 from jobs.admin.membership import MembershipInline
 from jobs.admin.sync import taken
 from jobs.config_service import SourceError
@@ -101,7 +102,10 @@ class BusinessAdmin(Told, UndoesNothing, CarefulAdmin):
 
     def save_related(self, request, form, formsets, change):
         super().save_related(request, form, formsets, change)
-        for person in {membership.user for formset in formsets for membership in formset.deleted_objects}:
+        gone = [membership.user_id for formset in formsets for membership in formset.deleted_objects]
+        changed = [row for formset in formsets for row in formset.initial_forms if row.has_changed()]
+        # One that somebody else has deleted meanwhile names nobody.
+        for person in User.objects.filter(pk__in=[*gone, *(row.initial.get("user") for row in changed)]):
             tell_what_is_left(request, person, form.instance)
         if form.instance.lacks_approvers:
             too_few = _("%(business)s has fewer approvers than a job of it needs. Ops do not count.")

@@ -65,6 +65,12 @@ class MembershipAdmin(Told, UndoesNothing, WithAutocomplete, CarefulAdmin):
     autocomplete_fields = ["user", "business"]
     ordering = ["user__username", "business__name", "role"]
 
+    def save_model(self, request, obj, form, change):
+        was = Membership.objects.select_related("user", "business").filter(pk=obj.pk).first()
+        super().save_model(request, obj, form, change)
+        if was and form.changed_data:
+            tell_what_is_left(request, was.user, was.business)
+
     def delete_queryset(self, request, queryset):
         gone = {(membership.user, membership.business) for membership in queryset.select_related("user", "business")}
         super().delete_queryset(request, queryset)

@@ -67,6 +67,27 @@ def test_nothing_of_whom_nothing_is_left(page, world, approver, payment):
     assert warnings(deleted) == []
 
 
+@pytest.mark.parametrize("change", [{"role": Role.APPROVER}, {"user": "requester"}], ids=["of role", "of person"])
+@pytest.mark.parametrize("way", ["alone", "in the form of the business"])
+def test_of_who_gets_another_role_or_loses_it_to_somebody_else(page, world, publisher, requester, payment, way, change):
+    change = {"user": requester.pk} if "user" in change else change
+    membership = publisher.membership_set.get(business=payment)
+    row = {"user": publisher.pk, "role": membership.role} | change
+    if way == "alone":
+        path = f"{MEMBERSHIPS}{membership.pk}/change/"
+        response = page.post(path, {"business": payment.pk} | row | based_on(page, path), follow=True)
+    else:
+        response = change_rows(page, payment, {membership.pk: change})
+    [warning] = warnings(response)
+    assert told(warning) == "Open jobs that publisher asked for: 0. Runs of theirs that go on: 1."
+
+
+def test_not_of_who_keeps_theirs(page, world, publisher, payment):
+    path = f"{MEMBERSHIPS}{publisher.membership_set.get().pk}/change/"
+    same = {"user": publisher.pk, "business": payment.pk, "role": Role.PUBLISHER}
+    assert warnings(page.post(path, same | based_on(page, path), follow=True)) == []
+
+
 @pytest.mark.parametrize("way", ["alone", "with others", "in the form of the business"])
 def test_of_who_loses_a_role_in_that_business(page, world, publisher, payment, orders, way):
     Membership.objects.create(user=publisher, business=payment, role=Role.APPROVER)
@@ -77,19 +98,20 @@ def test_of_who_loses_a_role_in_that_business(page, world, publisher, payment, o
         chosen = {"action": "delete_selected", "_selected_action": [role.pk for role in roles], "post": "yes"}
         response = page.post(MEMBERSHIPS, chosen, follow=True)
     else:
-        response = take_away(page, payment, roles)
+        response = change_rows(page, payment, {role.pk: {"DELETE": "on"} for role in roles})
     [warning] = warnings(response)
     assert told(warning) == "Open jobs that publisher asked for: 0. Runs of theirs that go on: 1."
     assert listed(page, warning) == [0, 1]
 
 
-def take_away(page, business, memberships):
-    path = f"/admin/jobs/business/{business.pk}/change/"
+def change_rows(page, business, changes):
+    """Saves the form of the business with these changes to its memberships, by their ids."""
+    path, memberships = f"/admin/jobs/business/{business.pk}/change/", business.membership_set.order_by("pk")
     form = {"name": business.name, "slug": business.slug, "source": "file", "approvers_needed": 0, "soak_minutes": 0}
     form |= {"source_options": '{"path": "{business}.json"}'}
     form |= {f"membership_set-{which}_FORMS": len(memberships) for which in ("TOTAL", "INITIAL")}
     for index, membership in enumerate(memberships):
-        row = {"id": membership.pk, "user": membership.user_id, "role": membership.role, "DELETE": "on"}
+        row = {"id": membership.pk, "user": membership.user_id, "role": membership.role}
+        row |= changes.get(membership.pk, {})
         form |= {f"membership_set-{index}-{name}": value for name, value in row.items()}
-    began = based_on(page, path)
-    return page.post(path, began | form, follow=True)
+    return page.post(path, based_on(page, path) | form, follow=True)
