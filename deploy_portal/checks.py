@@ -9,6 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.contrib.staticfiles.apps import StaticFilesConfig
 from django.core.checks import Tags, Warning, register
 from django.db import connection
 
@@ -89,7 +90,8 @@ def files_that_are_missing(app_configs, **kwargs):
 
 @register(Tags.security, deploy=True)
 def static_files_of_another_version(app_configs, **kwargs):
-    names = {name for finder in finders.get_finders() for name, _ in finder.list([])}
+    ignored = StaticFilesConfig.ignore_patterns
+    names = {name for finder in finders.get_finders() for name, _ in finder.list(ignored)}
     if settings.WHITENOISE_USE_FINDERS or all(map(_is_collected, names)):
         return []
     what = f"Static files in {settings.STATIC_ROOT} are missing or old: pages are errors, or look and work as of old."

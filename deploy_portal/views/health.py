@@ -1,13 +1,16 @@
 from pathlib import Path
 
+from django.contrib.staticfiles.apps import StaticFilesConfig
 from django.contrib.staticfiles.storage import staticfiles_storage
+from django.contrib.staticfiles.utils import get_files
+from django.core.files.storage import FileSystemStorage
 from django.db import Error
 from django.http import JsonResponse
 from django.views.decorators.http import require_safe
 
 from deploy_portal.database import other_version
 
-STATIC = Path(__file__).parents[1] / "static"
+STATIC = FileSystemStorage(Path(__file__).parents[1] / "static")
 
 
 @require_safe
@@ -26,6 +29,7 @@ def health(request):
 def _has_static_files():
     """Whether `collectstatic` was run for them before this process began, which read then what it had made."""
     try:
-        return all(staticfiles_storage.url(path.relative_to(STATIC).as_posix()) for path in STATIC.rglob("*.*"))
+        # As `collectstatic` does, it leaves aside what an editor or a copy from a Mac left there.
+        return all(map(staticfiles_storage.url, get_files(STATIC, StaticFilesConfig.ignore_patterns)))
     except ValueError:
         return False

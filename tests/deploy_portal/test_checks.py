@@ -131,6 +131,15 @@ def test_static_files_that_are_missing_or_old(settings, tmp_path):
     assert found() == [15]
 
 
+def test_a_file_that_collectstatic_leaves_aside_is_not_missed(settings, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/.DS_Store").touch()
+    settings.STATICFILES_DIRS, settings.STATIC_ROOT = [tmp_path / "own"], tmp_path / "static"
+    settings.WHITENOISE_USE_FINDERS = False
+    call_command("collectstatic", interactive=False, verbosity=0)
+    assert found() == []
+
+
 def of_the_database():
     return [each.id for each in run_checks(databases=["default"], tags=["database"])]
 

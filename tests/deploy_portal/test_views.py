@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt, AccessLog
+from django.core.files.storage import FileSystemStorage
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -222,6 +223,17 @@ def test_a_process_without_the_files_of_its_pages_is_not_well(client, db, settin
     call_command("collectstatic", interactive=False, verbosity=0)
     response = client.get("/health/")
     assert (response.status_code, response.json()) == (200, {"database": "ok"})
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "portal.css~"])
+def test_a_process_misses_no_file_that_collectstatic_leaves_aside(client, db, settings, tmp_path, monkeypatch, name):
+    manifest = {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+    settings.STORAGES, settings.STATIC_ROOT = settings.STORAGES | {"staticfiles": manifest}, tmp_path / "collected"
+    monkeypatch.setattr("deploy_portal.views.health.STATIC", FileSystemStorage(tmp_path))
+    (tmp_path / name).touch()
+    assert client.get("/health/").status_code == 200
+    (tmp_path / "portal.css").touch()
+    assert client.get("/health/").status_code == 503
 
 
 def test_health_is_no_redirect_to_https(client, db, settings):
