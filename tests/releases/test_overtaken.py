@@ -46,12 +46,13 @@ def test_so_does_one_that_has_not_begun(shown, make_job, machines, release):
 
 
 def test_it_is_a_warning_until_the_job_is_over(as_user, publisher, make_job, machines, release):
-    over, waits, later = make_job("2.0"), make_job("2.1"), make_job("3.0")
+    over, approved, unread, later = make_job("2.0"), make_job("2.1"), make_job("2.2", approved=False), make_job("3.0")
     release(over, machines)
     release(later, machines[:2])
     told = '<p class="{}"><span>2 of its machines now carry 3.0'
     assert told.format("mut") in source(as_user(publisher).get(page("job", over)))
-    assert told.format("status changed") in source(as_user(publisher).get(page("job", waits)))
+    for job in (approved, unread):
+        assert told.format("status changed") in source(as_user(publisher).get(page("job", job)))
 
 
 def test_what_an_earlier_job_put_there_before_it_is_not_told(shown, make_job, machines, release):
