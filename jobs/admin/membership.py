@@ -13,14 +13,16 @@ class MembershipForm(BasedOnForm):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.empty_permitted |= bool(self.instance.pk)
         # Staff who may only look get a form without fields.
         if self.instance.pk and "user" in self.fields:
             self.fields["user"].widget.widget.chosen = self.instance.user
 
     def full_clean(self):
+        # Not has_changed(), which Django denies of those who may only take a role away: theirs was not taken.
+        is_unchanged = self.is_bound and bool(self.instance.pk) and not self.changed_data
+        self.empty_permitted |= is_unchanged
         super().full_clean()
-        if self.is_bound and self.instance.pk and not self.has_changed():
+        if is_unchanged:
             # What another row says is compared with it.
             self.cleaned_data = {name: getattr(self.instance, name) for name in ("user", "business", "role")}
 

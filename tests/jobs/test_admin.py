@@ -271,6 +271,19 @@ def test_staff_who_may_only_look_see_nothing_of_what_a_form_is_based_on(as_user,
     assert "based_on" not in text
 
 
+def test_staff_who_may_only_take_a_role_away_do_so(as_user, payment, requester):
+    staff = make_user("staff", is_staff=True)
+    may = ["change_business", "view_membership", "delete_membership"]
+    staff.user_permissions.set(Permission.objects.filter(codename__in=may))
+    row = (requester.membership_set.get().pk, requester, Role.REQUESTER)
+    answer = save(as_user(staff), payment, row, **{"membership_set-0-role": Role.APPROVER})
+    assert (answer.status_code, requester.membership_set.get().role) == (302, Role.REQUESTER)
+    # Of a row that they cannot change the page sends no more than this.
+    sent = {"membership_set-0-user": "", "membership_set-0-role": "", "membership_set-0-DELETE": "on"}
+    save(as_user(staff), payment, row, **sent)
+    assert not requester.membership_set.exists()
+
+
 def test_deletes_a_business_only_while_it_is_unused(page, payment, orders, machines, make_job):
     list_machines(orders, "ord-1")
     unused = make_business("mistake")
