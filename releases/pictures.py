@@ -176,7 +176,7 @@ class JobPicture:
         """On how many machines the job's version was put, whatever else is told of them."""
         return sum(ran.status == Status.SUCCEEDED for ran in self.touched.values())
 
-    @property
+    @cached_property
     def are_left(self):
         """Whether any machine is still to be released: of a job that has ended, one that went back."""
         back = (machine_id for machine_id, ran in self.touched.items() if ran.status == "rolled_back")
@@ -188,7 +188,6 @@ class JobPicture:
         return sum(stage.count_rollback_candidates() for stage in ended)
 
     def pipeline(self, current=None):
-        are_left = self.are_left
         return [
             StageBox(
                 stage,
@@ -196,7 +195,7 @@ class JobPicture:
                 stage == current,
                 self.runs.get(stage.pk),
                 len(stage.planned_machines),
-                are_left,
+                self.are_left,
             )
             for stage in self.stages
         ]

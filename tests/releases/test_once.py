@@ -110,7 +110,8 @@ class TestRunStage:
 
     def test_without_a_name_the_stage_is_not_open(self, job):
         say(*RUN, job.pk, "pre-release", "pay-1")
-        fail(*RUN, job.pk, "pre-release", "pay-1", code=CONFLICT)
+        assert "A run of it goes on." in fail(*RUN, job.pk, "pre-release", "pay-1", code=CONFLICT)
+        assert Run.objects.count() == 1
 
     def test_it_tells_nobody_of_the_runs_of_others(self, job, outsider):
         say(*RUN, job.pk, "pre-release", "pay-1", *ONCE)
