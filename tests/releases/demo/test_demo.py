@@ -126,13 +126,13 @@ def test_what_cannot_be(tmp_path, arguments, words):
 
 def test_a_file_that_cannot_be_written(tmp_path):
     (tmp_path / "hostnames").mkdir()
-    refused = run_demo(tmp_path)
+    refused = run_demo(tmp_path, "--port", 0)
     words = f"CommandError: The demo cannot go on: [Errno 21] Is a directory: '{tmp_path}/hostnames'\n"
     assert (refused.returncode, refused.stderr) == (1, words)
 
 
 def test_a_database_that_is_not_there(tmp_path):
-    refused = run_demo(tmp_path, DATABASE_URL="postgres://portal:secret@127.0.0.1:1/portal")
+    refused = run_demo(tmp_path, "--port", 0, DATABASE_URL="postgres://portal:secret@127.0.0.1:1/portal")
     assert refused.returncode == 1
     assert refused.stderr.startswith("CommandError: The demo cannot go on: connection failed: ")
     assert "secret" not in refused.stderr
