@@ -137,6 +137,10 @@ class FaultyFleet(Fleet):
         """Whether a machine was asked for the session that it opens late."""
         return hostname in self._hesitations
 
+    def is_reached(self, hostname):
+        """Whether somebody is connected to a machine whose fault is on its line."""
+        return bool(self._relays[hostname].serving)
+
     async def _hesitate(self, hostname, session):
         self._hesitations[hostname] = asyncio.Event()
         await self._hesitations[hostname].wait()

@@ -97,7 +97,8 @@ def test_away_before_the_command_could_start(worker, release, fleet, away):
     """What is not in the ledger as running is not sent."""
     first = worker()
     run = release(TELL)
-    is_so(run, pay_1="claimed")
+    wait_until(lambda: fleet.is_reached("pay-1"))
+    assert statuses(run) == {"pay-1": "claimed"}
     with away():
         fleet.strike("pay-1")
         wait_until(lambda: fleet.commands == 1)  # a session, which waits for its script

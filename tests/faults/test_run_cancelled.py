@@ -30,7 +30,7 @@ def test_by_a_command(worker, release, fleet, publisher):
     first = worker("--at-once", 4, END_GRACE=20)
     run = release(HANGS)
     begun = {"pay-frozen", "pay-obeys", "pay-stubborn"}
-    wait_until(lambda: all(f"on {name}" in text(run, name) for name in begun))
+    wait_until(lambda: all(f"on {name}" in text(run, name) for name in begun) and fleet.is_reached("pay-slow"))
     assert statuses(run) == dict.fromkeys(begun, "running") | {
         "pay-slow": "claimed",
         "pay-waits-1": "queued",

@@ -20,7 +20,7 @@ def test_it_changes_nothing_any_more_and_ends_itself(worker, release, fleet):
     first = worker()
     run = release(TELL + UNTIL_GO)
     is_so(run, pay_1="running", pay_2="claimed")
-    wait_until(lambda: fleet.executed("pay-1"))
+    wait_until(lambda: fleet.executed("pay-1") and fleet.is_reached("pay-2"))
     first.freeze()
     fleet.strike("pay-2")
     second = worker()

@@ -22,7 +22,8 @@ def test_killed_before_the_command_could_start(worker, release, fleet):
     """Back in the queue, and run once by another."""
     first = worker()
     run = release()
-    is_so(run, pay_1="claimed")
+    wait_until(lambda: fleet.is_reached("pay-1"))
+    assert statuses(run) == {"pay-1": "claimed"}
     first.kill_long_ago()
     for _ in range(2):
         assert Worker.objects.bury_dead() == []
