@@ -95,12 +95,12 @@ def _goes_on(run):
 
 
 def _how_far(run, counts):
-    """How much of it has ended, in tenths, and how much went wrong: a few lines for any number of machines."""
+    """How many have ended, a tenth at a time, and how many went wrong: a few lines for any number of machines."""
     total, wrong = sum(counts.values()), sum(counts.get(status, 0) for status in FAILURES)
     wrong = wrong if wrong < 10 else "10 or more"
     ended = total - sum(counts.get(status, 0) for status in PENDING)
-    if tenths := ended * 10 // total:
-        yield f"Run {run.pk}: {tenths}0 % of {total} machines have ended" + (f", {wrong} went wrong." if wrong else ".")
+    if told := ended - ended % max(1, total // 10):
+        yield f"Run {run.pk}: {told} of {total} machines have ended" + (f", {wrong} went wrong." if wrong else ".")
 
 
 def _what_keeps(run, counts):
