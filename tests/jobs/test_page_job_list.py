@@ -69,7 +69,7 @@ def test_of_many_businesses_one_is_chosen_in_the_search_form(as_user, ops, name,
     for number in range(1, 10):
         make_business(f"line-{number:02}", name=f"Line {number:02}")
     asked = Page(reverse(name), as_user(ops).get(reverse(name), {"business": "line-05"}).text)
-    [form] = [form for form in asked.forms if "q" in form.names]
+    [form] = [form for form in asked.forms if "business" in form.names]
     assert ("business", "line-05") in form.fields
     assert not [link for link in asked.links if "business=line" in link and "new" not in link]
     assert f"{first} " in words(as_user(ops).get(reverse(name)))
@@ -108,6 +108,16 @@ def test_it_finds_the_jobs_of_a_machine(as_user, approver, make_job, machines, s
     assert "Payment 3.0" in said
     assert "Payment 2.0" not in said
     assert "1 job" in said
+
+
+def test_it_is_searched_from_every_other_page(as_user, approver, make_job, machines):
+    job, other = make_job("2.0"), make_job("3.0")
+    client = as_user(approver)
+    for address in (reverse("home"), reverse("job", args=[job.pk]), reverse("machine", args=[machines[0].pk])):
+        [head] = [form for form in Page(address, client.get(address).text).forms if form.names == ["q"]]
+        said = words(client.get(head.action, dict(head.filled({"q": "3.0"}))))
+        assert (head.method, str(other) in said, str(job) in said) == ("get", True, False)
+    assert client.get(URL).text.count('role="search"') == 1
 
 
 def test_it_finds_no_job_of_others_by_a_machine(as_user, approver, outsider, orders, machines):
