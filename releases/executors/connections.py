@@ -19,7 +19,7 @@ from releases.executors.keys import Keyring
 from releases.executors.known_hosts import KnownHostsFile, error_for
 from releases.executors.pool import Client, ConnectionPool, Peer
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
 
@@ -114,7 +114,7 @@ class Connections:
         except asyncssh.HostKeyNotVerifiable as error:
             raise error_for(*client.trusted) from error
         except (asyncssh.Error, OSError, ValueError) as error:
-            logger.info("No connection to %r at %r: %r", order.hostname, order.address, error)
+            log.info("No connection to %r at %r: %r", order.hostname, order.address, error)
             if client.banner:
                 await output(client.banner.encode(), "err")
             raise _connect_error(error) from error

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors.base import ExecutorError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 KEY_BYTES = 65_536  # more than any key has
 
@@ -52,7 +52,7 @@ class AgentKeys:
             try:
                 keys = await agent.get_keys(self._wanted)
             except ValueError as error:
-                logger.warning("The SSH agent: %s", error)
+                log.warning("The SSH agent: %s", error)
                 raise ExecutorError(_NO_AGENT) from error
             if not keys:
                 raise ExecutorError(_NOT_IN_AGENT, permanent=True)
@@ -133,5 +133,5 @@ def _opened(filename):
 
 
 def _refusal(reason, name, detail):
-    logger.warning("SSH key %r: %s", name, detail)
+    log.warning("SSH key %r: %s", name, detail)
     return ExecutorError.of(detail, reason, permanent=True)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_noop as _
 
 from releases.executors.base import ExecutorError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SSH_PORT = 22
 
@@ -37,7 +37,7 @@ class KnownHostsFile:
                 self._known_hosts = KnownHosts(Path(settings.SSH_KNOWN_HOSTS).read_bytes().decode())
                 self._version = version
         except (OSError, ValueError) as error:
-            logger.warning("SSH_KNOWN_HOSTS: %s", error)
+            log.warning("SSH_KNOWN_HOSTS: %s", error)
             raise ExecutorError.of(error, _BAD_KNOWN_HOSTS, permanent=True) from error
         return self._known_hosts
 

@@ -15,7 +15,7 @@ from releases.executors import remote_shell
 from releases.executors.base import Ending, Executor, ExecutorError, Outcome
 from releases.executors.connections import BROKE_OFF, SILENT, Connections
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 WARM_SECONDS = 3  # how long a kept connection may take to open a session before a fresh one is made
 END_GRACE = 10  # how long the end of a command is waited for, once its lifeline is cut
@@ -160,7 +160,7 @@ class _Command(asyncssh.SSHClientSession):
         except TimeoutError as error:
             raise ExecutorError(_NOT_TAKEN if self._channel else SILENT) from error
         except (asyncssh.Error, OSError) as error:
-            logger.info("No session: %r", error)
+            log.info("No session: %r", error)
             raise ExecutorError(self._why_not()) from error
 
     async def say_why(self):
