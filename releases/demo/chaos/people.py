@@ -3,7 +3,7 @@
 import itertools
 import logging
 import random
-import threading
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -79,7 +79,7 @@ class People:
             self.away += 1
             log.info("%s: the database is away: %s", name, error)
             connection.close()
-            threading.Event().wait(AWAY)
+            time.sleep(AWAY)
         except Exception as error:
             log.exception("%s failed", name)
             self.errors.append(f"{name}: {error!r}")
