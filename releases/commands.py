@@ -73,10 +73,10 @@ def names_of(hostnames):
     return ", ".join(folded(sorted(hostnames)))
 
 
-def first_few(words, most=10):
-    """The first of them, and how many more there are."""
-    more = len(words) - most
-    return ", ".join(map(str, words[:most])) + (f" and {more} more" if more > 0 else "")
+def first_few(words):
+    """The first ten of them, and how many more there are."""
+    more = len(words) - 10
+    return ", ".join(map(str, words[:10])) + (f" and {more} more" if more > 0 else "")
 
 
 def task_named(task):

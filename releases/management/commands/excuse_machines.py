@@ -3,10 +3,9 @@ from django.core.management.base import CommandError
 from jobs.access import get_job
 from jobs.commands import CONFLICT, HOSTNAMES, PortalCommand, checked_reason, named_machines
 from jobs.models import JobMoved
-from jobs.plan import folded
 from jobs.rights import Right
 from releases.candidates import candidates, left_to_do
-from releases.commands import told_left_out
+from releases.commands import names_of, told_left_out
 from releases.models import MachinesHeld, ReleaseStage
 
 DONE = {"released": "released by this job", "excused": "excused already"}
@@ -37,7 +36,7 @@ class Command(PortalCommand):
         ReleaseStage.objects.excuse(job, named, user, reason)
         job.refresh_from_db()
         hostnames = sorted(machine.hostname for machine in named)
-        words = f"{job} is done without {', '.join(folded(hostnames))}; {len(left) - len(named)} more left to do."
+        words = f"{job} is done without {names_of(hostnames)}; {len(left) - len(named)} more left to do."
         self.say(words, json, job=job.pk, status=job.status, machines=hostnames, left=len(left) - len(named))
 
 

@@ -1,8 +1,8 @@
 from jobs.commands import HOSTNAMES, PortalCommand, checked, named_machines
 from jobs.models import JobMoved, Machine
-from jobs.plan import folded
 from jobs.rights import Right
 from releases.access import get_run
+from releases.commands import names_of
 from releases.forms import ResolveForm
 from releases.models import MachineRun, NotUnknown
 
@@ -25,5 +25,5 @@ class Command(PortalCommand):
         run.resolve(named, user, ended, reason)
         hostnames = sorted(machine.hostname for machine in named)
         left = run.machine_runs.filter(status=MachineRun.Status.UNKNOWN).count()
-        words = f"Run {run.pk}: {', '.join(folded(hostnames))} resolved as {ended}; {left} more unknown."
+        words = f"Run {run.pk}: {names_of(hostnames)} resolved as {ended}; {left} more unknown."
         self.say(words, json, run=run.pk, status=ended, machines=hostnames, unknown_left=left)
