@@ -33,6 +33,8 @@ from releases.pictures import bar, counted, ordered
 
 SHOWN = 20
 OTHERS_SHOWN = 3
+STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
+TO_BEGIN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 
 
 @dataclass
@@ -85,9 +87,9 @@ def _to_publish(user):
     businesses = Business.objects.where(user, Right.PUBLISH)
     jobs = _with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=businesses))
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
-    ready = jobs.filter(~Exists(running), left_status__in=_NOT_BEGUN, is_soaking=False)
+    ready = jobs.filter(~Exists(running), left_status__in=TO_BEGIN, is_soaking=False)
     left = [Waiting("left", job) for job in jobs.filter(left_status=None)[: SHOWN + 1]]
-    return [*_stages("failed", jobs.filter(left_status__in=_STOPPED)), *_stages("to_publish", ready), *left]
+    return [*_stages("failed", jobs.filter(left_status__in=STOPPED)), *_stages("to_publish", ready), *left]
 
 
 def _stages(what, jobs):
@@ -119,10 +121,6 @@ def _soaking(stages):
     return stages.filter(status=ReleaseStage.Status.SUCCEEDED, job__business__soak_minutes__gt=0).filter(
         GreaterThan(ExpressionWrapper(opens_at, DateTimeField()), Now())
     )
-
-
-_STOPPED = [ReleaseStage.Status.FAILED, ReleaseStage.Status.CANCELLED]
-_NOT_BEGUN = [ReleaseStage.Status.WAITING, ReleaseStage.Status.ROLLED_BACK]
 
 
 def _to_approve(user):
