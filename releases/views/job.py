@@ -43,7 +43,7 @@ def job_page(request, job_id):
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.is_waiting else [],
     }
-    context |= _machines(picture) | _freezes(job, context["rights"], request.user)
+    context |= _machines(picture) | _freezes(job, request.user)
     return render(request, "releases/job.html", context)
 
 
@@ -62,8 +62,8 @@ def _machines(picture):
     }
 
 
-def _freezes(job, rights, user):
-    may_give_leave = Right.APPROVE in rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
+def _freezes(job, user):
+    may_give_leave = Right.APPROVE in job.rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
     freezes = Freeze.objects.windows().of(job.business).ahead()
     return {
         "freezes": freezes,
