@@ -1,3 +1,4 @@
+import math
 from datetime import timedelta
 
 from django.db import IntegrityError, models, transaction
@@ -17,7 +18,7 @@ class QuotaQuerySet(models.QuerySet):
         if self._use(who, limit) or self._begin(who) or self._use(who, limit):
             return 0
         since = self.filter(who=who).values_list("since", flat=True).first()
-        return max(1, -int((database_now() - since - WINDOW).total_seconds() // 1))
+        return max(1, math.ceil((since + WINDOW - database_now()).total_seconds()))
 
     def _use(self, who, limit):
         return self.filter(who=who, since__gt=Now() - WINDOW, used__lt=limit).update(used=F("used") + 1)

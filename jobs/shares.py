@@ -1,5 +1,6 @@
 """A number of machines as people write it: `10`, or `10 %` of those chosen."""
 
+import math
 import re
 
 from django.core.exceptions import ValidationError
@@ -26,7 +27,7 @@ def share_of(total, value):
     if not value:
         return None
     number, percent = _read(value).groups()
-    return max(1, -(-total * int(number) // 100)) if percent else int(number)
+    return max(1, math.ceil(total * int(number) / 100)) if percent else int(number)
 
 
 def _read(value):

@@ -102,7 +102,7 @@ class LogKeeper:
         said = self.tail.of(stream)
         broken = rest_of_key(said.decode("latin-1"))
         if not broken and not is_whole:
-            broken = said.find(b"\n", 0, self.edge) + 1 or min(self.edge, len(said))
+            broken = (said.find(b"\n", 0, self.edge) + 1) or min(self.edge, len(said))
         self.left_out += broken
         self.tail.drop_of(stream, broken)
 

@@ -13,5 +13,5 @@ class Together(LoadScopeScheduling):
         path = nodeid.partition("::")[0]
         folder, _, name = path.rpartition("/")
         if folder == "tests/browser":  # of two processes, each has a Chromium, whose start and first pages cost most
-            return folder + "/a-l" * (name < "test_m")
+            return f"{folder}/a-l" if name < "test_m" else folder
         return path if folder == "tests/releases/demo" else nodeid  # a demo that a file's tests share

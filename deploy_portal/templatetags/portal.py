@@ -171,12 +171,12 @@ def current(context, name):
 @register.simple_tag
 def time_zone():
     """The time zone of every time on the page, as "Asia/Shanghai (UTC+8)"."""
-    now = timezone.localtime()
-    minutes = round(now.utcoffset().total_seconds() / 60)
+    minutes = round(timezone.localtime().utcoffset().total_seconds() / 60)
     hours, rest = divmod(abs(minutes), 60)
-    offset = f"UTC{'+' if minutes > 0 else '-'}{hours}" + (f":{rest:02}" if rest else "") if minutes else "UTC"
+    offset = f"{'+' if minutes > 0 else '-'}{hours}" + (f":{rest:02}" if rest else "")
+    in_utc = f"UTC{offset}" if minutes else "UTC"
     name = timezone.get_current_timezone_name()
-    return name if name == offset else f"{name} ({offset})"
+    return name if name == in_utc else f"{name} ({in_utc})"
 
 
 @register.simple_tag
@@ -188,7 +188,7 @@ def qr_code(text):
 @register.filter
 def minutes(duration):
     """A timedelta in whole minutes, rounded up."""
-    return -(-int(duration.total_seconds()) // 60)
+    return math.ceil(duration.total_seconds() / 60)
 
 
 @register.filter

@@ -20,6 +20,7 @@ from jobs.config_service.base import Source
 from jobs.config_service.download import base_url_problems, download, page_size_problems, token, token_problems
 from jobs.config_service.rows import UnusableRow
 
+ALL_LISTS = ["dcim/devices", "virtualization/virtual-machines"]
 SELECTORS = ["tenant", "site", "role", "tag", "status"]
 ADDRESSES = ["primary_ip", "primary_ip4", "primary_ip6"]
 LABELS = {
@@ -63,7 +64,7 @@ class NetBoxSource(Source):
         return {"Authorization": f"{'Bearer' if value.startswith('nbt_') else 'Token'} {value}"}
 
     def _read_lists(self, reading):
-        lists = ["dcim/devices", "virtualization/virtual-machines"][: 1 + self.options.get("virtual_machines", False)]
+        lists = ALL_LISTS if self.options.get("virtual_machines") else ALL_LISTS[:1]
         return [self._row(item) for path in lists for item in self._items(reading, path)]
 
     def _items(self, reading, path):

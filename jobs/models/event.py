@@ -111,7 +111,7 @@ class Event(models.Model):
             models.UniqueConstraint(fields=["job", "number"], name="one_event_per_number"),
             models.UniqueConstraint(fields=["number"], condition=Q(job=None), name="one_own_event_per_number"),
             models.CheckConstraint(
-                condition=Q(job__isnull=False, subject="") | Q(job=None) & ~Q(subject=""),
+                condition=Q(job__isnull=False, subject="") | (Q(job=None) & ~Q(subject="")),
                 name="event_of_job_or_subject",
             ),
         ]

@@ -207,7 +207,7 @@ class Freeze(models.Model):
 
     def begins_on(self, weekday):
         """Whether one begins on this day of the week; 0 is Monday."""
-        return bool(self.weekdays & 1 << weekday)
+        return bool(self.weekdays & (1 << weekday))
 
     @property
     def never_pauses(self):

@@ -48,8 +48,9 @@ class JobQuerySet(models.QuerySet):
         number = search.removeprefix("#")
         found = Q(title__icontains=search) | Q(version__icontains=search) | Q(requester__username__icontains=search)
         found |= Q(pk__in=JobMachine.objects.on(search).values("job"))
-        # Eighteen digits are less than any database's largest number.
-        return self.filter(found | Q(pk=number) if number.isdecimal() and len(number) <= 18 else found)
+        if number.isdecimal() and len(number) <= 18:  # which is less than any database's largest number
+            found |= Q(pk=number)
+        return self.filter(found)
 
     def waiting(self):
         return self.filter(status=Job.Status.WAITING)

@@ -18,7 +18,7 @@ CANCELLED = Q(status=MachineRun.Status.CANCELLED)
 TO_TRY_AGAIN = {
     "failed": Q(status__in=FAILURES),
     "cancelled": CANCELLED & Q(started_at__isnull=False),
-    "not_run": Q(status=MachineRun.Status.NOT_RUN) | CANCELLED & Q(started_at=None),
+    "not_run": Q(status=MachineRun.Status.NOT_RUN) | (CANCELLED & Q(started_at=None)),
 }
 
 
@@ -32,7 +32,7 @@ class StageMachines:
         None at all if `job_id` is given and is another job's.
         """
         in_job = MachineRun.objects.in_job(self.job)
-        holding = in_job.pending() | in_job.holding() if when_free else MachineRun.objects.holding()
+        holding = (in_job.pending() | in_job.holding()) if when_free else MachineRun.objects.holding()
         where_chosen = {} if moved else {f"job_machines__{name}": F(name) for name in PLACE}
         # In one filter, which asks for one row of the job: each of its own would join all of them once more.
         of_job = [Q(job_machines__job=self.job), Q(job_machines__job=self.job if job_id is None else job_id)]

@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import logging
+import math
 import random
 import signal
 import time
@@ -113,7 +114,7 @@ class Strikes:
 
     def _some_machines(self, chance, strike, seconds=None, undo=None):
         hostnames = self.machines.hostnames
-        struck = chance.sample(hostnames, chance.randint(1, -(-len(hostnames) // 3)))
+        struck = chance.sample(hostnames, chance.randint(1, math.ceil(len(hostnames) / 3)))
         strike(struck)
         if undo:
             self._later(chance.uniform(*seconds), lambda: undo(struck))

@@ -150,7 +150,7 @@ def _in_words(stage, facts):
     machines, sizes = facts["machines"], facts["batches"]
     freezes = [one["words"] + (f" (leave by {one['leave_by']})" if one["leave_by"] else "") for one in facts["freezes"]]
     return {
-        "release": f"{stage} on {len(machines)} machine{'s' * (len(machines) != 1)}",
+        "release": f"{stage} on {len(machines)} machine{'' if len(machines) == 1 else 's'}",
         "now on": grouped({one["hostname"]: one["version_before"] or "not known" for one in machines}),
         "where": grouped({one["hostname"]: one["site"] or "no site" for one in machines}),
         "waits for other runs": names_of(one["hostname"] for one in machines if one["waits"]),
@@ -177,8 +177,8 @@ def _machines(stage, *, machines, all, planned, retry, when_free, moved, **_):
     # Who names none goes without those that are not offered; where that is all of them, the form tells why.
     not_offered = wanted - ids if machines or not ids else set()
     return {
-        "machines": sorted(ids & free | not_offered),
-        "moved": list(ids & moves - free),
+        "machines": sorted((ids & free) | not_offered),
+        "moved": list(ids & (moves - free)),
         "when_free": list(ids - moves),
     }
 
