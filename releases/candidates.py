@@ -19,15 +19,10 @@ from releases.models.queue import FAILURES
 
 @dataclass(slots=True)
 class Candidate:
-    """`machine` is a Lean one, or an instance.
+    """`machine` is a Lean one, or an instance; `by` the machine run that holds or released it.
 
-    `state` is "free", "held", "gone", "changed" (moved since it was chosen), "released" or "excused".
-
-    `by` is the machine run that holds or released it.
-
-    `last`, where it was asked for, is the newest machine run of the job there.
-
-    `is_hidden`: the job that holds it is of a business whose jobs the reader does not see.
+    `state` is "free", "held", "gone", "changed" (moved since it was chosen), "released" or "excused". `last`, where it
+    was asked for, is the newest machine run of the job there. `is_hidden`: its holder's job is not for the reader.
     """
 
     machine: object

@@ -14,7 +14,7 @@ FIELDS = {"hostname", "address", "port", "user"}
 
 
 class FileSource(Source):
-    """Option: `path`, relative to settings.CONFIG_FILES_DIR; {business} in it is the business's slug."""
+    """Options: see docs/config-service.md. The file is below settings.CONFIG_FILES_DIR."""
 
     OPTIONS = {"path": str}
 
