@@ -27,7 +27,7 @@ from jobs.models import Business, Job, JobMachine, Listing
 from jobs.rights import Right
 from releases.models import Kind, MachineRun, ReleaseStage, Run
 from releases.models.machine_run import newest_version
-from releases.models.run import ACTIVE
+from releases.models.queue import ACTIVE
 from releases.models.stage import DONE, first_left
 from releases.pictures import bar, counted, ordered
 

@@ -34,6 +34,15 @@ class Status(models.TextChoices):
     NOT_RUN = "not_run", _("Not run")
 
 
+class RunStatus(models.TextChoices):
+    RUNNING = "running", _("Running")
+    PAUSED = "paused", _("Paused")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Cancelled")
+
+
+ACTIVE = [RunStatus.RUNNING, RunStatus.PAUSED]
 NOT_BEGUN = [Status.HELD, Status.QUEUED, Status.CLAIMED]
 PENDING = [*NOT_BEGUN, Status.RUNNING]
 # An unknown machine is held: something may still be running there.
@@ -53,7 +62,7 @@ class Queue:
 
     def in_turn(self):
         """Queued machine runs whose batch is open."""
-        queued = self.filter(status=Status.QUEUED, run__status="running", batch=F("run__open_batch"))
+        queued = self.filter(status=Status.QUEUED, run__status=RunStatus.RUNNING, batch=F("run__open_batch"))
         return queued.filter(Q(run__batch_opens_at=None) | Q(run__batch_opens_at__lte=Now()))
 
     def in_reach(self):
@@ -125,12 +134,9 @@ class Queue:
     def claimed_by(self, worker):
         return self.filter(worker=worker, status=Status.CLAIMED)
 
-    def running_on(self, worker):
-        return self.filter(worker=worker, status=Status.RUNNING)
-
     def to_cancel(self, worker):
         """What `worker` runs and somebody wants ended."""
-        return self.running_on(worker).filter(run__cancelled_at__isnull=False)
+        return self.filter(worker=worker, status=Status.RUNNING, run__cancelled_at__isnull=False)
 
     def call_off_astray(self):
         """Ends the releases whose turn has come while their machine is out of reach; a person may try them again."""
@@ -147,7 +153,7 @@ class Queue:
         """Sends the rollbacks that are queued to where their machines have moved; none to a host that is held."""
         held = gettext_noop("It moved, to a host that another run holds. Roll it back again once that has ended.")
         # Of the runs that go on: so it is not looked for among all that ever ran.
-        queued = self.filter(status=Status.QUEUED, run__action=Action.ROLLBACK, run__status__in=["running", "paused"])
+        queued = self.filter(status=Status.QUEUED, run__action=Action.ROLLBACK, run__status__in=ACTIVE)
         moved = queued.exclude(SAME_PLACE)
         moving = {machine_run.pk: machine_run.machine for machine_run in moved.select_related("machine")}
         if not moving:
@@ -174,7 +180,7 @@ class Queue:
 
     def admit(self):
         """Queues machine runs that waited for their machine and now can have it, the oldest of each machine."""
-        waiting = self.filter(status=Status.HELD, run__status__in=["running", "paused"])
+        waiting = self.filter(status=Status.HELD, run__status__in=ACTIVE)
         if not waiting.exists():
             return 0
         # By the host that each was queued for, in whose order all wait; one whose machine moved since ends there.
@@ -193,7 +199,7 @@ class Queue:
         self.filter(pk__in=ids).lock()
         mine = self.filter(pk__in=ids, worker=worker)
         claimed = mine.filter(status=Status.CLAIMED)
-        may_begin = claimed.filter(run__status="running").in_reach().not_frozen()
+        may_begin = claimed.filter(run__status=RunStatus.RUNNING).in_reach().not_frozen()
         if may_begin.update(status=Status.RUNNING, started_at=_after_others_there(self.model.objects)) == len(ids):
             return set(ids)
         claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)

@@ -13,7 +13,7 @@ from jobs.models import Event, Freeze, Leave, Machine
 from jobs.models.machine import HOST, PLACE
 from releases.batches import batches
 from releases.models.machine_run import MachineRun
-from releases.models.queue import BAD, NOT_BEGUN, SPENT, Status, no_earlier_than
+from releases.models.queue import ACTIVE, BAD, NOT_BEGUN, SPENT, RunStatus, Status, no_earlier_than
 from releases.models.task import Action, TaskVersion, run_named, shown_as
 
 
@@ -81,12 +81,7 @@ def _failures_of(run):
 class Run(models.Model):
     """One execution of a task on some machines of a stage, batch after batch; nobody owns it."""
 
-    class Status(models.TextChoices):
-        RUNNING = "running", _("Running")
-        PAUSED = "paused", _("Paused")
-        SUCCEEDED = "succeeded", _("Succeeded")
-        FAILED = "failed", _("Failed")
-        CANCELLED = "cancelled", _("Cancelled")
+    Status = RunStatus
 
     stage = models.ForeignKey("ReleaseStage", models.PROTECT, related_name="runs", verbose_name=_("stage"))
     action = models.CharField(_("action"), max_length=10, choices=Action)
@@ -122,9 +117,7 @@ class Run(models.Model):
             models.Index(fields=["-ended_at"], name="run_by_end"),
         ]
         constraints = [
-            models.UniqueConstraint(
-                fields=["stage"], condition=Q(status__in=["running", "paused"]), name="one_active_run_per_stage"
-            ),
+            models.UniqueConstraint(fields=["stage"], condition=Q(status__in=ACTIVE), name="one_active_run_per_stage"),
             models.CheckConstraint(
                 condition=Q(open_batch__gte=1, open_batch__lte=F("batches")), name="run_batch_in_range"
             ),
@@ -274,6 +267,3 @@ class Run(models.Model):
         if Status.CANCELLED in counts:
             return self.Status.CANCELLED
         return self.Status.FAILED if counts.keys() & set(BAD) else self.Status.SUCCEEDED
-
-
-ACTIVE = [Run.Status.RUNNING, Run.Status.PAUSED]
