@@ -122,13 +122,8 @@ def bar(counts):
     return [(name, by_class[name]) for name in ("ok", "muted", "bad", "unk", "run") if by_class[name]]
 
 
-def counts_of(run):
-    """How many of a run's machines are in which state, as pages tell it."""
-    return counted(run.machine_runs.counts(), run.action)
-
-
 def counted(counts, action):
-    """The same of what was counted already."""
+    """How many machines of a run are in which state as pages tell it, out of {status: number}."""
     return Counter({shown_as(status, action): number for status, number in counts.items()})
 
 

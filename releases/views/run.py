@@ -12,7 +12,7 @@ from jobs.views.not_taken import too_late
 from releases.access import get_run
 from releases.forms import RemarkForm
 from releases.models import RunMoved
-from releases.pictures import JobPicture, RunPicture, counts_of, ordered
+from releases.pictures import JobPicture, RunPicture, counted, ordered
 
 
 @gzip_page
@@ -51,7 +51,7 @@ def cancel_run(request, job_id, run_id):
     if form.is_valid():
         done = _("Cancelled: what has not begun stays so, what runs is being ended.")
         return _turn(request, run, run.cancel, Event.Verb.CANCELLED, done)
-    counts = counts_of(run)
+    counts = counted(run.machine_runs.counts(), run.action)
     context = {
         "job": run.stage.job,
         "stage": run.stage,
