@@ -46,6 +46,11 @@ class Candidate:
         return self.state == "free"
 
     @property
+    def is_done(self):
+        """Whether the job has nothing left to release there."""
+        return self.state in ("released", "excused")
+
+    @property
     def why_not(self):
         name = self.machine.hostname
         if self.state == "held":
@@ -119,7 +124,7 @@ class Candidates:
     @property
     def are_left(self):
         """Whether any of them is still to be released."""
-        done = sum(candidate.state in ("released", "excused") for candidate in self.not_free.values())
+        done = sum(candidate.is_done for candidate in self.not_free.values())
         return len(self.machines["pk"]) > done
 
     @property
@@ -261,7 +266,7 @@ def left_to_do(job, seen):
     cared_for = busy | back
     runs = MachineRun.objects.in_job(job).not_called_off().latest_per_machine()
     last = {run.machine_id: run for run in runs}
-    left = [one for one in seen if one.state not in ("released", "excused") and one.machine.pk not in cared_for]
+    left = [one for one in seen if not one.is_done and one.machine.pk not in cared_for]
     for one in left:
         one.last = last.get(one.machine.pk)
     return sorted(left, key=lambda one: (not one.went_wrong, *_by_site_and_name(one)))

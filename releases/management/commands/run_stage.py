@@ -187,7 +187,7 @@ def _left_out(stage, user, chosen, *, planned, retry, **_):
     """{host name: why it is not among the chosen}, of what --all, --planned or --retry stand for and is yet to do."""
     wanted = _wanted(stage, [], planned, retry) - {machine.pk for machine in chosen}
     not_free = candidates(stage.job, user).not_free.values() if wanted else ()
-    left_out = [one for one in not_free if one.machine.pk in wanted and one.state not in ("released", "excused")]
+    left_out = [one for one in not_free if one.machine.pk in wanted and not one.is_done]
     return {one.machine.hostname: _why(one) for one in left_out}
 
 
