@@ -48,7 +48,7 @@ def _limit(request):
         return "", 0
     if name in LOGINS:
         return f"login from {origin.address_of(request)}", settings.LOGINS_PER_MINUTE
-    return f"write by {request.user.pk}", settings.WRITES_PER_MINUTE if request.user.is_authenticated else 0
+    return f"write by {request.user.pk}", (settings.WRITES_PER_MINUTE if request.user.is_authenticated else 0)
 
 
 def _too_many(request, seconds):

@@ -33,7 +33,7 @@ class OidcBackend(OnlyActive, OIDCAuthenticationBackend):
     def verify_token(self, token, **kwargs):
         payload = super().verify_token(token, **kwargs)
         audience = payload.get("aud")
-        audience = [audience] if isinstance(audience, str) else audience or []
+        audience = [audience] if isinstance(audience, str) else (audience or [])
         if payload.get("iss") != settings.OIDC_ISSUER or settings.OIDC_RP_CLIENT_ID not in audience:
             raise SuspiciousOperation("The token is of another issuer, or for another client.")
         # Of several clients that a token is for, one has asked for it.

@@ -110,10 +110,10 @@ class MachinesField(ModelMultipleChoiceField):
     def _range(self, word, before):
         """The ids of `word`; so many came before it."""
         found = IDS.fullmatch(word)
-        first, last = found and int(found[1]), found and int(found[2] or found[1])
-        if not found or last < first:
+        if not found or int(found[2] or found[1]) < int(found[1]):
             shown = {"value": inert(word[:40])}
             raise ValidationError(self.error_messages["malformed"], code="malformed", params=shown)
+        first, last = int(found[1]), int(found[2] or found[1])
         if before + last - first >= self._most():
             raise ValidationError(self.error_messages["too_many"], code="too_many")
         return range(first, last + 1)

@@ -167,9 +167,9 @@ def candidates(job, reader=None):
         machines = _as_known(job, machines, listings.left_to_others())
     held, released = _held_and_released(job)
     hidden = hidden_from(reader, held.values(), job)
-    excused, moved = {}, {}
-    for job_machine in job.job_machines.excused_or_moved():
-        (excused if job_machine.excused_at else moved)[job_machine.machine_id] = job_machine
+    rows = job.job_machines.excused_or_moved()
+    excused = {row.machine_id: row for row in rows if row.excused_at}
+    moved = {row.machine_id: row for row in rows if not row.excused_at}
 
     def see(machine):
         if machine.pk in excused:

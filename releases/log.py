@@ -162,8 +162,8 @@ class _Said:
         places = compress(range(len(self)), self.marks.translate(IS_OF[stream]))
         end = max(islice(places, size), default=-1) + 1
         for other in MARKS.keys() - {stream}:
-            self.data[:end] = kept = self.of(other, 0, end)
-            self.marks[:end] = MARKS[other] * len(kept)
+            kept = self.of(other, 0, end)
+            self.data[:end], self.marks[:end] = kept, MARKS[other] * len(kept)
 
 
 class _Stream:

@@ -155,7 +155,8 @@ class JobPicture:
         rows = list(machine_runs.values_list("pk", "run", "machine", "status", "started_at"))
         runs = Run.objects.select_related("started_by").in_bulk({run_id for _pk, run_id, *_others in rows})
         for pk, run_id, machine_id, status, started_at in rows:
-            run = self.runs[runs[run_id].stage_id] = runs[run_id]
+            run = runs[run_id]
+            self.runs[run.stage_id] = run
             ran = Ran(pk, machine_id, run.stage_id, shown_as(status, run.action))
             if started_at:
                 self.touched[machine_id] = ran
@@ -372,7 +373,8 @@ class RunPicture:
         bad = self.run.machine_runs.failures().select_related("machine").defer("machine__labels")
         blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
         bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1]))
-        for machine_run in (rows := list(bad.order_by("ended_at", "pk")[: self.WRONG_SHOWN])):
+        rows = list(bad.order_by("ended_at", "pk")[: self.WRONG_SHOWN])
+        for machine_run in rows:
             machine_run.last_words = ((machine_run.last_block or "").rstrip().rsplit("\n", 1)[-1])[-200:]
         return rows
 

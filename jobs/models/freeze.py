@@ -219,7 +219,7 @@ class Freeze(models.Model):
     def _weekly(self, since, until):
         """From when to when it is in force around these; days that touch each other are one."""
         zone = timezone.get_default_timezone()
-        first, last = ((moment + by).astimezone(zone).date() for moment, by in ((since, -AROUND), (until, AROUND)))
+        first, last = (since - AROUND).astimezone(zone).date(), (until + AROUND).astimezone(zone).date()
         days = [first + timedelta(days=number) for number in range((last - first).days)]
         times = []
         for day in days:

@@ -98,9 +98,9 @@ class Strikes:
 
     def _worker(self, chance, strike):
         moving = self.crew.moving()
-        if not moving:
-            return None
-        strike(name := chance.choice(moving))
+        name = chance.choice(moving) if moving else None
+        if name:
+            strike(name)
         return name
 
     def _cut(self, chance):
