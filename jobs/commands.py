@@ -41,8 +41,11 @@ class InertCommand(BaseCommand):
     epilog = ""  # what the help ends with
 
     def create_parser(self, *args, **options):
-        """One whose errors are inert too: they repeat what was typed. Host names may also come after an option."""
-        parser = super().create_parser(*args, epilog=self.epilog, **options)
+        """One whose errors are inert too: they repeat what was typed. Host names may also come after an option.
+
+        Options are typed in full: one that is new could make of a script's short one another, or none.
+        """
+        parser = super().create_parser(*args, epilog=self.epilog, allow_abbrev=False, **options)
         parser.parse_args = parser.parse_intermixed_args
         refuse = parser.error
         parser.error = lambda message: refuse(inert(message))

@@ -83,6 +83,22 @@ def test_without_an_error_output_a_call_that_cannot_be_read_is_told_from_a_mista
     assert shell("$PORTAL verify_events 7 2>/dev/full", DATABASE_URL=database).returncode == MISTAKE
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("run_stage --as li.wei 1 release --al", "--al"),
+        ("run_stage --as li.wei 1 release --all --batch-s=10%", "--batch-s=10%"),
+        ("verify_events --head=x", "--head=x"),
+        ("prune_logs --older-than 3 --keep", "--keep"),
+        ("demo --onc", "--onc"),
+    ],
+)
+def test_a_short_name_of_an_option_is_none(database, line, told):
+    ended = shell(f"$PORTAL {line}", DATABASE_URL=database)
+    assert ended.returncode == 2
+    assert ended.stderr.decode().endswith(f"error: unrecognized arguments: {told}\n")
+
+
 def test_on_a_full_disk_what_was_done_is_done(database):
     ended = shell("$PORTAL prune_logs --older-than 3 >/dev/full", DATABASE_URL=database)
     assert (ended.returncode, ended.stderr) == (0, b"")

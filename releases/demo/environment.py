@@ -36,7 +36,7 @@ CHAOS = {"WORKER_DEAD_AFTER": "3", "SSH_CONNECT_TIMEOUT": "2"}  # so that much h
 
 def enter(arguments):
     """Sets the environment of a demo that is called with these arguments; its parts inherit it."""
-    parser = argparse.ArgumentParser(prog="manage.py demo", add_help=False)
+    parser = argparse.ArgumentParser(prog="manage.py demo", add_help=False, allow_abbrev=False)
     parser.add_argument("--data", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--chaos")
     known, _ = parser.parse_known_args(arguments)

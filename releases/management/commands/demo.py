@@ -25,6 +25,9 @@ class Command(BaseCommand):
         "machines, worker and web server. Ctrl-C stops everything; the next demo in that folder goes on from there."
     )
 
+    def create_parser(self, *args, **options):
+        return super().create_parser(*args, allow_abbrev=False, **options)
+
     def add_arguments(self, parser):
         parser.add_argument(
             "--data", type=Path, default=environment.DEFAULT_FOLDER, help="the folder (default %(default)s)"
