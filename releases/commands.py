@@ -13,7 +13,7 @@ from django.db import Error, connection
 from deploy_portal.database import is_away, unless_away
 from deploy_portal.templatetags.portal import inert
 from jobs.access import get_job
-from jobs.commands import CONFLICT, FAILED, PortalCommand, add_once, checked, once_key
+from jobs.commands import CONFLICT, FAILED, PortalCommand, add_once, checked, hostnames, once_key
 from jobs.models import JobMoved
 from jobs.plan import folded
 from jobs.rights import Right
@@ -225,13 +225,13 @@ class StartCommand(RunCommand):
     def act(self, user, *, job, once, **options):
         job = get_job(user, job, Right.PUBLISH)
         key = once_key(once, user.pk, job.pk, options["stage"], self.action).hex
-        started = self.started_before(job, key)
+        started = self.started_before(job, key, **options)
         if not started:
             try:
                 started = self.start(user, job, key, **options)
             except (CommandError, *self.conflicts):
                 # At the same moment this very step may have been started by another process
-                started = self.started_before(job, key)
+                started = self.started_before(job, key, **options)
                 if not started:
                     raise
         if started:
@@ -241,11 +241,19 @@ class StartCommand(RunCommand):
         """Starts it; returns the runs and what was left out, as {host name: why}. None with `--dry-run`."""
         raise NotImplementedError
 
-    def started_before(self, job, key):
-        """What `start` returned when this step, by its key, was started; None when it was not."""
+    def started_before(self, job, key, *, machines, **_):
+        """What `start` returned when this step, by its key, was started; None when it was not.
+
+        CommandError where it was started on others than are named now. What --all and the like stand for changes.
+        """
         runs = Run.objects.filter(stage__job=job, submit_key__startswith=key).select_related("stage__job__business")
         if not runs:
             return None
+        on = set(MachineRun.objects.filter(run__in=runs).values_list("machine__hostname", flat=True))
+        if machines and on != set(hostnames(machines)):
+            which = ", ".join(f"run {run.pk}" for run in runs)
+            words = f"This step started {which} before, on other machines: {names_of(on)}. Name another step."
+            raise CommandError(words, returncode=CONFLICT)
         self.stderr.write("This step has started already; nothing was started now.")
         return list(runs), {}
 

@@ -88,6 +88,28 @@ class TestRunStage:
         assert "failed: pay-2" in fail(*RUN, job.pk, "pre-release", "pay-[1-2]", *ONCE, "--wait", code=FAILED)
         assert Run.objects.count() == 1
 
+    def test_with_other_machines_it_is_a_conflict_that_says_which_run_it_was(self, job):
+        run = say_json(*RUN, job.pk, "pre-release", "pay-[1-2]", *ONCE)["runs"][0]["id"]
+        for names in (["pay-3"], ["pay-1"], ["pay-[1-3]"]):
+            for more in ([], ["--dry-run"]):
+                said = fail(*RUN, job.pk, "pre-release", *names, *ONCE, *more, code=CONFLICT)
+                where = f"This step started run {run} before, on other machines: pay-[1-2]."
+                assert said == f"{where} Name another step."
+        assert Run.objects.count() == 1
+
+    def test_the_same_machines_may_be_named_otherwise(self, job):
+        first = say_json(*RUN, job.pk, "pre-release", "--all", *ONCE)
+        for names in (["--all"], ["pay-6", "pay-[1-5]", "pay-1"]):
+            assert say_json(*RUN, job.pk, "pre-release", *names, *ONCE) == {"runs": first["runs"], "left_out": {}}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_two_at_once_on_different_machines_one_is_told_of_the_conflict(self, job):
+        calls = [(*RUN, str(job.pk), "pre-release", name, *ONCE) for name in ("pay-1", "pay-2")]
+        found = at_once(*[partial(call_command, *call) for call in calls])
+        assert [type(one) for one in found].count(CommandError) == 1
+        [refused] = [one for one in found if one]
+        assert (refused.returncode, "Name another step." in str(refused)) == (CONFLICT, True)
+
     def test_it_tells_of_the_run_also_when_the_database_goes_away_meanwhile(self, job, away_when_waited_for, capsys):
         line = (*RUN, str(job.pk), "pre-release", "pay-1", *ONCE)
         call_command(*line)
@@ -139,4 +161,12 @@ def test_a_rollback_of_several_stages_is_told_of_as_a_whole(released, finish):
     assert say_json(*BACK, released.pk, "all", *ONCE) == first
     finish()
     say(*BACK, released.pk, "all", *ONCE, "--wait")
+    assert Run.objects.filter(action="rollback").count() == 2
+
+
+def test_a_rollback_of_other_machines_is_a_conflict(released):
+    runs = [run["id"] for run in say_json(*BACK, released.pk, "all", *ONCE)["runs"]]
+    said = fail(*BACK, released.pk, "all", "pay-2", *ONCE, code=CONFLICT)
+    which = f"run {runs[0]}, run {runs[1]}"
+    assert said == f"This step started {which} before, on other machines: pay-[1-2]. Name another step."
     assert Run.objects.filter(action="rollback").count() == 2

@@ -358,6 +358,12 @@ def test_where_there_is_nothing_to_try_again_nothing_is_started(job, machines, s
     assert Run.objects.count() == 1
 
 
+def test_where_nothing_is_planned_it_says_so_and_what_else_there_is(job, machines):
+    said = fail(*RUN, job.pk, "pre-release", "--planned", code=CONFLICT)
+    assert said == "machines: no machine is planned for this stage; name them, or say --all."
+    assert not Run.objects.exists()
+
+
 def test_an_unknown_machine_is_not_tried_again(job, machines, start, finish):
     start(job, machines[:1])
     finish("unknown")

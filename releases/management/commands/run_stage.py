@@ -207,8 +207,9 @@ def _wanted(stage, machines, planned, retry):
         return _ids(stage.job.machines)
     wanted = stage.planned_machines if planned else set(stage.to_try_again(retry))
     if not wanted:
-        words = "machines: this stage has none of those; job_status tells how each stands."
-        raise CommandError(words, returncode=CONFLICT)
+        nothing = "no machine is planned for this stage; name them, or say --all."
+        words = nothing if planned else "this stage has none of those; job_status tells how each stands."
+        raise CommandError(f"machines: {words}", returncode=CONFLICT)
     return wanted
 
 
