@@ -11,6 +11,7 @@ from django.core.checks import Tags
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.management.base import BaseCommand, CommandError, SystemCheckError
 from django.db import Error, IntegrityError
+from django.forms import Field
 from django.http import Http404
 
 from deploy_portal import origin
@@ -28,6 +29,7 @@ MISTAKE, FAILED, CONFLICT = 1, 3, 4
 # The fields that are typed without an option.
 ARGUMENTS = ("business", "version", "machines")
 HOSTNAMES = "the machines, by host name; 'web-[001-120]' names 120"
+EMPTY = "This must not be empty."
 QUICKER = "Somebody else was quicker: what this needs was changed or removed at the same moment. Nothing was changed."
 
 
@@ -157,7 +159,9 @@ def checked(form, **typed):
     """
     if not form.is_valid():
         typed = {name: typed.get(name) or _as_typed(name) for name in form.errors}
-        lines = [f"{typed[name]}: {error}" for name, errors in form.errors.items() for error in errors]
+        empty = Field.default_error_messages["required"]  # which speaks of a field
+        told = [(typed[name], error) for name, errors in form.errors.items() for error in errors]
+        lines = [f"{option}: {EMPTY if error == empty else error}" for option, error in told]
         codes = {error.code for errors in form.errors.values() for error in errors.as_data()}
         raise CommandError("\n".join(lines), returncode=CONFLICT if codes <= {"not_offered", "no_list"} else MISTAKE)
     return form

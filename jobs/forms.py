@@ -93,7 +93,11 @@ class RevisionForm(forms.Form):
     revision = forms.IntegerField(
         min_value=1,
         widget=forms.HiddenInput,
-        error_messages=dict.fromkeys(["required", "invalid", "min_value"], NOT_COMPLETE),
+        error_messages={
+            "required": NOT_COMPLETE,
+            "invalid": NOT_COMPLETE,
+            "min_value": _("There is no such revision."),
+        },
     )
 
 

@@ -246,7 +246,7 @@ class Run(models.Model):
 
     def _require(self, changed):
         if not changed:
-            raise RunMoved(_("This run is no longer in the state this step begins from. Look at what it shows now."))
+            raise RunMoved(_("This run is no longer in the state this step begins from. Look at how it stands now."))
 
     def _has_no_canary(self):
         """Whether the machine that the others follow was called off: it has shown nothing to anybody."""

@@ -50,7 +50,8 @@ def test_waiting_tells_of_a_run_that_somebody_cancels(run, publisher, monkeypatc
 
 def test_what_is_not_paused_is_a_conflict(run, publisher):
     say(*RESUME, run.pk)
-    assert "no longer in the state" in fail(*RESUME, run.pk, code=CONFLICT)
+    said = fail(*RESUME, run.pk, code=CONFLICT)
+    assert said == "This run is no longer in the state this step begins from. Look at how it stands now."
     assert Run.objects.get().status == "running"
 
 

@@ -37,6 +37,12 @@ def test_a_stage_that_runs_is_not_skipped(job, start, machines):
     assert stage_of(job).status == "running"
 
 
+def test_what_is_skipped_already_is_told_where_to_look(job):
+    say(*SKIP, job.pk, "pre-release")
+    said = fail(*SKIP, job.pk, "pre-release", code=CONFLICT)
+    assert said == f"{stage_of(job)} cannot be skipped now; job_status {job.pk} tells how it stands."
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_who_skip_it_at_once_one_does(job):
     command = (*SKIP, str(job.pk), "pre-release")
@@ -53,7 +59,9 @@ def test_the_release_itself_cannot_be_skipped(job):
 @pytest.mark.parametrize("reason", ["", "  ", "\x1b[2J", "x" * 2001])
 def test_a_reason_that_no_page_takes_is_refused(job, reason):
     command = ("skip_stage", "--as", "publisher", job.pk, "pre-release", f"--reason={reason}")
-    assert "reason:" in fail(*command, code=MISTAKE)
+    said = fail(*command, code=MISTAKE)
+    assert "reason:" in said
+    assert "field" not in said
     assert stage_of(job).status == "waiting"
 
 

@@ -17,5 +17,8 @@ class Command(PortalCommand):
 
     def act(self, user, *, job, stage, reason, json, **options):
         stage = ReleaseStage.objects.of_kind(get_job(user, job, Right.PUBLISH), stage)
-        stage.skip(user, checked_reason(reason))
+        reason = checked_reason(reason)
+        if not stage.can_be_skipped:
+            raise StageMoved(f"{stage} cannot be skipped now; job_status {job} tells how it stands.")
+        stage.skip(user, reason)
         self.say(f"{stage} is skipped.", json, job=job, stage=stage.kind, status=stage.status)
