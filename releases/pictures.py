@@ -88,8 +88,8 @@ class Tile:
 
     @property
     def short_name(self):
-        """The last digits of the host name, which tell neighbours apart."""
-        return re.search(r"\d*$", self.hostname)[0] or self.hostname[-4:]
+        """The last digits of the host name, before its domain: they tell neighbours apart."""
+        return re.search(r"\d*(?=\.[a-z]|$)", self.hostname)[0] or self.hostname[-4:]
 
 
 @dataclass
@@ -106,6 +106,11 @@ class Site:
     @property
     def done(self):
         return sum(tile.status == self.goal for tile in self.tiles)
+
+    @property
+    def has_namesakes(self):
+        """Whether the short name of a machine is that of another, too, so that tiles must show the whole one."""
+        return len({tile.short_name for tile in self.tiles}) < len(self.tiles)
 
 
 def ordered(counts):

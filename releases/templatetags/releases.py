@@ -58,11 +58,11 @@ def tile_attributes(tile, job_address):
 
 
 @register.simple_tag
-def small_tiles(tiles, job_address, shows_name):
-    """Tiles that show the end of a name, or nothing. There may be ten thousand: a template would take a second."""
+def small_tiles(tiles, job_address, shows):
+    """Tiles that show this of a machine, or nothing. There may be ten thousand: a template would take a second."""
     drawn = []
     for tile in tiles:
-        name = escape(tile.short_name) if shows_name else ""
+        name = escape(getattr(tile, shows)) if shows else ""
         drawn.append(f"<a {_attributes(tile, job_address, escape(_named(tile)))}>{name}</a>")
     return mark_safe("".join(drawn))  # noqa: S308
 

@@ -272,6 +272,26 @@ def test_a_small_tile_says_what_it_stands_for_and_leads_to_its_log(as_user, publ
     assert tile.format("waiting", many[249].pk, "", name, name, "249") in text
 
 
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("hostnames", "shown"),
+    [
+        (["cache-{:03}", "pay-web-1{:02}"], ["000", "129"]),
+        (["cache-{:03}", "pay-web-{:03}"], ["cache-000", "pay-web-029"]),
+        (["cache-{:03}.sh.example.com", "pay-web-1{:02}.sh.example.com"], ["000", "129"]),
+        (["10.0.0.{}", "10.0.0.1{:02}"], ["0", "129"]),
+        (["web-{:03}.a.example.com", "web-{:03}.b.example.com"], ["web-000.a.example.com", "web-029.b.example.com"]),
+        (["a-{:03}-x", "b-{:03}-y"], ["00-x", "29-y"]),
+    ],
+)
+def test_the_name_on_a_small_tile_is_that_of_no_other(as_user, publisher, make_job, payment, hostnames, shown):
+    machines = list_machines(payment, *(name.format(n) for name in hostnames for n in range(30)))
+    text = as_user(publisher).get(page("job", make_job(on=machines))).content.decode()
+    names = re.findall(r'<a class="tile [^>]*>([^<]*)</a>', text)
+    assert len(set(names)) == 60
+    assert {*shown} <= {*names}
+
+
 @pytest.fixture
 def hosts(payment):
     """1,200 machines of payment: more than a query has parameters."""
