@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import connection, transaction
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.text import format_lazy
@@ -148,6 +148,12 @@ class UserAdmin(Told, UndoesNothing, CarefulAdmin, DjangoUserAdmin):
         """Staff who are not ops reach nobody who may enter the admin: whose password they set, they would be."""
         people = super().get_queryset(request)
         return people if request.user.is_ops else people.filter(is_superuser=False, is_staff=False)
+
+    def get_object(self, request, object_id, from_field=None):
+        """Ops are changed by one at a time: two who take it from each other would leave nobody."""
+        if request.method == "POST" and connection.in_atomic_block:
+            list(User.objects.select_for_update(no_key=True).filter(**OPS).order_by("pk").values_list("pk"))
+        return super().get_object(request, object_id, from_field)
 
     def get_readonly_fields(self, request, obj=None):
         return self.readonly_fields if request.user.is_ops else [*self.readonly_fields, *GIVEN_BY_OPS]

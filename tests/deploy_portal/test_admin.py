@@ -1,4 +1,6 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 
 import pytest
@@ -16,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import translation
 
+from deploy_portal.admin import OPS, UserAdmin
 from deploy_portal.clock import database_now
 from deploy_portal.models import User
 from jobs.models import Business, Event, Freeze, Job, Machine, Membership, Sync
@@ -25,6 +28,8 @@ from tests.conftest import PASSWORD, list_machines, make_user
 from tests.forms import based_on
 from tests.freezes import HOUR, freeze_now
 from tests.pages import words
+from tests.parallel import at_once, waits_for_a_lock
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -391,6 +396,31 @@ def test_the_last_ops_stay_ops(as_user, ops, requester, lacks):
     assert save(client, ops, {"is_active": "on", "is_superuser": "on", "is_staff": "on", "email": "a@example.com"}).url
     make_user("third", is_staff=True, is_superuser=True)
     assert save(client, ops, given).status_code == 302
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_take_that_from_each_other_at_the_same_moment_one_stays(ops, monkeypatch):
+    other = make_user("other", is_staff=True, is_superuser=True)
+    posts = []
+    for user, of in ((ops, other), (other, ops)):
+        client, page = Client(), address(User, "change", of.pk)
+        client.force_login(user)
+        posts.append(partial(client.post, page, {"username": of.username, "is_active": "on"} | based_on(client, page)))
+    real, answers = UserAdmin.save_model, []
+
+    def save_model(admin, *args):
+        if not answers:
+            answers.append(pool.submit(at_once, posts[1]))
+            wait_until(lambda: answers[0].done() or waits_for_a_lock())
+        real(admin, *args)
+
+    monkeypatch.setattr(UserAdmin, "save_model", save_model)
+    with ThreadPoolExecutor(1) as pool:
+        assert posts[0]().status_code == 302
+        [answer] = answers[0].result(PATIENCE)
+    assert NO_OPS_LEFT in answer.text
+    assert User.objects.get(**OPS) == ops
 
 
 def save(client, user, given):
