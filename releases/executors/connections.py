@@ -25,6 +25,7 @@ KEEPALIVE_SECONDS = 10  # a peer that stays silent for four of these is given up
 
 LOOK_UPS_AT_ONCE = 1000  # more than a worker has machines; a thread is made only for a name that finds none
 _DENIED = _("The machine does not accept the portal's SSH key for this user.")
+_TOO_MANY_KEYS = _("The machine takes no more SSH keys after the first few: give the business a key of its own.")
 _NO_ALGORITHM = _("The machine and the portal have no SSH algorithm in common.")
 SILENT = _("The machine did not answer in time.")
 BROKE_OFF = _("The machine broke the connection off before a command could be sent.")
@@ -219,5 +220,7 @@ def _connect_error(error):
     """What a publisher is told about an error of asyncssh or of the operating system."""
     if getattr(error, "errno", None) in {errno.EHOSTUNREACH, errno.ENETUNREACH}:
         return ExecutorError(_NO_ROUTE)
+    if "Too many authentication failures" in str(error):  # which OpenSSH calls a broken protocol
+        return ExecutorError(_TOO_MANY_KEYS, permanent=True)
     reason = next((reason for kind, reason in _CONNECT_ERRORS if isinstance(error, kind)), _NOT_REACHED)
     return ExecutorError.of(error, reason, permanent=reason in (_DENIED, _NO_ALGORITHM))

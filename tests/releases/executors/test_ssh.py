@@ -533,6 +533,18 @@ def test_a_user_who_may_not_log_in(run):
     assert error.value.permanent
 
 
+def test_a_machine_that_was_offered_more_keys_than_it_takes(run, monkeypatch):
+    """As OpenSSH ends it after six, which is soon when the agent holds many."""
+
+    def refuse(door, username, key):
+        door._connection.disconnect(asyncssh.DISC_PROTOCOL_ERROR, "Too many authentication failures")
+
+    monkeypatch.setattr(_Door, "validate_public_key", refuse)
+    with pytest.raises(ExecutorError, match="give the business a key of its own") as error:
+        run("echo")
+    assert error.value.permanent
+
+
 def test_what_a_machine_says_before_it_lets_nobody_in_is_output(ssh, ordered, monkeypatch):
     """As of an account that has expired, and no more of it than is kept."""
 
