@@ -71,8 +71,7 @@ class FreezeQuerySet(models.QuerySet):
             return _("Only ops can end that.")
         if approvers := job.approvers().exclude(pk=starter.pk):
             names = enumerated(approvers)
-            words = _("Leave can be given, on the job's page or by grant_leave, by one of: %(names)s.")
-            return words % {"names": names}
+            return _("Leave can be given on the job's page, by one of: %(names)s.") % {"names": names}
         return _("Nobody else may give leave for this job: ask ops for an approver.")
 
     def stop(self):
