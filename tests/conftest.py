@@ -8,6 +8,7 @@ from zlib import crc32
 import pytest
 from _pytest import runner
 from django.db import connection
+from django.db.models.functions import Now
 from django.template import Template
 from django.test.utils import instrumented_test_render
 from django.utils import translation
@@ -16,9 +17,10 @@ from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Business, Job, Listing, Machine, Membership
 from jobs.rights import Role
-from releases.models import Action, ReleaseStage, Task
+from releases.models import Action, MachineRun, ReleaseStage, Run, Task, Worker
 from tests.cases import undone
 from tests.databases import django_db_setup, with_tables  # noqa: F401
+from tests.workers import begin
 
 PASSWORD = "correct horse battery"
 PLAIN_RENDER = Template._render
@@ -136,8 +138,6 @@ def list_machines(business, *hostnames, **fields):
 
 
 def mark_fresh(business):
-    from django.db.models.functions import Now
-
     Business.objects.filter(pk=business.pk).update(asked_at=Now(), synced_at=Now())
 
 
@@ -255,21 +255,17 @@ def start(publisher, release_task, rollback_task):
 @pytest.fixture
 def finish():
     """Ends every machine run that is due, as a worker would: `finish("failed", on=["pay-2"])` for some of them."""
-    from releases.models import MachineRun, Run, Worker
 
     def finish(status="succeeded", on=None, exit_status=0):
         worker = Worker.objects.enlist([])
-        while MachineRun.objects.claim(worker, 1000):
-            ids = list(MachineRun.objects.claimed_by(worker).values_list("pk", flat=True))
-            MachineRun.objects.begin(worker, ids)
+        while ids := begin(worker):
             marked = MachineRun.objects.filter(pk__in=ids)
             if on is not None:
                 marked = marked.filter(machine__hostname__in=on)
-            marked_ids = list(marked.values_list("pk", flat=True))
+            marked_ids = set(marked.values_list("pk", flat=True))
             MachineRun.objects.end(worker, marked_ids, status, exit_status)
-            MachineRun.objects.end(worker, [pk for pk in ids if pk not in marked_ids], "succeeded", 0)
-            for run in Run.objects.due():
-                run.advance()
+            MachineRun.objects.end(worker, set(ids) - marked_ids, "succeeded", 0)
+            Run.objects.due().advance()
         return worker
 
     return finish
