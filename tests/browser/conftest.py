@@ -1,14 +1,13 @@
 """A headless Chromium that forgets everything after each test, and a worker that touches no machine."""
 
-import asyncio
+import contextlib
 import os
-from threading import Thread
 
 import pytest
 
 from releases.executors.dummy import DummyExecutor
 from releases.models import Worker
-from releases.worker import ReleaseWorker
+from tests.at_work import Working
 from tests.browser.browser import WIDE, Browser, missing, start
 from tests.waiting import wait_until
 
@@ -45,16 +44,14 @@ def publisher_at(browser, client, publisher):
 @pytest.fixture
 def worker(transactional_db):
     """A worker in a thread, with an event loop of its own and the dummy executor."""
-    loop = asyncio.new_event_loop()
-    worker = ReleaseWorker(DummyExecutor(), at_once=300)
-    thread = Thread(target=lambda: loop.run_until_complete(worker.work()))
-    thread.start()
+    working = Working(DummyExecutor(), at_once=300)
+    working.thread.start()
     wait_until(Worker.objects.alive().exists)
-    yield worker
-    for _ in range(2):  # the second time ends it at once
-        loop.call_soon_threadsafe(worker.drain)
-    thread.join()
-    loop.close()
+    yield
+    with contextlib.suppress(RuntimeError):  # its loop has ended by now
+        working.drain()
+        working.drain()  # at once
+    working.end()
 
 
 @pytest.fixture
