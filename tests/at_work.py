@@ -6,9 +6,8 @@ from threading import Thread
 from django.db import connection
 
 from releases.executors.base import Ending, Executor, Outcome
-from releases.models import MachineRun, Run
 from releases.worker import ReleaseWorker
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import PATIENCE
 
 SUCCEEDED = Outcome(Ending.SUCCEEDED, 0)
 
@@ -106,15 +105,3 @@ class Working:
     @property
     def has_ended(self):
         return not self.thread.is_alive()
-
-
-def counts(run):
-    return MachineRun.objects.filter(run=run).counts()
-
-
-def ended(run):
-    return wait_until(lambda: Run.objects.exclude(status=Run.Status.RUNNING).filter(pk=run.pk).first())
-
-
-def row(run, hostname):
-    return run.machine_runs.get(machine__hostname=hostname)

@@ -7,8 +7,8 @@ from jobs.models import Business, Job, Listing, Machine
 from releases.demo.fleet import ADDRESS
 from releases.executors.ssh import SshExecutor
 from releases.models import LogBlock, MachineRun
-from tests.at_work import ended
 from tests.conftest import make_task, mark_fresh
+from tests.faults.seen import ended
 from tests.fleet import running_fleet
 
 pytestmark = pytest.mark.django_db(transaction=True)

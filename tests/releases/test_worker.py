@@ -10,8 +10,9 @@ from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.models import LogBlock, MachineRun, Run, Worker
 from releases.tidying import tidy
 from releases.worker import ReleaseWorker
-from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, ends, row
+from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, ends
 from tests.databases import read_only, stood_still
+from tests.faults.seen import counts, ended, row
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 

@@ -6,7 +6,8 @@ import pytest
 
 from releases.executors.base import Ending, ExecutorError, Outcome
 from releases.models import LogBlock, MachineRun, Run
-from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, counts, ended, row
+from tests.at_work import SUCCEEDED, Held, ScriptedExecutor
+from tests.faults.seen import counts, ended, row
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

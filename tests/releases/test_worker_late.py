@@ -9,7 +9,8 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
 from releases.models import MachineRun, Run, Worker
-from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, ended, row, succeed
+from tests.at_work import SUCCEEDED, Held, ScriptedExecutor, succeed
+from tests.faults.seen import ended, row
 from tests.waiting import PATIENCE, wait_until
 from tests.workers import fall_silent
 
