@@ -77,7 +77,7 @@ class WorkerProcess:
     def catches_sigterm(self):
         """Whether it has come so far that it can be told to end."""
         caught = re.search(r"SigCgt:\s+(\w+)", self._status())[1]
-        return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
+        return bool(int(caught, 16) & (1 << (signal.SIGTERM - 1)))
 
     @property
     def peak_memory(self):
