@@ -302,7 +302,7 @@ class MachineRun(models.Model):
         job = self.run.stage.job
         for there, reason in ((held.filter(is_listed()), GONE), (held.filter(SAME_PLACE), MOVED)):
             if not there.exists():
-                held.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
+                held.call_off(Status.NOT_RUN, reason)
                 return False
         before = versions_before(Machine.objects.filter(pk=self.machine_id), job)[self.machine_id]
         try:

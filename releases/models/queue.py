@@ -144,10 +144,7 @@ class Queue:
         for astray, reason in ((releases.filter(~is_listed()), GONE), (releases.exclude(SAME_PLACE), MOVED)):
             # What a freeze holds is not its turn either; freezes are asked for only where there is something to end.
             if astray.exists():
-                not_frozen = astray.not_frozen()
-                with transaction.atomic():
-                    not_frozen.lock()
-                    not_frozen.update(status=Status.NOT_RUN, reason=reason, ended_at=Now())
+                astray.not_frozen().call_off(Status.NOT_RUN, reason)
 
     def follow_moves(self):
         """Sends the rollbacks that are queued to where their machines have moved; none to a host that is held."""
@@ -169,7 +166,7 @@ class Queue:
                     with transaction.atomic():
                         one.update(status=Status.QUEUED, **{name: getattr(machine, name) for name in PLACE})
                 except IntegrityError:
-                    one.update(status=Status.NOT_RUN, reason=held, ended_at=Now())
+                    one.call_off(Status.NOT_RUN, held)
 
     def call_off(self, status, reason=""):
         """Ends what has not begun as `status`; a worker that is about to begin one finds that it may not."""
@@ -198,12 +195,15 @@ class Queue:
         """
         self.filter(pk__in=ids).lock()
         mine = self.filter(pk__in=ids, worker=worker)
-        claimed = mine.filter(status=Status.CLAIMED)
-        may_begin = claimed.filter(run__status=RunStatus.RUNNING).in_reach().not_frozen()
+        may_begin = mine.filter(status=Status.CLAIMED, run__status=RunStatus.RUNNING).in_reach().not_frozen()
         if may_begin.update(status=Status.RUNNING, started_at=_after_others_there(self.model.objects)) == len(ids):
             return set(ids)
-        claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
+        mine.put_back()
         return set(mine.filter(status=Status.RUNNING).values_list("pk", flat=True))
+
+    def put_back(self):
+        """Queues those again that were claimed and have not begun."""
+        self.filter(status=Status.CLAIMED).update(status=Status.QUEUED, worker=None, claimed_at=None)
 
     def end(self, worker, ids, status, exit_status=None, reason=""):
         """Records how these ended; a worker that was given up changes nothing, and leaves a note of what it saw."""
@@ -228,9 +228,8 @@ class Queue:
         if not nobodys.exists():
             return []
         with transaction.atomic():
-            claimed = nobodys.filter(status=Status.CLAIMED)
-            claimed.lock()
-            claimed.update(status=Status.QUEUED, worker=None, claimed_at=None)
+            nobodys.filter(status=Status.CLAIMED).lock()
+            nobodys.put_back()
         running = nobodys.filter(status=Status.RUNNING)
         jobs = Job.objects.filter(pk__in=running.order_by().values("run__stage__job"))
         return [pk for job in jobs.order_by("pk") for pk in running.in_job(job).lose(job)]
