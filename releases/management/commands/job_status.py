@@ -1,5 +1,6 @@
 from datetime import datetime
 
+from django.db.models import Prefetch
 from django.utils.timezone import localtime
 
 from deploy_portal.clock import database_now
@@ -9,7 +10,7 @@ from jobs.models import Freeze
 from jobs.models.freeze import AHEAD
 from releases.candidates import candidates
 from releases.commands import what_comes_first
-from releases.models import ReleaseStage
+from releases.models import MachineRun, ReleaseStage
 from releases.tidying import tidy_at_once
 
 
@@ -35,7 +36,9 @@ class Command(PortalCommand):
 
 
 def _stage(stage):
-    return {"kind": stage.kind, "status": stage.status, "runs": [_run(run) for run in stage.runs.all()]}
+    machine_runs = MachineRun.objects.select_related("machine", "worker")
+    runs = stage.runs.prefetch_related(Prefetch("machine_runs", machine_runs))
+    return {"kind": stage.kind, "status": stage.status, "runs": [_run(run) for run in runs]}
 
 
 def _opening(stage, met, are_left):
@@ -59,13 +62,8 @@ def _opening(stage, met, are_left):
 
 
 def _run(run):
-    machine_runs = run.machine_runs.select_related("machine", "worker")
-    return {
-        "id": run.pk,
-        "action": run.action,
-        "status": run.status,
-        "machines": [_machine(machine_run) for machine_run in machine_runs],
-    }
+    machines = [_machine(machine_run) for machine_run in run.machine_runs.all()]
+    return {"id": run.pk, "action": run.action, "status": run.status, "machines": machines}
 
 
 def _machine(machine_run):
