@@ -131,7 +131,7 @@ class Constant(Value):
 
 
 def half_likely(condition):
-    """The same, of which PostgreSQL takes half to be true: for what is true of nearly all rows and looks rare to it.
+    """A condition of which PostgreSQL takes half to be true: for what is true of nearly all rows and looks rare to it.
 
     It would read and sort all there is, where it can stop at the first few.
     """

@@ -34,7 +34,7 @@ class Columns:
 
     @classmethod
     def of_rows(cls, rows, *names):
-        """The same of tuples."""
+        """The columns of rows that are tuples."""
         columns = zip(*rows, strict=True) if rows else ([] for _ in names)
         return cls({name: json.dumps(column) for name, column in zip(names, columns, strict=True)})
 

@@ -32,7 +32,7 @@ class Chosen(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """The same, and where it is, which a job remembers."""
+    """A Chosen machine and where it is, which a job remembers."""
 
     pk: int
     hostname: str

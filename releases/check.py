@@ -37,7 +37,7 @@ def _by_site(machines):
 
 
 def _by_version(machines, now_on):
-    """The same by what is there now, most machines first: among many one may have what a later job put there."""
+    """As `_by_site`, by the version there now, most machines first: one may have what a later job put there."""
     found = _named_by((now_on.get(pk) or "", hostname) for pk, hostname, _site in machines)
     return sorted(found, key=itemgetter(1), reverse=True)
 

@@ -65,7 +65,7 @@ def names_by(told):
 
 
 def grouped(told):
-    """The same in one line."""
+    """What `names_by` gives, in one line."""
     return ", ".join(f"{what} ({names})" for what, names in sorted(names_by(told).items()))
 
 

@@ -306,7 +306,7 @@ class Job(models.Model):
         self._move(self.RELEASABLE, self.Status.IN_PROGRESS)
 
     def begin_by_break_glass(self, by, reason):
-        """The same, by ops who need no publisher and no approval for it; marked for ever, and told to the approvers."""
+        """As `begin`, by ops who need no publisher and no approval; marked for ever, and told to the approvers."""
         self.require(by, Right.BREAK_GLASS)
         unapproved = {"given": len(self.approvals_now), "needed": self.approvers_needed} if self.is_waiting else {}
         was = self._move([self.Status.WAITING, *self.RELEASABLE], self.Status.IN_PROGRESS, break_glass=True)

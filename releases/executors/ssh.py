@@ -73,7 +73,7 @@ class SshExecutor(Executor):
         return None
 
     async def _wait_fresh(self, where, new_command, output):
-        """The same on a fresh connection; ExecutorError says why there is none.
+        """A command that waits on a fresh connection; ExecutorError says why there is none.
 
         What a machine takes to open a session is over, too, before `started` is asked: its answer is soon out of date.
         """

@@ -34,12 +34,12 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         return holding.select_related("run__stage__job__business", "run__started_by").first()
 
     def on_host(self, of=""):
-        """The same as a condition; `of` leads from what is asked to its machine."""
+        """The condition that one of these is on the machine or its host; `of` leads to that from what is asked."""
         of_machine, of_host = self._holders(of, "pk")
         return of_machine | of_host
 
     def off_host(self, of="", machine="pk"):
-        """The opposite, as two conditions: PostgreSQL looks up each once, and `not (a or b)` for each machine.
+        """Not `on_host`, as two conditions: PostgreSQL looks up each once, and `not (a or b)` for each machine.
 
         `machine` is where the machine's id is, beside its host.
         """
@@ -100,7 +100,7 @@ class MachineRunQuerySet(Queue, models.QuerySet):
         return dict(self.order_by().values_list("status").annotate(models.Count("pk")))
 
     def counts_by_run(self):
-        """The same of each run among them, as {run id: {status: number}}."""
+        """How many of each run are in each status, as {run id: {status: number}}."""
         found = defaultdict(dict)
         for run_id, status, number in self.order_by().values_list("run", "status").annotate(models.Count("pk")):
             found[run_id][status] = number
@@ -117,12 +117,12 @@ def with_versions(machines, business):
 
 
 def versions_now(machines, business):
-    """{machine id: the same}, of ten thousand at next to no cost."""
+    """{machine id: the version last seen there, or None}, of ten thousand at next to no cost."""
     return dict(Columns.of(with_versions(machines, business).order_by(), "pk", "now_on").rows("pk", "now_on"))
 
 
 def newest_version(machine, business, field="version_after"):
-    """The same as a subquery, or another field of the run that put it there; `machine` names where its id is."""
+    """The version last seen there, or another field of the run that put it there; `machine` names where its id is."""
     there = MachineRun.objects.filter(machine=OuterRef(machine), status=Status.SUCCEEDED)
     return there.in_business(business).newest(field)
 

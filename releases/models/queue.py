@@ -270,7 +270,7 @@ def no_earlier_than(moment):
 
 
 def _after_others_there(machine_runs):
-    """The same, after the end of all that ran on the machine before: by these times it is told what is there now."""
+    """Now, but after the end of all that ran on the machine before: by these times it is told what is there now."""
     there = machine_runs.filter(machine=OuterRef("machine"), ended_at__isnull=False).order_by("-ended_at")
     return no_earlier_than(Subquery(there.annotate(next=F("ended_at") + A_MOMENT).values("next")[:1]))
 

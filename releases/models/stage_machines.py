@@ -75,7 +75,7 @@ class StageMachines:
         return added, [machine for machine in in_order if machine.pk in left_out]
 
     def _departures(self, machines):
-        """What the event keeps of it."""
+        """What the event keeps of how a choice departs from the plan."""
         added, left_out = self.departures(machines)
         told = {"beyond_plan": added, "left_out": left_out}
         return first_names({what: [machine.hostname for machine in some] for what, some in told.items()})

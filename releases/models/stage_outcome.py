@@ -19,7 +19,7 @@ class StageOutcome:
             self.conclude_job()
 
     def take_outcome(self):
-        """The same without the job; whether this stage has run, and does not now."""
+        """`conclude` without the job; returns whether this stage has run, and does not now."""
         if self.runs.active().exists() or not self.runs.exists():
             return False
         status = self._outcome()

@@ -91,7 +91,7 @@ def _facts(job, stages, going):
 
 
 def _in_words(facts):
-    """The same in lines, by their names."""
+    """The facts as lines, by their names."""
     lines = {}
     for stage in facts["stages"]:
         goes = {one["hostname"]: _goes(**one) for one in stage["machines"]}

@@ -146,7 +146,7 @@ def _facts(stage, form, user):
 
 
 def _in_words(stage, facts):
-    """The same in lines, by their names."""
+    """The facts as lines, by their names."""
     machines, sizes = facts["machines"], facts["batches"]
     freezes = [one["words"] + (f" (leave by {one['leave_by']})" if one["leave_by"] else "") for one in facts["freezes"]]
     return {
