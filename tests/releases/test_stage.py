@@ -1,8 +1,9 @@
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from jobs.models import Business, Event, Job, JobMoved, Listing, Membership
+from jobs.models import Business, Event, Job, JobMoved, Listing, Machine, Membership
 from jobs.rights import Role
+from releases.candidates import candidates
 from releases.models import Kind, MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
 from tests.conftest import list_machines, make_member, make_task, make_user, rows, stage_of
 from tests.parallel import at_once
@@ -212,6 +213,26 @@ def test_an_unknown_machine_is_held_until_it_is_resolved(job, machines, start, f
     assert "pay-1" not in names(stage_of(job).offered_machines())
     run.machine_runs.get().resolve(publisher, "failed", "looked at it")
     assert "pay-1" in names(stage_of(job).offered_machines())
+
+
+def test_what_it_offers_is_what_its_page_tells_of_each_machine(make_job, machines, payment, start, finish, publisher):
+    """One rule, in SQL for what is offered and in Python for why not: neither may know a state that the other lacks."""
+    job = make_job()
+    start(job, machines[:1])
+    finish()
+    start(make_job("3.0"), machines[1:2])
+    Listing.objects.take(payment, rows("pay-1", "pay-2", "pay-4", "pay-5", "pay-6"))
+    Machine.objects.filter(hostname="pay-4").update(address="10.9.9.9")
+    ReleaseStage.objects.excuse(job, machines[4:5], publisher, "scrapped")
+
+    stage = stage_of(job, "gray-release")
+
+    def told(*states):
+        return names(one.machine for one in candidates(stage.job) if one.state in states)
+
+    assert names(stage.offered_machines()) == told("free") == ["pay-6"]
+    assert names(stage.offered_machines(when_free=True)) == told("free", "held") == ["pay-2", "pay-6"]
+    assert names(stage.offered_machines(moved=True)) == told("free", "changed") == ["pay-4", "pay-6"]
 
 
 # Starting
