@@ -107,7 +107,6 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
-LOGOUT_REDIRECT_URL = "login"
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 SESSION_AGE = env.number("SESSION_HOURS", 12, least=1, most=24 * 30) * 3600
 # A day longer, so that whoever comes back is told that the session has ended.
