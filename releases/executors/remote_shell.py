@@ -26,9 +26,10 @@ _MARK = "#END-OF-SCRIPT-8c41f0"
 # is the lifeline: when it ends, so does the session. The loop reads it with the shell's own `read`, which leaves no
 # process behind; a shell that cannot fork it ends, and the script with it. `hit` signals all groups of the session
 # (`timeout` in a script makes one), without a fork, for which a script may have left no room, and says whether anything
-# lives in it; what it is not permitted to signal does, also where /proc hides it. Statuses 124, 137 and 143 are those
-# of a group that was told to end: its stragglers are killed. What outlives even that, as it runs as root by sudo, is
-# waited for longer than the portal waits, which then knows that it may still be running.
+# lives in it; what it is not permitted to signal does, also where /proc hides it. Where nothing does, $p may have yet
+# to make it. Statuses 124, 137 and 143 are those of a group that was told to end: its stragglers are killed. What
+# outlives even that, as it runs as root by sudo, is waited for longer than the portal waits, which then knows that it
+# may still be running.
 _WRAPPER = (
     r"exec sh -c 'exec 3<&0 </dev/null; echo {ready}; "
     r"s=$(head -c {size} <&3); "
@@ -44,7 +45,7 @@ _WRAPPER = (
     r"[ $s$n = 01 ] && case $(LC_ALL=C; kill -0 -$p 2>&1) in *[Pp]ermi*) n=0;; esac; return $n; }}; "
     r"gone() {{ for t in .1 .4 .5 2 2; do hit 0 || return; sleep $t; done; hit KILL; "
     r"for t in .1 1 2 3 4 5 6 7 8; do hit 0 || return; sleep $t; done; }}; "
-    r'(while read -r _; do :; done; trap "" USR1; hit TERM; gone) <&3 >/dev/null 2>&1 3<&- & '
+    r'(while read -r _; do :; done; trap "" USR1; hit TERM || kill $p; gone) <&3 >/dev/null 2>&1 3<&- & '
     r"w=$!; trap - EXIT; "
     r"exec 3<&- >/dev/null 2>&1; "
     r"wait $p; r=$?; "

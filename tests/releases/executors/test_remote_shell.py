@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from releases.executors import remote_shell
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 LONG = 30  # seconds that no script of these tests takes
 SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
@@ -69,6 +69,20 @@ def test_the_end_of_its_input_ends_the_script(begin, timeout_makes):
     command, payload = remote_shell.prepare("sleep 3000 & echo begun; sleep 3000", {}, LONG)
     with begin(command) as process:
         assert ended(process, payload, LONG) == b""
+    assert process.returncode == 128 + 15
+
+
+def test_what_has_no_session_of_its_own_yet_ends_too(begin, environment, tmp_path):
+    """A machine may be slow to start a process, and the end be asked for before there is a group to signal."""
+    (tmp_path / "bin" / "setsid").write_text("#!/bin/sh\necho >starts\nexec sleep 80\n")
+    (tmp_path / "bin" / "setsid").chmod(0o755)
+    command, payload = remote_shell.prepare("echo never", {}, LONG)
+    with begin(command) as process:
+        process.stdin.write(payload)
+        process.stdin.flush()
+        wait_until((tmp_path / "starts").exists)
+        process.stdin.close()
+        process.wait(timeout=PATIENCE)
     assert process.returncode == 128 + 15
 
 
