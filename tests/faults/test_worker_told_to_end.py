@@ -45,6 +45,7 @@ def test_what_outlasts_the_grace_is_unknown(worker, release, fleet):
     first = worker("--grace", 1)
     run = release(TELL + UNTIL_GO)
     is_so(run, pay_1="running")
+    wait_until(lambda: fleet.executed("pay-1"))
     first.terminate()
     assert first.end() == 0
     assert "Told to end. Still running: 1, which have 1 s." in first.output
