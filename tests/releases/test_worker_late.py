@@ -137,7 +137,7 @@ def test_no_check_begins_on_a_machine_that_is_no_longer_its_own(
 def test_no_check_begins_when_the_answer_that_it_may_was_long_in_coming(
     at_work, release_task, start, job, machines, settings, monkeypatch
 ):
-    settings.WORKER_DEAD_AFTER = 1
+    settings.WORKER_DEAD_AFTER = 15  # a fifth of it until it hears of it
     release_task.revise("echo done", None, "check")
     may_end = asyncio.Event()
 
@@ -151,6 +151,7 @@ def test_no_check_begins_when_the_answer_that_it_may_was_long_in_coming(
     working = at_work(executor)
     run = start(job, machines[:1])
     wait_until(lambda: executor.sent)
+    settings.WORKER_DEAD_AFTER = 1
     still = StandsStill(working.worker.ledger, monkeypatch)
     working.call(may_end.set)
     assert still.reached.wait(PATIENCE)
