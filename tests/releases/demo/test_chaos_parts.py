@@ -108,13 +108,14 @@ def test_there_are_always_some_workers_that_claim(crew, demo):
     first, second, third = crew.at_work()
     crew.signal(first, signal.SIGKILL)
     ended(demo, first)
+    leaving = demo.parts.processes[second]
     crew.tell_to_end(second)
     assert crew.at_work() == [first, third]
     crew.tend()
     assert third in crew.at_work()
     assert len(crew.at_work()) == SIZE
     assert first not in demo.parts.processes
-    ended(demo, second)
+    leaving.wait(PATIENCE)  # it may have ended, and been buried, before that
     crew.tend()
     assert (crew.ended, crew.errors) == ({-signal.SIGKILL: 1, -signal.SIGTERM: 1}, [])
 
