@@ -15,6 +15,7 @@ from jobs.models.approval import Approval
 from jobs.models.business import Business
 from jobs.models.event import Event, first_names, told_of_machines, told_of_moves
 from jobs.models.job_machine import JobMachine
+from jobs.models.machine import PLACE, Place
 from jobs.models.notice import Notice
 from jobs.plan import Kind, plan
 from jobs.rights import Right
@@ -349,11 +350,14 @@ class Job(models.Model):
         """What an event keeps of how an edit changes fields and machines, and of the moves that it accepts."""
         saved = Job.objects.values(*WRITTEN).get(pk=self.pk)
         fields = [name for name, value in saved.items() if getattr(self, name) != value]
-        before = dict(self.job_machines.values_list("machine", "machine__hostname"))
-        now = {machine.pk: machine.hostname for machine in machines}
-        told = {"dropped": [before[pk] for pk in before.keys() - now], "added": [now[pk] for pk in now.keys() - before]}
-        moves = told_of_moves(self.job_machines.moved_of(machines))
-        return ({"fields": fields} if fields else {}) | first_names(told) | moves
+        rows = self.job_machines.values_list("machine", "machine__hostname", *PLACE)
+        before = {pk: (hostname, Place(*place)) for pk, hostname, *place in rows}
+        # Where these are: a sync may have moved them once more since they were read.
+        now = {machine.pk: (machine.hostname, Place.of(machine)) for machine in machines}
+        dropped, added = ([one[pk][0] for pk in one.keys() - other] for one, other in ((before, now), (now, before)))
+        moves = [(*before[pk], now[pk][1]) for pk in before.keys() & now if before[pk][1] != now[pk][1]]
+        told = first_names({"dropped": dropped, "added": added}) | told_of_moves(moves)
+        return ({"fields": fields} if fields else {}) | told
 
     def _reopen(self, old):
         """Takes this revision from a state of `old` to a new one, which needs its own approvals; returns from which."""

@@ -340,7 +340,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
 
     def _accept_moves(self, moved):
         """Takes where these were seen as where they are meant to be; what the event keeps of that."""
-        told = told_of_moves(moved)
+        told = told_of_moves([(one.machine.hostname, one.was_at, one.is_at) for one in moved])
         self.job.job_machines.accept_moves(moved)
         return told
 

@@ -105,9 +105,17 @@ def test_editing_is_told_by_an_event_that_says_from_what(job, requester, machine
 
 def test_an_edit_tells_of_the_moves_that_it_accepts(job, requester, machines):
     Machine.objects.filter(hostname__in=["pay-2", "pay-5"]).update(address="10.9.9.9")
-    job.edit(requester, machines[:3])
+    job.edit(requester, Machine.objects.filter(hostname__in=["pay-1", "pay-2", "pay-3"]))
     moved = {"hostname": "pay-2", "was": "10.0.0.2:22 sh-1", "now": "10.9.9.9:22 sh-1"}
     assert job.events.first().detail["moved"] == [moved]
+    assert [one.machine.hostname for one in job.job_machines.moved()] == []
+
+
+def test_an_edit_tells_of_no_move_that_came_after_its_machines_were_read(job, requester, machines):
+    Machine.objects.filter(hostname="pay-2").update(address="10.9.9.9")
+    job.edit(requester, machines[:3])
+    assert "moved" not in job.events.first().detail
+    assert [one.is_at for one in job.job_machines.moved()] == ["10.9.9.9:22 sh-1"]
 
 
 def test_an_edit_changes_fields_and_machines_and_makes_the_approval_void(job, requester, machines):
