@@ -226,7 +226,7 @@ class AccessAttemptAdmin(Told, ReadOnlyAdmin):
     @admin.action(description=_("Unlock: forget these failed logins"), permissions=["unlock"])
     def unlock(self, request, queryset):
         with transaction.atomic():
-            attempts = list(queryset)
+            attempts = list(queryset.select_for_update().order_by("pk"))
             queryset.delete()
             for attempt in attempts:
                 self.tell(request, "unlocked", f"{attempt.username} from {attempt.ip_address}")

@@ -156,8 +156,9 @@ class Told:
         self.delete_queryset(request, type(obj).objects.filter(pk=obj.pk))
 
     def delete_queryset(self, request, queryset):
-        names = [named(row) for row in queryset]
         with transaction.atomic():
+            # Read once nobody else deletes them: of two at the same moment, one tells of each.
+            names = [named(row) for row in queryset.select_for_update(of=("self",)).order_by("pk")]
             super().delete_queryset(request, queryset)
             for name in names:
                 self.tell(request, "deleted", name)

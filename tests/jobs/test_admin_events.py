@@ -1,10 +1,12 @@
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from axes.models import AccessAttempt
 from django.contrib import admin
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.test import Client
 from django.urls import reverse
 
 from deploy_portal.admin_parts import ReadOnly, Told
@@ -13,6 +15,8 @@ from jobs.models import Business, Event
 from tests.chains import faults
 from tests.conftest import make_user
 from tests.forms import based_on
+from tests.parallel import at_once, waits_for_a_lock
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("contexts")]
 
@@ -214,6 +218,29 @@ class TestTold:
             ("deleted", "membership requester: Requester, Payment", {}),
             ("deleted", "membership publisher: Publisher, Payment", {}),
         ]
+
+    @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock for all")
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize(
+        ("path", "action"), [("jobs/membership", "delete_selected"), ("axes/accessattempt", "unlock")]
+    )
+    def test_what_two_delete_at_the_same_moment_once(self, page, requester, path, action):
+        attempt = AccessAttempt.objects.create(username="requester", ip_address="10.0.0.9", failures_since_start=5)
+        pk = {"unlock": attempt.pk}.get(action, requester.membership_set.get().pk)
+        chosen, other, deleting = {"action": action, "_selected_action": [pk], "post": "yes"}, Client(), []
+        other.force_login(User.objects.get(username="ops"))
+
+        def as_another_does(execute, sql, *rest):
+            if sql.startswith("DELETE") and not deleting:
+                deleting.append(pool.submit(at_once, lambda: other.post(f"/admin/{path}/", chosen)))
+                wait_until(lambda: deleting[0].done() or waits_for_a_lock())
+            return execute(sql, *rest)
+
+        with ThreadPoolExecutor(1) as pool, connection.execute_wrapper(as_another_does):
+            answers = [page.post(f"/admin/{path}/", chosen)]
+        answers += deleting[0].result()
+        assert [answer.status_code for answer in answers] == [302, 302]
+        assert len(self.told()) == 1
 
     def test_a_role_changed_in_the_form_of_a_business(self, page, payment, requester):
         path, [member] = f"/admin/jobs/business/{payment.pk}/change/", requester.membership_set.all()
