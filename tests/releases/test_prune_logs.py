@@ -184,6 +184,23 @@ def test_two_calls_at_the_same_time_leave_one_mark(logs):
     assert [len(texts(log)) for log in logs] == [1] * 6
 
 
+def test_what_another_call_has_pruned_since_it_was_found_is_told_once(logs):
+    old, others = partial(prune_logs._old_logs, database_now(), False), []
+
+    def before_the_other(execute, sql, *rest):
+        found = execute(sql, *rest)
+        if "LIMIT" in sql and not others:
+            others.append(None)
+            others.append(prune_logs._prune(old, "… by the other …", {}))
+        return found
+
+    with connection.execute_wrapper(before_the_other):
+        assert say_json("prune_logs", "--older-than", 30) == {"logs": 0, "blocks": 0, "dry_run": False}
+    assert others[1] == (6, 24)
+    assert Event.objects.get(verb="pruned").detail == {"logs": 6, "blocks": 24}
+    assert texts(logs[0]) == ["… by the other …"]
+
+
 def test_the_pages_of_a_pruned_log_say_so(logs, as_user, approver):
     say("prune_logs", "--older-than", 30)
     client = as_user(approver)

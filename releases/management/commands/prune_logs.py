@@ -64,15 +64,26 @@ def _count(logs):
 
 
 def _prune(logs, mark, why):
-    """Prunes batch by batch, each in one transaction with its event; returns how many logs and blocks that were."""
+    """Prunes batch by batch; returns how many logs and blocks that were."""
     pruned = deleted = last = 0
     while ids := list(logs(after=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        with transaction.atomic():
-            blocks = LogBlock.objects.filter(machine_run__in=ids).delete()[0]
-            marks = [LogBlock(machine_run_id=pk, number=1, stream=LogBlock.Stream.MARK, text=mark) for pk in ids]
-            LogBlock.objects.bulk_create(marks, ignore_conflicts=True)
-            Event.objects.tell(None, Event.Verb.PRUNED, "logs", logs=len(ids), blocks=blocks, **why)
-        pruned += len(ids)
-        deleted += blocks
+        counts = _prune_some(ids, mark, why)
+        pruned += counts[0]
+        deleted += counts[1]
         last = ids[-1]
     return pruned, deleted
+
+
+@transaction.atomic
+def _prune_some(ids, mark, why):
+    """The same of these machine runs, with its event; of two who do so at the same moment, one prunes and tells."""
+    MachineRun.objects.filter(pk__in=ids).lock()
+    said = LogBlock.objects.filter(machine_run__in=ids).exclude(stream=LogBlock.Stream.MARK)
+    ids = list(said.order_by().values_list("machine_run", flat=True).distinct())
+    if not ids:
+        return 0, 0
+    blocks = LogBlock.objects.filter(machine_run__in=ids).delete()[0]
+    marks = [LogBlock(machine_run_id=pk, number=1, stream=LogBlock.Stream.MARK, text=mark) for pk in ids]
+    LogBlock.objects.bulk_create(marks, ignore_conflicts=True)
+    Event.objects.tell(None, Event.Verb.PRUNED, "logs", logs=len(ids), blocks=blocks, **why)
+    return len(ids), blocks
