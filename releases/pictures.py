@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
-from jobs.models import Job, Machine
+from jobs.models import Machine
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.machine_run import newest_version, with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
@@ -32,7 +32,6 @@ BAR = {
     Status.RUNNING: "run",
     "excused": "muted",
 }
-ALL_DONE = [Job.Status.RELEASED, Job.Status.NOT_RELEASED]
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
 TOLD = [*FAILURES, "rolled_back", "excused"]
@@ -149,12 +148,15 @@ class JobPicture:
     """Reads the machine runs of a job once; everything drawn of it comes from them.
 
     They are read as rows, as are those of a run: everybody who watches asks for thousands every few seconds.
-    `stages` are the job's, if they are known already; `runs` has the newest run of each, by the stage's id.
+    `stages` are the job's, if they are known already; `runs` has the newest run of each, by the stage's id,
+    `excused` the ids of the machines that the job is done without.
     """
 
     def __init__(self, job, stages=None):
         self.job = job
         self.stages = stages or ReleaseStage.objects.of(job)
+        self.total = job.job_machines.count()
+        self.excused = set(job.job_machines.exclude(excused_at=None).values_list("machine", flat=True))
         self.latest, self.touched, self.by_stage, self.runs = {}, {}, defaultdict(dict), {}
         machine_runs = MachineRun.objects.in_job(job).order_by("pk")
         rows = list(machine_runs.values_list("pk", "run", "machine", "status", "started_at"))
@@ -177,11 +179,21 @@ class JobPicture:
         """On how many machines the job's version was put, whatever else is told of them."""
         return sum(ran.status == Status.SUCCEEDED for ran in self.touched.values())
 
-    @cached_property
+    @property
     def are_left(self):
-        """Whether any machine is still to be released: of a job that has ended, one that went back."""
-        back = (machine_id for machine_id, ran in self.touched.items() if ran.status == "rolled_back")
-        return self.job.status not in ALL_DONE or any(machine_id not in self.excused for machine_id in back)
+        """Whether any machine is still to be released, or will be once it has gone back."""
+        return self._are_others_than(Status.SUCCEEDED)
+
+    @property
+    def are_to_excuse(self):
+        """Whether any keeps the job, which has begun, from being done, and nothing of it is about to touch it."""
+        has_begun = self.job.is_releasable and not self.job.is_before_first_stage
+        return has_begun and self._are_others_than(Status.SUCCEEDED, "rolled_back", *PENDING)
+
+    def _are_others_than(self, *states):
+        """Whether any is neither excused nor in one of these: what it waits for or, else, what touched it last."""
+        now = self.touched | {pk: ran for pk, ran in self.latest.items() if ran.status in PENDING}
+        return self.total > len(self.excused.union(pk for pk, ran in now.items() if ran.status in states))
 
     def count_changed(self):
         """How many machines can be rolled back now."""
@@ -213,11 +225,6 @@ class JobPicture:
         if ran.machine_id in self.excused and ran.status != Status.UNKNOWN:
             return "excused"
         return "waiting" if ran.status in WAITS else ran.status
-
-    @cached_property
-    def excused(self):
-        """The ids of the machines that the job is done without."""
-        return set(self.job.job_machines.exclude(excused_at=None).values_list("machine", flat=True))
 
     def tiles(self):
         """Every machine of the job, by site."""

@@ -9,7 +9,7 @@ from jobs.access import get_job
 from jobs.freeze_forms import LeaveForm
 from jobs.models import Freeze
 from jobs.rights import Right
-from releases.candidates import candidates, left_to_do
+from releases.candidates import candidates
 from releases.models import ReleaseStage
 from releases.overtaken import overtaken
 from releases.pictures import JobPicture, ordered, tile_size
@@ -25,7 +25,6 @@ def job_page(request, job_id):
     job = get_job(request.user, job_id)
     job.business.refresh_machines()
     picture = JobPicture(job)
-    seen = candidates(job)
     running = next((picture.runs[stage.pk] for stage in picture.stages if stage.is_running), None)
     context = {
         "job": job,
@@ -38,8 +37,9 @@ def job_page(request, job_id):
         "changed": picture.count_changed(),
         "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
-        "left": Right.PUBLISH in job.rights and bool(left_to_do(job, seen)),
-        "drift": [] if job.status == job.Status.WITHDRAWN else seen.drifted,
+        "are_left": picture.are_left,
+        "are_to_excuse": Right.PUBLISH in job.rights and picture.are_to_excuse,
+        "drift": [] if job.status == job.Status.WITHDRAWN else candidates(job).drifted,
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.is_waiting else [],
     }

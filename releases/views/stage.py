@@ -140,6 +140,7 @@ def _told_of(stage):
         "rights": stage.job.rights,
         "pipeline": picture.pipeline(stage),
         "are_left": picture.are_left,
+        "are_to_excuse": picture.are_to_excuse,
         "run": run and RunPicture(run),
         "controls": run.status if may_turn else "",
         # Told once it has ended: while it goes on, a page asks each second.
@@ -166,7 +167,8 @@ def _to_try_again(stage, unknown):
     wanted = {what: set(stage.to_try_again(what)) for what in TO_TRY_AGAIN}
     can_be_had = {what: len(machines & offered) for what, machines in wanted.items()}
     not_offered = set().union(*wanted.values()) - offered - {ran.machine_id for ran in unknown}
-    return can_be_had | {"not_offered": len(not_offered)}
+    numbers = can_be_had | {"not_offered": len(not_offered)}
+    return {what: number for what, number in numbers.items() if number}
 
 
 def _show_check(request, stage, form, counted):

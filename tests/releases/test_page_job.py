@@ -400,6 +400,22 @@ class TestNothingLeft:
         assert self.LEFT in words(as_user(publisher).get(page("job", released)))
 
     @pytest.mark.one_database
+    def test_nor_can_what_was_excused_and_went_back_be_started_again(
+        self, as_user, publisher, make_job, start, finish, machines
+    ):
+        job = make_job(on=machines[:1])
+        start(job, machines[:1])
+        finish("failed")
+        ReleaseStage.objects.excuse(job, machines[:1], publisher, "scrapped")
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "what it left", "back")
+        finish()
+        client = as_user(publisher)
+        said = words(client.get(page("job", job)))
+        assert "Rolled back Every machine of this job was excused." in said
+        assert self.LEFT in said
+        assert "nothing is left to be released here" in words(client.get(page("stage", job)))
+
+    @pytest.mark.one_database
     @each("person, kind", [("requester", "gray-release"), ("requester", "release"), ("publisher", "release")])
     def test_their_pages_say_so(self, as_user, request, released, person, kind):
         said = words(as_user(request.getfixturevalue(person)).get(page("stage", released, kind=kind)))

@@ -148,6 +148,20 @@ class TestTryingAgain:
         assert "Excuse a machine" in said
 
     @pytest.mark.one_database
+    def test_no_machine_is_to_be_excused_where_all_went_back(
+        self, as_user, publisher, make_job, start, finish, machines
+    ):
+        job = make_job(on=machines[:1])
+        start(job, machines[:1])
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[:1], "it hurts", "back")
+        finish()
+        response = as_user(publisher).get(page("stage", job))
+        assert offered(response) == {machines[0].pk}
+        assert "Excuse a machine" not in words(response)
+        assert "Go on" not in words(response)
+
+    @pytest.mark.one_database
     def test_what_is_unknown_is_not_forgotten_over_a_later_run(
         self, as_user, publisher, stopped, start, machines, finish
     ):
