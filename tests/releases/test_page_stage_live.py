@@ -84,6 +84,16 @@ def test_it_goes_on_asking_while_the_run_goes_on_and_no_longer(as_user, publishe
 
 
 @pytest.mark.one_database
+def test_once_it_has_ended_one_chooses_anew_while_machines_are_left(as_user, publisher, job, start, finish, machines):
+    client = as_user(publisher)
+    for some, may in ((machines[:5], True), (machines[5:], False)):
+        start(job, some)
+        finish()
+        assert ("Choose machines again" in words(live(client, job))) == may
+        assert ("Machines for pre-release" in words(client.get(page("stage", job)))) == may
+
+
+@pytest.mark.one_database
 @pytest.mark.parametrize(("machine_runs", "seconds"), [(4, 1), (999, 1), (1000, 2), (10_000, 11)])
 def test_a_large_run_is_asked_for_less_often(
     as_user, publisher, job, start, machines, monkeypatch, machine_runs, seconds
