@@ -38,12 +38,12 @@ def job_page(request, job_id):
         "breakable_stage": next((stage for stage in picture.stages if stage.needs_break_glass), None),
         "soaking_stage": next((stage for stage in picture.stages if stage.is_soaking), None),
         "are_left": picture.are_left,
-        "are_to_excuse": Right.PUBLISH in job.rights and picture.are_to_excuse,
+        "are_to_excuse": picture.are_to_excuse,
         "drift": [] if job.status == job.Status.WITHDRAWN else candidates(job).drifted,
         "preview": Preview(job) if job.is_before_first_stage else None,
         "approvers": job.approvers_left() if job.is_waiting else [],
     }
-    context |= _machines(picture) | _freezes(job, request.user)
+    context |= _machines(picture) | _freezes(picture, request.user)
     return render(request, "releases/job.html", context)
 
 
@@ -62,8 +62,9 @@ def _machines(picture):
     }
 
 
-def _freezes(job, user):
-    may_give_leave = Right.APPROVE in job.rights and job.status not in (job.Status.WITHDRAWN, job.Status.RELEASED)
+def _freezes(picture, user):
+    job = picture.job
+    may_give_leave = Right.APPROVE in job.rights and job.status != job.Status.WITHDRAWN and picture.are_left
     freezes = Freeze.objects.windows().of(job.business).ahead()
     return {
         "freezes": freezes,

@@ -6,9 +6,10 @@ from django.utils import translation
 
 from jobs.models import Event, Freeze, Job, Leave, Membership
 from jobs.rights import Role
+from releases.models import Frozen
 from releases.templatetags.releases import event_notes
 from tests.cases import each
-from tests.conftest import make_member
+from tests.conftest import make_member, stage_of
 from tests.forms import Page
 from tests.freezes import freeze_now, occurrence_of
 from tests.pages import came_too_late, is_sent_to_login, page, source, words
@@ -121,6 +122,19 @@ def test_a_released_job_needs_none(as_user, approver, ops, job, start, finish, m
     response = as_user(approver).get(page("job", job))
     assert "the great sale" in words(response)
     assert page("give_leave", job) not in source(response)
+
+
+def test_one_that_can_be_started_again_does(as_user, publisher, approver, ops, job, start, finish, machines):
+    start(job, machines)
+    finish()
+    stage_of(job).roll_back(publisher, machines[:1], "it hurts", "back")
+    finish()
+    freeze_now(ops)
+    with pytest.raises(Frozen, match="Leave can be given on the job's page, by one of: approver"):
+        start(stage_of(job).job, machines[:1])
+    response = as_user(approver).get(page("job", job))
+    assert "Every machine of this job was released, rolled back or excused." in words(response)
+    assert page("give_leave", job) in source(response)
 
 
 def test_a_withdrawn_job_gets_none(as_user, approver, requester, job, leave):

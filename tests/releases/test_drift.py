@@ -158,6 +158,18 @@ class TestPages:
         link = f'<a href="{page("excuse_machines", job)}">Excuse machines</a>'
         assert (link in response.text) == may
 
+    @pytest.mark.one_database
+    def test_but_not_once_it_went_back(self, as_user, publisher, job, payment, machines, start, finish):
+        start(job, machines)
+        finish()
+        ReleaseStage.objects.of_kind(job, "pre-release").roll_back(publisher, machines[5:], "it hurts", "back")
+        finish()
+        list_machines(payment, *(f"pay-{number}" for number in range(1, 6)))
+        for name in ("job", "stage"):
+            said = words(as_user(publisher).get(page(name, job)))
+            assert "pay-6 is gone from the config service." in said
+            assert "Excuse" not in said and "excuse what is gone" not in said
+
     def test_a_new_name_at_the_old_address_is_told(self, as_user, publisher, job, payment):
         given = rows(*(f"pay-{number}" for number in range(1, 6)), "new-6")
         Listing.objects.take(payment, given)
