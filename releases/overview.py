@@ -128,7 +128,8 @@ def _to_approve(user):
 
 
 def _sent_back(user):
-    jobs = Job.objects.seen_by(user).filter(requester=user, status=Job.Status.SENT_BACK)
+    editable = Job.objects.filter(business__in=Business.objects.where(user, Right.EDIT))
+    jobs = editable.filter(requester=user, status=Job.Status.SENT_BACK)
     return [Waiting("sent_back", job) for job in _with_people(jobs)]
 
 

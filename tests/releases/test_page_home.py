@@ -9,7 +9,8 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from jobs.models import Business, Freeze, Job
+from jobs.models import Business, Freeze, Job, Membership
+from jobs.rights import Role
 from releases.models import ReleaseStage, Run
 from releases.overview import ended_lately
 from tests.cases import each
@@ -184,6 +185,13 @@ def test_who_has_no_role_any_more_is_told_of_no_job(as_user, requester, approver
     requester.membership_set.all().delete()
     assert client.get(page("job", job)).status_code == 404
     assert "payment" not in words(client.get(URL))
+
+
+@pytest.mark.one_database
+def test_who_may_no_longer_edit_it_is_not_told_to(as_user, requester, approver, make_job):
+    make_job(approved=False).send_back(approver, "on Friday")
+    Membership.objects.filter(user=requester).update(role=Role.APPROVER)
+    assert "Nothing waits for you." in waiting(as_user(requester).get(URL))
 
 
 def test_a_job_that_is_done_without_all_its_machines_waits_for_nobody(
