@@ -35,14 +35,13 @@ def _roll_back(request, job_id, what):
     job = get_job(request.user, job_id, Right.PUBLISH)
     job.business.refresh_machines()
     rollback = Rollback(job, what, request.user)
-    if request.method != "POST":
-        return _show(request, rollback, RollbackForm(rollback=rollback))
+    form = RollbackForm(request.POST if request.method == "POST" else None, rollback=rollback)
     if "list" in request.POST:  # from a page without scripts: another page of its list
-        form = RollbackForm(request.POST, rollback=rollback)
         form.errors.clear()
+    if "list" in request.POST or not form.is_bound:
         return _show(request, rollback, form)
     try:
-        return _submit(request, rollback, RollbackForm(request.POST, rollback=rollback))
+        return _submit(request, rollback, form)
     except (StageMoved, JobMoved, MachinesHeld) as conflict:
         rollback = Rollback(get_job(request.user, job_id), what, request.user)
         form = RollbackForm(request.POST, rollback=rollback)
