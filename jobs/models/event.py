@@ -137,6 +137,6 @@ def told_of_machines(machines):
 
 
 def told_of_moves(moved):
-    """What an event keeps of moves that are accepted, each a host name, where it was and is: the first of them."""
-    told = [{"hostname": name, "was": str(was), "now": str(now)} for name, was, now in moved[:NAMES_KEPT]]
+    """What an event keeps of moves that are accepted, each a host name, where it was and is: the first, by name."""
+    told = [{"hostname": name, "was": str(was), "now": str(now)} for name, was, now in sorted(moved)[:NAMES_KEPT]]
     return {"moved": told} if told else {}

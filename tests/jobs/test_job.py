@@ -6,7 +6,7 @@ from django.db.models import ProtectedError
 from deploy_portal import origin
 from jobs.models import Event, Job, JobMoved, Machine, Membership
 from jobs.rights import Right, Role
-from tests.conftest import make_member
+from tests.conftest import list_machines, make_member
 
 Status = Job.Status
 
@@ -109,6 +109,13 @@ def test_an_edit_tells_of_the_moves_that_it_accepts(job, requester, machines):
     moved = {"hostname": "pay-2", "was": "10.0.0.2:22 sh-1", "now": "10.9.9.9:22 sh-1"}
     assert job.events.first().detail["moved"] == [moved]
     assert [one.machine.hostname for one in job.job_machines.moved()] == []
+
+
+def test_an_edit_tells_of_moves_by_name(make_job, payment, requester, machines):
+    job = make_job(on=list_machines(payment, "pay-0", "pay-1"))
+    Machine.objects.update(port=2222)
+    job.edit(requester, Machine.objects.filter(jobs=job))
+    assert [move["hostname"] for move in job.events.first().detail["moved"]] == ["pay-0", "pay-1"]
 
 
 def test_an_edit_tells_of_no_move_that_came_after_its_machines_were_read(job, requester, machines):
