@@ -1015,7 +1015,7 @@ def test_a_host_key_is_revoked_by_name_and_by_address(run, settings, fleet, tmp_
 
 def test_much_output_keeps_memory_flat(ssh, ordered):
     size = 200_000_000
-    execution = ordered(f"head -c {size} /dev/zero; head -c {size // 10} /dev/zero >&2")
+    execution = ordered(f"head -c {size} /dev/zero; head -c {size // 10} /dev/zero >&2", timeout=PATIENCE)
     taken = {"out": 0, "err": 0}
 
     async def take(data, stream):
