@@ -143,12 +143,13 @@ def test_many_machines_run_at_the_same_time(at_work, start, job, machines):
     async def meet(started, output):
         await started()
         async with asyncio.timeout(PATIENCE):
-            while working.executor.most < len(machines):
+            while executor.most < len(machines):
                 await asyncio.sleep(0.005)
         return SUCCEEDED
 
     run = start(job, machines)
-    working = at_work(ScriptedExecutor(**{f"pay_{number}": meet for number in range(1, 7)}))
+    executor = ScriptedExecutor(**{f"pay_{number}": meet for number in range(1, 7)})
+    at_work(executor)
     ended(run)
     assert counts(run) == {"succeeded": 6}
 
@@ -168,11 +169,12 @@ def test_batches_are_worked_one_after_the_other(at_work, start, job, machines):
 
     async def look(started, output):
         await started()
-        seen.append(working.executor.now)
+        seen.append(executor.now)
         return SUCCEEDED
 
     run = start(job, machines, batch_size=1)
-    working = at_work(ScriptedExecutor(**{f"pay_{number}": look for number in range(1, 7)}))
+    executor = ScriptedExecutor(**{f"pay_{number}": look for number in range(1, 7)})
+    at_work(executor)
     ended(run)
     assert seen == [1] * 6
 
