@@ -108,7 +108,7 @@ class Site:
 
     @property
     def has_namesakes(self):
-        """Whether the short name of a machine is that of another, too, so that tiles must show the whole one."""
+        """Whether the short name of a machine is that of another, too."""
         return len({tile.short_name for tile in self.tiles}) < len(self.tiles)
 
 
@@ -131,8 +131,11 @@ def counted(counts, action):
     return Counter({shown_as(status, action): number for status, number in counts.items()})
 
 
-def tile_size(number):
-    return next((name for limit, name in TILE_SIZES if number <= limit), "t-5000")
+def tile_size(sites):
+    """The class of how large the tiles of these sites are and, where two of a site would read alike, of whole names."""
+    number = sum(len(site.tiles) for site in sites)
+    size = next((name for limit, name in TILE_SIZES if number <= limit), "t-5000")
+    return "t-300 whole" if size == "t-300" and any(site.has_namesakes for site in sites) else size
 
 
 class Ran(NamedTuple):
@@ -264,7 +267,7 @@ class RunPicture:
         self.sites = by_site(self.tiles, shown_as(Status.SUCCEEDED, run.action))
         self.total = len(self.tiles)
         self.counter = Counter(tile.status for tile in self.tiles)
-        self.tile_size = tile_size(self.total)
+        self.tile_size = tile_size(self.sites)
 
     def _tile(self, row):
         version = row.version_after if row.status == Status.SUCCEEDED else row.version_before

@@ -56,7 +56,7 @@ def _machines(picture):
         "overtaken": since,
         "overtaken_in_all": sum(number for _job, _version, number in since),
         "sites": sites,
-        "tile_size": tile_size(counts.total()),
+        "tile_size": tile_size(sites),
         "counts": ordered(counts),
         "total": counts.total(),
     }

@@ -292,6 +292,16 @@ def test_the_name_on_a_small_tile_is_that_of_no_other(as_user, publisher, make_j
     assert {*shown} <= {*names}
 
 
+@pytest.mark.one_database
+def test_where_one_site_needs_whole_names_all_have_them(as_user, publisher, make_job, payment):
+    alike = rows(*(f"{what}-{number:02}" for what in ("cache", "web") for number in range(20)), site="sh-1")
+    Listing.objects.take(payment, [*alike, *rows("db-1", site="bj-1")])
+    mark_fresh(payment)
+    text = as_user(publisher).get(page("job", make_job(on=Machine.objects.all()))).content.decode()
+    assert ">db-1</a>" in text
+    assert '<div class="sites t-300 whole">' in text
+
+
 @pytest.fixture
 def hosts(payment):
     """1,200 machines of payment: more than a query has parameters."""
