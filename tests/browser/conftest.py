@@ -47,7 +47,7 @@ def worker(transactional_db):
     working = Working(DummyExecutor(), at_once=300)
     working.thread.start()
     wait_until(Worker.objects.alive().exists)
-    yield
+    yield working.worker
     with contextlib.suppress(RuntimeError):  # its loop has ended by now
         working.drain()
         working.drain()  # at once
