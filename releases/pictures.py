@@ -36,19 +36,9 @@ TELLING = 20  # one of so many machines has ended: from then on a run can be tol
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
 TOLD = [*FAILURES, "rolled_back", "excused"]
 TILE = ["pk", "status", "batch", "reason", "started_at", "version_before", "version_after"]
-WAITS = [Status.QUEUED, Status.CLAIMED]
+WAITS = [Status.CLAIMED, Status.QUEUED]
 # The order in which counts and bars name the states: good news first, what waits last.
-ORDER = [
-    *BAR,
-    Status.CLAIMED,
-    Status.QUEUED,
-    Status.HELD,
-    Status.CANCELLED,
-    Status.NOT_RUN,
-    "waiting",
-    "changed",
-    "gone",
-]
+ORDER = [*BAR, *WAITS, Status.HELD, Status.CANCELLED, Status.NOT_RUN, "waiting", "changed", "gone"]
 
 
 @dataclass
