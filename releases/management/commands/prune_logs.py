@@ -76,7 +76,7 @@ def _prune(logs, mark, why):
 
 @transaction.atomic
 def _prune_some(ids, mark, why):
-    """The same of these machine runs, with its event; of two who do so at the same moment, one prunes and tells."""
+    """Prunes the logs of these machine runs and tells it; of two who do so at the same moment, one does."""
     MachineRun.objects.filter(pk__in=ids).lock()
     said = LogBlock.objects.filter(machine_run__in=ids).exclude(stream=LogBlock.Stream.MARK)
     ids = list(said.order_by().values_list("machine_run", flat=True).distinct())
