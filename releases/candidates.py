@@ -122,12 +122,6 @@ class Candidates:
         return (self.not_free.get(row[0]) or Candidate(Lean(*row), "free") for row in rows)
 
     @property
-    def are_left(self):
-        """Whether any of them is still to be released."""
-        done = sum(candidate.is_done for candidate in self.not_free.values())
-        return len(self.machines["pk"]) > done
-
-    @property
     def versions(self):
         """What is on those that have a version, by machine id."""
         return dict(compress(self.machines.rows("pk", "now_on"), self.machines["now_on"]))

@@ -102,7 +102,6 @@ def _show(request, stage, form, conflict=None, status=200):
         seen = candidates(stage.job, request.user)
         context |= {
             "form": form,
-            "candidates_left": seen.are_left,
             "list": _listed(stage, form, seen, request.POST.get("list")),
             "drift": seen.drifted,
             "token": tokens.issue(request.user, stage.job, stage.kind, stage.version),

@@ -3,11 +3,13 @@
 import pytest
 
 from jobs.models import Job, JobMachine, JobMoved
+from releases.candidates import candidates, left_to_do
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
+from releases.pictures import JobPicture
 from tests.conftest import list_machines, stage_of
 from tests.pages import words
 from tests.parallel import at_once
-from tests.workers import begin, end
+from tests.workers import begin, claim, end
 
 excuse = ReleaseStage.objects.excuse
 
@@ -300,3 +302,60 @@ def test_what_becomes_of_the_job_is_reckoned_once(job, machines, start, finish, 
     monkeypatch.setattr(Job, "conclude", lambda job, status: concluded.append(status) or conclude(job, status))
     excuse(job, machines[5:], publisher, "scrapped")
     assert (concluded, job_status(job)) == (["released"], "released")
+
+
+def test_what_pages_tell_to_be_left_is_what_lists_have(
+    make_job, machines, start, worker, requester, approver, publisher
+):
+    """One rule twice: of the rows that a picture has read already, and of each machine of a list."""
+    job = make_job(approved=False, on=machines[:2])
+
+    def left():
+        now = Job.objects.get(pk=job.pk)
+        picture, seen = JobPicture(now), candidates(now)
+        told = picture.are_left, picture.are_to_excuse
+        assert told == (not all(one.is_done for one in seen), bool(left_to_do(now, seen)))
+        return told
+
+    assert left() == (True, False)
+    job.send_back(approver, "on Friday")
+    assert left() == (True, False)
+    job.edit(requester, machines[:2])
+    job.approve(approver)
+    assert left() == (True, False)
+    for status in ("failed", "timed_out", "cancelled", "unknown"):
+        run = start(job, machines[:2])
+        assert left() == (True, False)
+        ids = begin(worker)
+        end(worker, ids[:1], status)
+        assert left() == (True, True)
+        end(worker, ids[1:], status)
+    run.resolve(machines[:2], publisher, "failed", "I looked")
+    start(job, machines[:2])
+    end(worker, claim(worker), "unreachable")
+    assert left() == (True, True)
+    start(job, machines[:2], batch_size="1")
+    end(worker, begin(worker), "failed")  # the other is not run
+    assert left() == (True, True)
+    start(job, machines[:2], batch_size=None)
+    end(worker, begin(worker))
+    assert left() == (False, False)
+
+    def roll_back(key):
+        return stage_of(job).roll_back(publisher, machines[:1], "it hurts", key)
+
+    roll_back("first").cancel(publisher, "no")
+    end(worker, [])
+    assert left() == (False, False)
+    roll_back("second")
+    assert left() == (True, False)
+    end(worker, begin(worker), "failed")
+    assert left() == (True, True)
+    roll_back("third")
+    end(worker, begin(worker))
+    assert left() == (True, False)
+    start(stage_of(job).job, machines[:1])
+    end(worker, claim(worker), "unreachable")
+    assert left() == (True, False)
+    excuse(job, machines[:1], publisher, "scrapped")
+    assert left() == (False, False)

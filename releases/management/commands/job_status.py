@@ -8,9 +8,9 @@ from jobs.access import get_job
 from jobs.commands import PortalCommand, in_one_line
 from jobs.models import Freeze
 from jobs.models.freeze import AHEAD
-from releases.candidates import candidates
 from releases.commands import what_comes_first
-from releases.models import MachineRun, ReleaseStage
+from releases.models import MachineRun
+from releases.pictures import JobPicture
 from releases.tidying import tidy_at_once
 
 
@@ -28,8 +28,8 @@ class Command(PortalCommand):
     def act(self, user, *, job, **options):
         tidy_at_once()
         job = get_job(user, job)
-        met, are_left = Freeze.objects.met(job, user, AHEAD), candidates(job, user).are_left
-        stages = [_stage(stage) | _opening(stage, met, are_left) for stage in ReleaseStage.objects.of(job)]
+        met, picture = Freeze.objects.met(job, user, AHEAD), JobPicture(job)
+        stages = [_stage(stage) | _opening(stage, met, picture.are_left) for stage in picture.stages]
         status = {"job": job.pk, "business": job.business.slug, "version": job.version, "status": job.status}
         status |= {"revision": job.revision, "approvals_left": job.approvals_left, "stages": stages}
         self.show(_in_words(job, stages), options["json"], status)
