@@ -38,7 +38,7 @@ _WRAPPER = (
     r'"s=\$(cat); case \$s in *{mark}) ;; *) exit 255;; esac; exec </dev/null; '
     r'eval \"unset s; \${{s%{mark}}}\"" 3<&- & '
     r'p=$!; trap "kill -KILL $p -$p" EXIT; '
-    r'hit() {{ s=$1; g=" $p "; n=1; kill -$s -$p && [ ! -e /proc/self/stat ] && n=0; '
+    r'hit() {{ s=$1; g=" "; n=1; kill -$s -$p && g=" $p " && [ ! -e /proc/self/stat ] && n=0; '
     r"for f in /proc/[0-9]*/stat; do read -r x <$f || continue; set -- ${{x##*\) }}; "
     r'[ "$4" = $p ] || continue; [ $1 = Z ] && continue; n=0; '
     r'case $g in *" $3 "*) ;; *) g="$g$3 "; kill -$s -$3;; esac; done; '

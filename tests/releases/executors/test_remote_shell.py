@@ -86,6 +86,15 @@ def test_what_has_no_session_of_its_own_yet_ends_too(begin, environment, tmp_pat
     assert process.returncode == 128 + 15
 
 
+def test_what_makes_its_session_just_then_is_told_to_end_and_not_killed_later(begin):
+    """Whoever looks for its group may find none, and a moment later the session."""
+    command, payload = remote_shell.prepare("sleep 3000", {}, LONG)
+    for _ in range(40):
+        with begin(command) as process:
+            process.communicate(payload, timeout=PATIENCE)
+        assert process.returncode == 128 + 15
+
+
 @pytest.mark.parametrize("timeout", [LONG, 1])
 def test_what_made_a_group_of_its_own_ends_too(begin, timeout):
     """As what a script runs by `timeout`."""
