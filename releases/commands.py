@@ -1,6 +1,7 @@
 """What the commands that run stages share."""
 
 import argparse
+import math
 import signal
 import sys
 import time
@@ -99,7 +100,7 @@ def _how_far(run, counts):
     total, wrong = sum(counts.values()), sum(counts.get(status, 0) for status in FAILURES)
     wrong = wrong if wrong < 10 else "10 or more"
     ended = total - sum(counts.get(status, 0) for status in PENDING)
-    if told := ended - ended % max(1, total // 10):
+    if told := ended - ended % math.ceil(total / 10):
         yield f"Run {run.pk}: {told} of {total} machines have ended" + (f", {wrong} went wrong." if wrong else ".")
 
 
