@@ -172,7 +172,7 @@ class JobPicture:
         """On how many machines the job's version was put, whatever else is told of them."""
         return sum(ran.status == Status.SUCCEEDED for ran in self.touched.values())
 
-    @property
+    @cached_property
     def are_left(self):
         """Whether any machine is still to be released, or will be once it has gone back."""
         return self._are_others_than(Status.SUCCEEDED)

@@ -354,7 +354,8 @@ class Job(models.Model):
         before = {pk: (hostname, Place(*place)) for pk, hostname, *place in rows}
         # Where these are: a sync may have moved them once more since they were read.
         now = {machine.pk: (machine.hostname, Place.of(machine)) for machine in machines}
-        dropped, added = ([one[pk][0] for pk in one.keys() - other] for one, other in ((before, now), (now, before)))
+        dropped = [before[pk][0] for pk in before.keys() - now]
+        added = [now[pk][0] for pk in now.keys() - before]
         moves = [(*before[pk], now[pk][1]) for pk in before.keys() & now if before[pk][1] != now[pk][1]]
         told = first_names({"dropped": dropped, "added": added}) | told_of_moves(moves)
         return ({"fields": fields} if fields else {}) | told
