@@ -87,7 +87,7 @@ def _to_publish(user):
     businesses = Business.objects.where(user, Right.PUBLISH)
     jobs = _with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=businesses))
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
-    ready = jobs.filter(~Exists(running), left_status__in=TO_BEGIN, is_soaking=False)
+    ready = _without_soaking(jobs.filter(~Exists(running), left_status__in=TO_BEGIN))
     left = [Waiting("left", job) for job in jobs.filter(left_status=None)[: SHOWN + 1]]
     return [*_stages("failed", jobs.filter(left_status__in=STOPPED)), *_stages("to_publish", ready), *left]
 
@@ -98,20 +98,33 @@ def _stages(what, jobs):
 
 
 def _with_first_left(jobs):
-    """`jobs` with `left_status` of the first stage left, None where none is, and `is_soaking` if it waits for that.
+    """`jobs` with `left_status` of the first stage left, None where none is.
 
-    Those whose stages nobody has looked at have none yet: it will be waiting. What was skipped is not waited for, but
-    the last before it that was not.
+    Those whose stages nobody has looked at have none yet: it will be waiting.
     """
-    in_order = Case(*[When(kind=kind, then=number) for number, kind in enumerate(Kind.values)])
-    stages = ReleaseStage.objects.filter(job=OuterRef("pk")).annotate(number=in_order)
-    left = stages.exclude(status__in=DONE).order_by("number")
-    status = Case(When(~Exists(stages), then=Value("waiting")), default=Subquery(left.values("status")[:1]))
+    stages = _numbered_stages()
+    status = Case(When(~Exists(stages), then=Value("waiting")), default=Subquery(_left(stages).values("status")[:1]))
+    return jobs.alias(left_status=status)
+
+
+def _without_soaking(jobs):
+    """Without those whose first stage left waits for that. What was skipped is not waited for, but the last before it
+    that was not."""
+    stages = _numbered_stages()
     before = stages.filter(status=ReleaseStage.Status.SUCCEEDED, number__lt=OuterRef("left_number"))
+    jobs = jobs.alias(left_number=Subquery(_left(stages).values("number")[:1]))
+    jobs = jobs.alias(awaited=Subquery(before.order_by("-number").values("pk")[:1]))
     soaking = _soaking(stages).filter(pk=OuterRef("awaited"))
-    jobs = jobs.annotate(left_status=status, left_number=Subquery(left.values("number")[:1]))
-    jobs = jobs.annotate(awaited=Subquery(before.order_by("-number").values("pk")[:1]))
-    return jobs.annotate(is_soaking=Q(left_status="waiting") & Exists(soaking))
+    return jobs.filter(Q(left_status=ReleaseStage.Status.ROLLED_BACK) | ~Exists(soaking))
+
+
+def _numbered_stages():
+    in_order = Case(*[When(kind=kind, then=number) for number, kind in enumerate(Kind.values)])
+    return ReleaseStage.objects.filter(job=OuterRef("pk")).annotate(number=in_order)
+
+
+def _left(stages):
+    return stages.exclude(status__in=DONE).order_by("number")
 
 
 def _soaking(stages):

@@ -305,7 +305,7 @@ class LeaveQuerySet(models.QuerySet):
     def give(self, job, by, occurrence, reason):
         """Lets this revision of `job` pass `occurrence`, as far as others than `by` start it."""
         with transaction.atomic():
-            now = job.lock()
+            now = job.locked()
             if now.revision != job.revision or now.status == Job.Status.WITHDRAWN:
                 raise JobMoved(_("This job was edited or withdrawn meanwhile. Look at it again."))
             facts = {"freeze": occurrence.freeze, "until": occurrence.ends, "revision": job.revision, "void_at": None}

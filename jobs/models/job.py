@@ -255,7 +255,7 @@ class Job(models.Model):
         """Approves this revision: what `by` read, not what the job may have become since."""
         with transaction.atomic():
             # Under the job's lock, so that of two approvals at once the second one counts the first.
-            job = self.lock()
+            job = self.locked()
             job.may_approve(by, self.revision)
             job.approvals.create(revision=job.revision, by=by, requester_id=job.requester_id, remark=remark)
             job._approve_if_enough()
@@ -274,7 +274,7 @@ class Job(models.Model):
     def send_back(self, by, reason):
         """Says no to this revision, also to one that was approved: edited, it is asked for anew."""
         with transaction.atomic():
-            self.lock().require(by, Right.APPROVE)
+            self.locked().require(by, Right.APPROVE)
             was = self._move(self.BEFORE_APPROVERS, self.Status.SENT_BACK, approved_at=None)
             self.record(Event.Verb.SENT_BACK, by, reason, was, self.Status.SENT_BACK)
 
@@ -338,6 +338,10 @@ class Job(models.Model):
     def lock(self):
         """Inside a transaction: who changes this job's runs or tells of it goes one after the other from here on."""
         # Not its key: a new row that points at this job need not wait.
+        Job.objects.select_for_update(no_key=True).values_list("pk").get(pk=self.pk)
+
+    def locked(self):
+        """This job as it is once it is locked."""
         rows = Job.objects.select_for_update(of=("self",), no_key=True)
         return rows.select_related("business").get(pk=self.pk)
 

@@ -228,10 +228,10 @@ class Run(models.Model):
                 self.machine_runs.call_off(Status.NOT_RUN, SPENT)
             elif self.canary and self.open_batch == 1 and self._has_no_canary():
                 self.machine_runs.call_off(Status.NOT_RUN, gettext_noop("The one that was to go first was not run."))
-            pending = self.machine_runs.pending()
-            if pending.filter(batch=self.open_batch).exists():
+            pending = set(self.machine_runs.pending().order_by().values_list("batch", flat=True).distinct())
+            if self.open_batch in pending:
                 return
-            if pending.exists():
+            if pending:
                 opens_at = Now() + timedelta(seconds=self.batch_pause) if self.batch_pause else None
                 self._still().update(open_batch=F("open_batch") + 1, batch_opens_at=opens_at)
             else:

@@ -84,7 +84,7 @@ class ReleaseStageQuerySet(models.QuerySet):
     def excuse(self, job, machines, by, reason):
         """Lets the job be done without `machines`: none that it released or that a run of it is about to touch."""
         with transaction.atomic():
-            now = job.lock()
+            now = job.locked()
             if not now.is_releasable:
                 raise JobMoved(_("This job is not approved; edit it instead."))
             runs = MachineRun.objects.in_job(job)
@@ -309,7 +309,7 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
     def _lock(self):
         """Starts, rollbacks and ends of one job go one after the other: each locks the job's row first."""
         seen = self.job.revision
-        self.job = self.job.lock()
+        self.job = self.job.locked()
         for read_before in ("previous", "opens_at"):
             self.__dict__.pop(read_before, None)
         self._require(self.job.revision == seen, _("This job was edited meanwhile. Look at it again."))

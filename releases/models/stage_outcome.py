@@ -20,9 +20,10 @@ class StageOutcome:
 
     def take_outcome(self):
         """`conclude` without the job; returns whether this stage has run, and does not now."""
-        if self.runs.active().exists() or not self.runs.exists():
+        last = self.runs.last()
+        if last is None or last.is_active:
             return False
-        status = self._outcome()
+        status = self._outcome(last)
         # A stage that a person skipped stays skipped, whatever becomes of its unknown machines.
         row = type(self).objects.filter(pk=self.pk).exclude(status__in=[status, self.Status.SKIPPED])
         row.update(status=status, version=F("version") + 1, done_at=Now())
@@ -31,12 +32,12 @@ class StageOutcome:
     def conclude_job(self):
         self.job.conclude(self._job_status())
 
-    def _outcome(self):
-        """What the newest runs of its machines come to, those left aside that were excused."""
+    def _outcome(self, last):
+        """What the newest runs of its machines come to, those left aside that were excused; `last` is its last run."""
         here = MachineRun.objects.filter(run__stage=self)
         runs = here.exclude(machine__in=self._excused())
         touched = runs.latest_touched()
-        if self.runs.last().is_rollback and touched.exists() and not touched.not_rolled_back().exists():
+        if last.is_rollback and touched.exists() and not touched.not_rolled_back().exists():
             return self.Status.ROLLED_BACK
         latest = runs.not_called_off().latest_per_machine().order_by()
         ends = set(latest.values_list("status", "run__action").distinct())
