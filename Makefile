@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -n 6
-	$(BIN)/python -m pytest -n 6 -p tests.postgres
+	$(BIN)/python -m pytest -n 4 -p tests.postgres
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

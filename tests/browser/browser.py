@@ -82,8 +82,13 @@ class Browser:
     def log_in(self, client, user):
         """By the cookie of a session; the login page itself is the keyboard test's."""
         client.force_login(user)
-        self.open("/login/")
-        self.driver.add_cookie({"name": "sessionid", "value": client.cookies["sessionid"].value})
+        self.set_cookie("sessionid", client.cookies["sessionid"].value)
+
+    def speak(self, language):
+        self.set_cookie("django_language", language)
+
+    def set_cookie(self, name, value):
+        self.driver.execute_cdp_cmd("Network.setCookie", {"name": name, "value": value, "url": self.address})
 
     def width(self, pixels, height=900):
         size = {"width": pixels, "height": height, "deviceScaleFactor": 1, "mobile": pixels < 600}

@@ -81,7 +81,7 @@ def test_no_page_is_wider_than_a_phone(publisher_at, paths, language):
     browser = publisher_at
     browser.expected = ["404 (Not Found)"]
     browser.width(NARROW)
-    browser.driver.add_cookie({"name": "django_language", "value": language})
+    browser.speak(language)
     found = []
     for path in paths:
         browser.open(path)
@@ -114,8 +114,8 @@ def test_nor_is_one_widened_by_the_longest_words_that_there_can_be(publisher_at,
 def test_nor_are_the_pages_before_one_is_in(browser, client, publisher, job, orders, language):
     browser.expected = ["403 (Forbidden)", "429 (Too Many Requests)"]
     browser.width(NARROW)
+    browser.speak(language)
     browser.open("/login/")
-    browser.driver.add_cookie({"name": "django_language", "value": language})
     found = []
     for _try in range(6):
         if browser.count("#id_username"):
@@ -154,7 +154,7 @@ def test_the_link_to_a_log_is_one_line_in_chinese(browser, client, ops, job, sta
     finish("failed", on=["pay-1"])
     browser.width(1100)
     browser.log_in(client, ops)
-    browser.driver.add_cookie({"name": "django_language", "value": "zh-hans"})
+    browser.speak("zh-hans")
     browser.open(f"/admin/releases/run/{job.stages.get(kind='pre-release').runs.get().pk}/change/")
     lines = browser.ask("[...document.querySelectorAll('.field-log a')].map((link) => link.getClientRects().length)")
     assert lines == [1] * 6
@@ -165,7 +165,7 @@ def test_a_word_of_the_events_is_one_line_in_chinese(browser, client, ops, job, 
     start(job, machines)
     browser.width(NARROW)
     browser.log_in(client, ops)
-    browser.driver.add_cookie({"name": "django_language", "value": "zh-hans"})
+    browser.speak("zh-hans")
     browser.open("/admin/jobs/event/")
     words = "document.querySelectorAll('.field-verb_and_state, .field-job_and_stage div')"
     select = "(it) => { const text = new Range(); text.selectNodeContents(it.firstChild); return text; }"
