@@ -108,8 +108,10 @@ def _with_first_left(jobs):
 
 
 def _without_soaking(jobs):
-    """Without those whose first stage left waits for that. What was skipped is not waited for, but the last before it
-    that was not."""
+    """Without those, of jobs with `left_status`, whose first stage left waits for the end of a soak time.
+
+    What was skipped is not waited for, but the last before it that was not.
+    """
     stages = _numbered_stages()
     before = stages.filter(status=ReleaseStage.Status.SUCCEEDED, number__lt=OuterRef("left_number"))
     jobs = jobs.alias(left_number=Subquery(_left(stages).values("number")[:1]))

@@ -3,6 +3,7 @@
 import gc
 import re
 from contextlib import contextmanager
+from dataclasses import asdict
 from zlib import crc32
 
 import pytest
@@ -16,7 +17,6 @@ from django.utils import translation
 from deploy_portal.models import User
 from jobs.config_service.rows import MachineRow
 from jobs.models import Business, Job, Listing, Machine, Membership
-from jobs.models.machine import FACTS
 from jobs.rights import Role
 from releases.models import Action, MachineRun, ReleaseStage, Run, Task, Worker
 from tests.cases import undone
@@ -25,7 +25,6 @@ from tests.workers import begin
 
 PASSWORD = "correct horse battery"
 PLAIN_RENDER = Template._render
-MACHINE = ["hostname", *FACTS]
 
 
 # What takes longest begins first: nobody waits for it alone at the end.
@@ -33,8 +32,8 @@ LONG = [
     *("releases/demo/", "test_hostile_values", "test_commands_in_a_shell", "test_two_tabs", "test_permissions"),
     *("test_queries", "test_page_long_list", "test_pages_everywhere", "test_migrations"),
 ]
-# What waits more than it computes goes between the others, and not between the last third, which takes no time: by
-# itself at the end it left both cores idle.
+# What waits more than it computes goes between the first half of the others, as the second takes next to no time: by
+# itself it would leave both cores idle.
 WAITING = ["faults/", "executors/test_remote_shell", "executors/test_ssh."]
 
 
@@ -155,7 +154,7 @@ def orders(db):
 def machines(payment):
     """Six machines of payment, pay-1 to pay-6; as `list_machines` makes them, by less."""
     given = rows(*(f"pay-{number}" for number in range(1, 7)))
-    made = Machine.objects.bulk_create(Machine(**{name: getattr(row, name) for name in MACHINE}) for row in given)
+    made = Machine.objects.bulk_create(Machine(**asdict(row)) for row in given)
     Listing.objects.bulk_create(Listing(business=payment, machine=machine) for machine in made)
     mark_fresh(payment)
     return made
