@@ -254,7 +254,7 @@ class Queue:
 
 def _shares(runs, in_hand, served_last, room):
     """How many of `room` each of these runs gets; where as many are in hand, whose turn is next after `served_last`."""
-    if len(runs) == 1:
+    if len(runs) == 1:  # as it mostly is, and a worker asks for it all the time
         return {runs[0]: room}
     shares = Counter()
     turns = [(not run.is_rollback, in_hand[run.pk], run.pk <= served_last, run.pk, run) for run in runs]
