@@ -4,7 +4,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.functional import cached_property
@@ -242,6 +242,7 @@ class Job(models.Model):
             was = self._reopen(self.BEFORE_FIRST_STAGE)
             facts = self._written(machines) | self._changes(machines)
             self.save(update_fields=WRITTEN)
+            self.job_machines.all().delete()
             JobMachine.objects.choose(self, machines, self.plan(machines))
             self._approve_if_enough()
             self.record(Event.Verb.EDITED, by, "", was, self.status, **facts)
@@ -258,8 +259,9 @@ class Job(models.Model):
             job = self.locked()
             job.may_approve(by, self.revision)
             job.approvals.create(revision=job.revision, by=by, requester_id=job.requester_id, remark=remark)
-            job._approve_if_enough()
-            facts = {"given": len(job.approvals_now), "needed": job.approvers_needed}
+            given = len(job.approvals_now)
+            job._approve_if_enough(given)
+            facts = {"given": given, "needed": job.approvers_needed}
             job.record(Event.Verb.APPROVED, by, remark, self.status, job.status, **facts)
         self.refresh_from_db()
 
@@ -337,8 +339,9 @@ class Job(models.Model):
 
     def lock(self):
         """Inside a transaction: who changes this job's runs or tells of it goes one after the other from here on."""
-        # Not its key: a new row that points at this job need not wait.
-        Job.objects.select_for_update(no_key=True).values_list("pk").get(pk=self.pk)
+        if connection.features.has_select_for_update:  # SQLite has one writer at a time anyway
+            # Not its key: a new row that points at this job need not wait.
+            Job.objects.select_for_update(no_key=True).values_list("pk").get(pk=self.pk)
 
     def locked(self):
         """This job as it is once it is locked."""
@@ -369,14 +372,17 @@ class Job(models.Model):
         changed = {"approved_at": None, "approvers_needed": self.business.approvers_needed}
         return self._move(old, self.Status.WAITING, revision=F("revision") + 1, **changed)
 
-    def _approve_if_enough(self):
-        if len(self.approvals_now) >= self.approvers_needed:
+    def _approve_if_enough(self, given=0):
+        """`given` are the approvals of this revision: none of a new one."""
+        if given >= self.approvers_needed:
             self._move([self.Status.WAITING], self.Status.APPROVED, approved_at=Now())
 
     def _move(self, old, new, **values):
         """Takes this revision from one of the states `old` to `new`; returns from which."""
         for was in old:
             if Job.objects.filter(pk=self.pk, status=was, revision=self.revision).update(status=new, **values):
-                self.refresh_from_db(fields=["status", *values])
+                self.status = new
+                if values:
+                    self.refresh_from_db(fields=values)
                 return was
         raise JobMoved(MOVED)

@@ -14,8 +14,7 @@ SAME_PLACE = Q(**{name: F(f"machine__{name}") for name in PLACE})
 
 class JobMachineQuerySet(models.QuerySet):
     def choose(self, job, machines, plan):
-        """Makes `machines` those of `job`, as they are now; `plan` is {machine id: the stage it is planned for}."""
-        self.filter(job=job).delete()
+        """Makes `machines`, as they are now, those of a `job` that has none; `plan` is {machine id: its stage}."""
         self.bulk_create(
             [
                 JobMachine(

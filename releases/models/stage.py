@@ -1,6 +1,6 @@
 from django.core.validators import MaxValueValidator
 from django.db import IntegrityError, OperationalError, models, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
@@ -254,10 +254,11 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         is_open = self.is_open or (break_glass and self.needs_break_glass)
         self._require(is_open, NOT_OPEN)
         self._refuse_if_frozen(by)
-        held = set(self._held_machines().values_list("pk", flat=True))
-        waiting = held & {machine.pk for machine in when_free}
         before = versions_before(self.offered_machines(bool(when_free), bool(moved)), self.job)
-        elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True))
+        # What is held or elsewhere is offered only where some of it was named.
+        held = set(self._held_machines().values_list("pk", flat=True)) if when_free else set()
+        waiting = held & {machine.pk for machine in when_free}
+        elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True)) if moved else set()
         elsewhere -= {one.machine_id for one in moved}
         self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)
         return before, waiting
@@ -334,8 +335,8 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         """Takes this version of the stage to `status`; returns from which."""
         was = self.status
         row = ReleaseStage.objects.filter(pk=self.pk, version=self.version).exclude(status=self.Status.RUNNING)
-        self._require(row.update(status=status, version=F("version") + 1, **chosen), MOVED_ON)
-        self.refresh_from_db(fields=["status", "version"])
+        self._require(row.update(status=status, version=self.version + 1, **chosen), MOVED_ON)
+        self.status, self.version = status, self.version + 1
         return was
 
     def _accept_moves(self, moved):

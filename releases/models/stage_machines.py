@@ -132,6 +132,8 @@ class StageMachines:
 
     def _tried_before(self):
         """The first run here that had some of the machines chosen now, which a new one tries again."""
+        if self.version == 1:  # just moved for the first time
+            return None
         before = self.runs.filter(machine_runs__machine__in=self.machines.values("pk"))
         return before.order_by("pk").first()
 
