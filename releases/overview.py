@@ -25,11 +25,11 @@ from django.db.models.lookups import GreaterThan
 
 from jobs.models import Business, Job, JobMachine, Listing
 from jobs.rights import Right
+from releases.counts import bar, counted, ordered
 from releases.models import Kind, MachineRun, ReleaseStage, Run
 from releases.models.machine_run import newest_version
 from releases.models.queue import ACTIVE
 from releases.models.stage import DONE, first_left
-from releases.pictures import bar, counted, ordered
 
 SHOWN = 20
 OTHERS_SHOWN = 3

@@ -1,8 +1,7 @@
 """What pages draw of a job: its pipeline, and its machines as tiles; by few queries, however many machines."""
 
-import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
 from statistics import median
@@ -13,32 +12,19 @@ from django.utils.functional import cached_property
 
 from deploy_portal.clock import database_now
 from jobs.models import Machine
+from releases.counts import WAITS, bar, ordered
 from releases.models import LogBlock, MachineRun, ReleaseStage, Run, Worker
 from releases.models.machine_run import newest_version, with_versions
 from releases.models.queue import FAILURES, PENDING, SPENT
 from releases.models.task import shown_as
+from releases.tiles import Tile, by_site, size_of
 
 Status = MachineRun.Status
 
-# Up to so many machines, a tile has this size; see portal.css.
-TILE_SIZES = [(40, "t-40"), (300, "t-300"), (1000, "t-1000")]
-BAR = {
-    Status.SUCCEEDED: "ok",
-    "rolled_back": "muted",
-    Status.FAILED: "bad",
-    Status.TIMED_OUT: "bad",
-    Status.UNREACHABLE: "bad",
-    Status.UNKNOWN: "unk",
-    Status.RUNNING: "run",
-    "excused": "muted",
-}
 TELLING = 20  # one of so many machines has ended: from then on a run can be told how long it takes
+WRONG_SHOWN = 100
 LIKE_THIS = 50  # so many of the last runs of its task tell how long it takes on a machine
-TOLD = [*FAILURES, "rolled_back", "excused"]
 TILE = ["pk", "status", "batch", "reason", "started_at", "version_before", "version_after"]
-WAITS = [Status.CLAIMED, Status.QUEUED]
-# The order in which counts and bars name the states: good news first, what waits last.
-ORDER = [*BAR, *WAITS, Status.HELD, Status.CANCELLED, Status.NOT_RUN, "waiting", "changed", "gone"]
 
 
 @dataclass
@@ -59,73 +45,6 @@ class StageBox:
     @property
     def bar(self):
         return bar(self.counts)
-
-
-@dataclass
-class Tile:
-    """One machine, and what of this job is on it; `ran` is a row of its machine run, `put_by` the version's job."""
-
-    machine_id: int
-    hostname: str
-    site: str
-    status: str
-    version: str | None
-    ran: tuple | None = None
-    stage: ReleaseStage | None = None
-    fill: int = 0
-    put_by: int | None = None
-
-    @property
-    def short_name(self):
-        """The last digits of the host name, before its domain: they tell neighbours apart."""
-        return re.search(r"\d*(?=\.[a-z]|$)", self.hostname)[0] or self.hostname[-4:]
-
-
-@dataclass
-class Site:
-    name: str
-    goal: str
-    tiles: list[Tile] = field(default_factory=list)
-
-    @property
-    def told(self):
-        """(status, number) pairs of what its heading names beside how many are done."""
-        return ordered(Counter(tile.status for tile in self.tiles if tile.status in TOLD))
-
-    @property
-    def done(self):
-        return sum(tile.status == self.goal for tile in self.tiles)
-
-    @property
-    def has_namesakes(self):
-        """Whether the short name of a machine is that of another, too."""
-        return len({tile.short_name for tile in self.tiles}) < len(self.tiles)
-
-
-def ordered(counts):
-    """(status, number) pairs in the order in which pages name them."""
-    return [(status, counts[status]) for status in ORDER if counts[status]]
-
-
-def bar(counts):
-    """(bar class, number) pairs for the template tag that draws a bar; what has not begun is its empty part."""
-    by_class = Counter()
-    for status, number in counts.items():
-        if status in BAR:
-            by_class[BAR[status]] += number
-    return [(name, by_class[name]) for name in ("ok", "muted", "bad", "unk", "run") if by_class[name]]
-
-
-def counted(counts, action):
-    """How many machines of a run are in which state as pages tell it, out of {status: number}."""
-    return Counter({shown_as(status, action): number for status, number in counts.items()})
-
-
-def tile_size(sites):
-    """The class of how large the tiles of these sites are and, where two of a site would read alike, of whole names."""
-    number = sum(len(site.tiles) for site in sites)
-    size = next((name for limit, name in TILE_SIZES if number <= limit), "t-5000")
-    return "t-300 whole" if size == "t-300" and any(site.has_namesakes for site in sites) else size
 
 
 class Ran(NamedTuple):
@@ -193,6 +112,17 @@ class JobPicture:
         ended = [stage for stage in self.stages if stage.pk in self.runs and not stage.is_running]
         return sum(stage.count_rollback_candidates() for stage in ended)
 
+    @cached_property
+    def wrong_ids(self):
+        """The machine runs that somebody must look at: the last of machines that went wrong and were not excused."""
+        return [ran.pk for ran in self.latest.values() if self._status(ran) in FAILURES]
+
+    @cached_property
+    def wrong(self):
+        """The first of those; see `in_last_words`."""
+        shown = sorted(self.wrong_ids)[:WRONG_SHOWN]
+        return in_last_words(MachineRun.objects.filter(pk__in=shown)) if shown else []
+
     def pipeline(self, current=None):
         return [
             StageBox(
@@ -220,31 +150,31 @@ class JobPicture:
         return "waiting" if ran.status in WAITS else ran.status
 
     def tiles(self):
-        """Every machine of the job, by site."""
+        """Every machine of the job, by site and name."""
         stage_of = {stage.pk: stage for stage in self.stages}
         machines = with_versions(Machine.objects.filter(jobs=self.job), self.job.business).order_by("site", "hostname")
         gone = dict(self.job.job_machines.gone().values_list("machine", "site"))
         moved = set(self.job.job_machines.moved().values_list("machine", flat=True))
 
-        def tile(machine_id, hostname, site, version, put_by):
+        def tile(machine_id, hostname, site, labels, version, put_by):
             ran, site = self.latest.get(machine_id), gone.get(machine_id, site)
+            more = {"put_by": put_by, "labels": labels}
             if ran is None:
                 known = (("excused", self.excused), ("gone", gone), ("changed", moved))
                 status = next((status for status, ids in known if machine_id in ids), "waiting")
-                return Tile(machine_id, hostname, site, status, version, put_by=put_by)
+                return Tile(machine_id, hostname, site, status, version, **more)
             status = self._status(ran)
             stage = None if status == "excused" else stage_of[ran.stage_id]
-            return Tile(machine_id, hostname, site, status, version, ran, stage, put_by=put_by)
+            return Tile(machine_id, hostname, site, status, version, ran, stage, **more)
 
         put_by = newest_version("pk", self.job.business, "run__stage__job")
-        tiles = [tile(*row) for row in machines.values_list("pk", "hostname", "site", "now_on", put_by)]
-        return by_site(sorted(tiles, key=attrgetter("site", "hostname")) if gone else tiles)
+        tiles = [tile(*row) for row in machines.values_list("pk", "hostname", "site", "labels", "now_on", put_by)]
+        return sorted(tiles, key=attrgetter("site", "hostname")) if gone else tiles
 
 
 class RunPicture:
     """One run as it is now: its counts, its machines by site, and what went wrong with its last words."""
 
-    WRONG_SHOWN = 100
     SQUARES_SHOWN = 10
 
     def __init__(self, run):
@@ -254,10 +184,10 @@ class RunPicture:
         self.tiles = [self._tile(row) for row in rows]
         if self.is_running:
             self._estimate()
-        self.sites = by_site(self.tiles, shown_as(Status.SUCCEEDED, run.action))
+        self.groups = by_site(self.tiles, shown_as(Status.SUCCEEDED, run.action))
         self.total = len(self.tiles)
         self.counter = Counter(tile.status for tile in self.tiles)
-        self.tile_size = tile_size(self.sites)
+        self.tile_size = size_of(self.groups)
 
     def _tile(self, row):
         version = row.version_after if row.status == Status.SUCCEEDED else row.version_before
@@ -374,19 +304,16 @@ class RunPicture:
 
     @cached_property
     def wrong(self):
-        """The machine runs that went wrong, each with `last_words`: the end of what it said."""
-        bad = self.run.machine_runs.failures().select_related("machine").defer("machine__labels")
-        blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
-        bad = bad.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1]))
-        rows = list(bad.order_by("ended_at", "pk")[: self.WRONG_SHOWN])
-        for machine_run in rows:
-            machine_run.last_words = ((machine_run.last_block or "").rstrip().rsplit("\n", 1)[-1])[-200:]
-        return rows
+        """The machine runs that went wrong; see `in_last_words`."""
+        return in_last_words(self.run.machine_runs.failures())
 
 
-def by_site(tiles, goal=Status.SUCCEEDED):
-    """Sites with their tiles; a tile whose status is `goal` counts as done."""
-    sites = {}
-    for tile in tiles:
-        sites.setdefault(tile.site, Site(tile.site, goal)).tiles.append(tile)
-    return list(sites.values())
+def in_last_words(machine_runs):
+    """The first of these to end, each with `last_words`: the end of what it said."""
+    blocks = LogBlock.objects.filter(machine_run=OuterRef("pk")).exclude(stream=LogBlock.Stream.MARK)
+    told = machine_runs.annotate(last_block=Subquery(blocks.order_by("-number").values("text")[:1]))
+    told = told.select_related("machine").defer("machine__labels").order_by("ended_at", "pk")
+    rows = list(told[:WRONG_SHOWN])
+    for machine_run in rows:
+        machine_run.last_words = ((machine_run.last_block or "").rstrip().rsplit("\n", 1)[-1])[-200:]
+    return rows

@@ -76,7 +76,7 @@ class FreezeQuerySet(models.QuerySet):
 
     def stop(self):
         """The stop of everything that is in force, or None."""
-        return self.filter(kind=Freeze.Kind.STOP, ended_at=None).select_related("made_by").first()
+        return self.filter(kind=Freeze.Kind.STOP, ended_at=None).first()
 
     def stop_world(self, by, reason):
         """From now on no release of any business begins on another machine, until the stop is ended."""
@@ -318,7 +318,7 @@ class LeaveQuerySet(models.QuerySet):
 
     def lapse(self, job):
         """Makes void what was given for `job` by who may no longer approve it."""
-        lapsed = job.lapsed(list(self.live().filter(job=job)))
+        lapsed = job.lapsed(list(self.live().filter(job=job).select_related(None)))
         if not lapsed:
             return
         with transaction.atomic():

@@ -13,10 +13,10 @@ from deploy_portal.templatetags.portal import status_word
 from deploy_portal.words import enumerated, in_readers_language
 from jobs.models import Event, Job, Machine
 from jobs.models.freeze import in_words
+from releases.counts import counted
 from releases.models import Kind
 from releases.models.machine_run import versions_now
 from releases.models.task import run_named
-from releases.pictures import counted
 
 register = template.Library()
 Verb = Event.Verb

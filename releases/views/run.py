@@ -10,9 +10,10 @@ from jobs.models import Event
 from jobs.rights import Right
 from jobs.views.not_taken import too_late
 from releases.access import get_run
+from releases.counts import counted, ordered
 from releases.forms import RemarkForm
 from releases.models import RunMoved
-from releases.pictures import JobPicture, RunPicture, counted, ordered
+from releases.pictures import JobPicture, RunPicture
 
 
 @gzip_page
