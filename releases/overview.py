@@ -1,4 +1,7 @@
-"""What the home page answers: what waits for me, what runs, is it out yet."""
+"""What the home page answers: what waits for me, what runs, is it out yet.
+
+`businesses` are those that it tells of: all that a person sees, or one of them.
+"""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Now, RowNumber
 from django.db.models.lookups import GreaterThan
 
-from jobs.models import Business, Job, JobMachine, Listing
+from jobs.models import Job, JobMachine, Listing
 from jobs.rights import Right
 from releases.counts import bar, counted, ordered
 from releases.models import Kind, MachineRun, ReleaseStage, Run
@@ -55,17 +58,19 @@ class Waiting:
         return f"{self.what}-{self.job.pk}" + (f"-{self.stage.kind}" if self.stage else "")
 
 
-def waiting_for(user):
+def waiting_for(user, businesses):
     """The most stuck first; when there is more than is SHOWN, one more than that."""
-    return [*_unknown(user), *_to_publish(user), *_to_approve(user), *_sent_back(user)][: SHOWN + 1]
+    waiting = [*_unknown(user, businesses), *_to_publish(user, businesses)]
+    waiting += [*_to_approve(user, businesses), *_sent_back(user, businesses)]
+    return waiting[: SHOWN + 1]
 
 
-def _unknown(user):
+def _unknown(user, businesses):
     # Said twice: so SQLite begins with the machines that are held, and does not read all that has ever run.
     machine_runs = MachineRun.objects.filter(
         status=MachineRun.Status.UNKNOWN,
         machine__in=MachineRun.objects.holding().values("machine"),
-        run__stage__job__business__in=Business.objects.where(user, Right.RESOLVE),
+        run__stage__job__business__in=businesses.where(user, Right.RESOLVE),
     )
     in_stage, longest_first = F("run__stage"), ["ended_at", "pk"]
     number = Window(Count("pk"), partition_by=in_stage)
@@ -75,7 +80,7 @@ def _unknown(user):
     return [Waiting("unknown", row.run.stage.job, row.run.stage, row) for row in rows]
 
 
-def _to_publish(user):
+def _to_publish(user, businesses):
     """Failed stages, then those that are open and have not begun, then jobs with machines left whose stages have ended.
 
     Ops only step in, so nothing waits for them.
@@ -84,8 +89,8 @@ def _to_publish(user):
         return []
     not_excused = JobMachine.objects.filter(job=OuterRef("pk"), excused_at=None)
     running = ReleaseStage.objects.filter(job=OuterRef("pk"), status=ReleaseStage.Status.RUNNING)
-    businesses = Business.objects.where(user, Right.PUBLISH)
-    jobs = _with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=businesses))
+    publishes_in = businesses.where(user, Right.PUBLISH)
+    jobs = _with_first_left(Job.objects.under_way().filter(Exists(not_excused), business__in=publishes_in))
     jobs = jobs.select_related("business").prefetch_related("approvals__by").order_by("-pk")
     ready = _without_soaking(jobs.filter(~Exists(running), left_status__in=TO_BEGIN))
     left = [Waiting("left", job) for job in jobs.filter(left_status=None)[: SHOWN + 1]]
@@ -138,12 +143,13 @@ def _soaking(stages):
     )
 
 
-def _to_approve(user):
-    return [Waiting("to_approve", job) for job in _with_people(Job.objects.to_approve(user).order_by("pk"))]
+def _to_approve(user, businesses):
+    jobs = Job.objects.to_approve(user).filter(business__in=businesses).order_by("pk")
+    return [Waiting("to_approve", job) for job in _with_people(jobs)]
 
 
-def _sent_back(user):
-    editable = Job.objects.filter(business__in=Business.objects.where(user, Right.EDIT))
+def _sent_back(user, businesses):
+    editable = Job.objects.filter(business__in=businesses.where(user, Right.EDIT))
     jobs = editable.filter(requester=user, status=Job.Status.SENT_BACK)
     return [Waiting("sent_back", job) for job in _with_people(jobs)]
 
@@ -152,15 +158,15 @@ def _with_people(jobs):
     return jobs.select_related("business", "requester")[: SHOWN + 1]
 
 
-def asked_for(user):
+def asked_for(user, businesses):
     """What `user` asked for and others have to do something about, the newest first; one more than is SHOWN."""
-    jobs = Job.objects.seen_by(user).filter(requester=user, status__in=[Job.Status.WAITING, *Job.UNDER_WAY])
+    open_to_others = [Job.Status.WAITING, *Job.UNDER_WAY]
+    jobs = Job.objects.filter(business__in=businesses, requester=user, status__in=open_to_others)
     return jobs.select_related("business")[: SHOWN + 1]
 
 
-def running_now(user):
-    seen = Run.objects.filter(stage__job__in=Job.objects.seen_by(user))
-    runs = list(_whole(seen.active())[:SHOWN])
+def running_now(businesses):
+    runs = list(_whole(Run.objects.active().filter(stage__job__business__in=businesses))[:SHOWN])
     by_run = MachineRun.objects.filter(run__in=runs).counts_by_run()
     for run in runs:
         counts = counted(by_run[run.pk], run.action)
@@ -168,10 +174,9 @@ def running_now(user):
     return runs
 
 
-def ended_lately(user):
+def ended_lately(businesses):
     # By their ids: for a business in which hardly any ended PostgreSQL would go through those of all others.
-    businesses = list(Business.objects.where(user, Right.VIEW).values_list("pk", flat=True))
-    ended = Run.objects.filter(stage__job__business__in=businesses).exclude(status__in=ACTIVE)
+    ended = Run.objects.filter(stage__job__business__in=list(businesses)).exclude(status__in=ACTIVE)
     # Which they are is asked first: all that ever ran would be sorted with all that is shown of it.
     newest = ended.order_by("-ended_at").values("pk")[:10]
     return _whole(Run.objects.filter(pk__in=newest)).order_by("-ended_at")
@@ -181,17 +186,17 @@ def _whole(runs):
     return runs.select_related("stage__job__business", "started_by")
 
 
-def out_yet(user):
+def out_yet(businesses):
     """Per business: which version is on how many of its machines, the newest job's first."""
-    seen = Business.objects.where(user, Right.VIEW)
     # By one query for all of them, and numbers instead of machines: ops see every business.
     now_on = newest_version("machine", business=OuterRef("business"))
-    there = Listing.objects.live().filter(business__in=seen).annotate(now_on=now_on).values_list("business", "now_on")
+    there = Listing.objects.live().filter(business__in=businesses).annotate(now_on=now_on)
+    numbers = there.values_list("business", "now_on").annotate(Count("pk"))
     versions = defaultdict(Counter)
-    for business_id, name, number in there.annotate(Count("pk")).order_by("now_on"):
+    for business_id, name, number in numbers.order_by("now_on"):
         versions[business_id][name or ""] += number
     jobs = Job.objects.filter(business=OuterRef("pk"), status__in=Job.RELEASABLE).order_by("-pk")
-    newest = seen.annotate(newest=Subquery(jobs.values("version")[:1])).exclude(newest=None)
+    newest = businesses.annotate(newest=Subquery(jobs.values("version")[:1])).exclude(newest=None)
     return [_row(business, business.newest, versions[business.pk]) for business in newest if versions[business.pk]]
 
 

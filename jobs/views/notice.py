@@ -1,6 +1,7 @@
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -15,4 +16,4 @@ def acknowledge(request, notice_id):
     get_job(request.user, notice.job_id)
     notice.acknowledge()
     messages.success(request, _("Acknowledged."))
-    return redirect("home")
+    return redirect(reverse("home", query=request.GET))  # to the business that was looked at there

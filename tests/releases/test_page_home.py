@@ -541,7 +541,7 @@ def test_what_only_shows_is_shown_while_the_database_takes_no_writes(
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="by what PostgreSQL has counted of its rows")
-def test_postgresql_reads_what_ended_in_ones_own_businesses_alone(outsider, job, start, finish, machines):
+def test_postgresql_reads_what_ended_in_ones_own_businesses_alone(orders, job, start, finish, machines):
     """However much ended in others while nothing did in this one."""
     run = start(job, machines[:1])
     finish()
@@ -550,4 +550,4 @@ def test_postgresql_reads_what_ended_in_ones_own_businesses_alone(outsider, job,
     more(Run.objects.filter(pk=run.pk), stage=stages, submit_key=[f"again-{n}" for n in range(MORE)])
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    assert "run_by_end" not in ended_lately(outsider).explain()
+    assert "run_by_end" not in ended_lately([orders]).explain()
