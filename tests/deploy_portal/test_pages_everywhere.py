@@ -298,6 +298,16 @@ class TestLoggingInOnTheWay:
         assert client.get(response.url).status_code == 200
 
 
+def test_the_keys_are_for_who_is_logged_in(as_user, publisher, job):
+    client = as_user(publisher)
+    for address in ("/", "/jobs/", page("job", job), "/jobs/4711/"):
+        shown = client.get(address).text
+        assert [shown.count(part) for part in ("<dialog", "keys.js", "data-keys-hint>?</kbd>")] == [1, 1, 1], address
+    for address in ("/login/", "/nowhere/"):
+        shown = Client().get(address).text
+        assert [shown.count(part) for part in ("<dialog", "keys.js", "data-keys")] == [0, 0, 0], address
+
+
 def test_every_page_says_whether_a_worker_is_alive(as_user, publisher):
     client = as_user(publisher)
     assert "No worker has ever been alive" in words(client.get("/"))

@@ -342,7 +342,7 @@
   // ---- .menu: closed when the focus leaves it, for it covers what comes next ----
   document.addEventListener("focusin", (event) => {
     const menu = document.querySelector(".menu[open]");
-    if (menu && !menu.contains(event.target)) menu.open = false;
+    if (menu && !menu.contains(event.target) && !event.target.closest?.("dialog")) menu.open = false;
   });
 
   document.addEventListener("DOMContentLoaded", () => {
