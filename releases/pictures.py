@@ -119,7 +119,7 @@ class JobPicture:
 
     @cached_property
     def wrong(self):
-        """The first of those; see `in_last_words`."""
+        """Those of them that were queued first; see `in_last_words`."""
         shown = sorted(self.wrong_ids)[:WRONG_SHOWN]
         return in_last_words(MachineRun.objects.filter(pk__in=shown)) if shown else []
 
@@ -305,7 +305,7 @@ class RunPicture:
     @cached_property
     def wrong(self):
         """The machine runs that went wrong; see `in_last_words`."""
-        return in_last_words(self.run.machine_runs.failures())
+        return in_last_words(self.run.machine_runs.failures()) if self.wrong_total else []
 
 
 def in_last_words(machine_runs):

@@ -86,7 +86,9 @@ def by_site(tiles, goal=MachineRun.Status.SUCCEEDED):
 def by_stage(tiles, stages):
     """By the stage in which each ran last or, where that is none, for which it is planned."""
     planned = {pk: stage for stage in stages for pk in stage.planned_machines}
-    groups = _by(lambda tile: tile.stage or planned.get(tile.machine_id), tiles)
+    by_id = {stage.pk: stage for stage in stages}
+    # Not `tile.stage`, which an excused machine has none to tell of.
+    groups = _by(lambda tile: by_id[tile.ran.stage_id] if tile.ran else planned.get(tile.machine_id), tiles)
     names = {stage: stage.get_kind_display() for stage in stages} | {None: _("In no stage yet")}
     return [Group(name, MachineRun.Status.SUCCEEDED, groups[stage]) for stage, name in names.items() if stage in groups]
 
@@ -98,11 +100,15 @@ def by_label(tiles, label):
 
 
 def labels_to_group_by(tiles):
-    """The names of the labels that make a few groups of these machines."""
-    values = defaultdict(set)
+    """The names of the labels that make a few groups of these machines, of which those without it are one."""
+    values, having = defaultdict(set), Counter()
     for tile in tiles:
+        having.update(tile.labels.keys())
         for name, value in tile.labels.items():
             values[name].add(value)
+    for name, number in having.items():
+        if number < len(tiles):
+            values[name].add("")
     most = min(MOST_GROUPS, len(tiles) - 1)
     return sorted(name for name in values.keys() - {SITE, STAGE} if 1 < len(values[name]) <= most)
 

@@ -16,4 +16,5 @@ def acknowledge(request, notice_id):
     get_job(request.user, notice.job_id)
     notice.acknowledge()
     messages.success(request, _("Acknowledged."))
-    return redirect(reverse("home", query=request.GET))  # to the business that was looked at there
+    slug = request.GET.get("business")  # that was looked at there
+    return redirect(reverse("home", query={"business": slug} if slug else None))

@@ -17,6 +17,11 @@ def page_of(request, rows, size):
         raise Http404 from error
 
 
+def business_called(businesses, slug):
+    """The one of `businesses` with this short name, by which the links of lists name it."""
+    return next((business for business in businesses if business.slug == slug), None)
+
+
 def named_business(businesses, name):
     """The one of `businesses` with this id, else with this short name, which may be a number as well.
 

@@ -254,10 +254,11 @@ class ReleaseStage(StageOpening, StageMachines, StageOutcome, models.Model):
         is_open = self.is_open or (break_glass and self.needs_break_glass)
         self._require(is_open, NOT_OPEN)
         self._refuse_if_frozen(by)
-        before = versions_before(self.offered_machines(bool(when_free), bool(moved)), self.job)
-        # What is held or elsewhere is offered only where some of it was named.
+        # What is held or elsewhere is offered only where some of it was named. Held first: what comes free after that
+        # waits all the same, and is asked for its version then; the one that is read here may be older.
         held = set(self._held_machines().values_list("pk", flat=True)) if when_free else set()
         waiting = held & {machine.pk for machine in when_free}
+        before = versions_before(self.offered_machines(bool(when_free), bool(moved)), self.job)
         elsewhere = set(self.job.job_machines.moved().values_list("machine", flat=True)) if moved else set()
         elsewhere -= {one.machine_id for one in moved}
         self._hold_to(machines, before.keys() - (held - waiting) - elsewhere)

@@ -21,7 +21,8 @@ from releases.tidying import tidy_if_alone
 from releases.tiles import SITE, STAGE, grouped, labels_to_group_by, size_of
 
 # What of the timeline can be looked at alone.
-TIMELINES = {"people": Q(actor__isnull=False), "failures": Q(became__in=FAILURES)}
+FAILED = Q(became__in=FAILURES) | Q(detail__counts__has_any_keys=FAILURES)
+TIMELINES = {"people": Q(actor__isnull=False), "failures": FAILED}
 
 
 @gzip_page

@@ -3,7 +3,7 @@
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.browser import NARROW
+from tests.browser.browser import NARROW, WIDE
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -85,10 +85,12 @@ def test_the_keys_can_be_turned_off(publisher_at):
         assert not is_taken(browser, "?")
         assert browser.words(OPENER) == "all keys"
         browser.open("/jobs/")
+    browser.width(NARROW)  # as a page enlarged four times is, too
     browser.click(OPENER)
     browser.click(f"{LIST} input")
     browser.keys("?")  # from the box, which nobody types in
     browser.wait_hidden(LIST)
+    browser.width(WIDE)
     browser.open("/")
     assert browser.words(".foot .keys") == "/ search\n? all keys"
     browser.keys("/")

@@ -181,3 +181,11 @@ def test_one_business_needs_one_query_more(as_user, lead, begin_in_each):
                 client.get(address, {"business": name})
             counts.append(len(asked))
     assert counts == [counts[0], counts[0] + 1, counts[2], counts[2] + 1]
+
+
+@pytest.mark.one_database
+@each("name", ["home", "jobs", "machines"])
+def test_a_short_name_that_is_a_number_is_not_taken_for_an_id(as_user, ops, payment, orders, name):
+    make_business(str(payment.pk), name="Numbered")
+    response = as_user(ops).get(reverse(name), {"business": str(payment.pk)})
+    assert re.findall('<a [^>]*aria-current="true">([^<]*)</a>', source(response)) == ["Numbered"]

@@ -8,6 +8,7 @@ from jobs.models import Machine
 from releases.models import MachineRun, ReleaseStage
 from tests.cases import each
 from tests.pages import page, words
+from tests.workers import begin, end
 
 
 @pytest.fixture
@@ -44,6 +45,14 @@ class TestGroups:
         assert "In no stage yet 0 of 4 pay-3" in words(response)
 
     @pytest.mark.one_database
+    def test_also_those_that_were_excused_since(self, look, job, publisher, start, finish, machines):
+        start(job, machines[:2])
+        finish("failed", on=["pay-2"])
+        ReleaseStage.objects.excuse(job, machines[1:3], publisher, "in repair")
+        said = words(look(by="stage"))
+        assert re.search("Pre-release 1 of 2 1 excused pay-1 .* pay-2 .* In no stage yet 0 of 4 1 excused pay-3", said)
+
+    @pytest.mark.one_database
     def test_or_that_they_are_planned_for(self, as_user, publisher, make_job, start, machines):
         job = make_job(plan_pre_release="pay-1", plan_gray_release="pay-2 pay-3")
         start(job, [machines[0], machines[2]])  # one of which departs from the plan
@@ -75,7 +84,9 @@ class TestGroups:
     def test_each_choice_keeps_the_other(self, look):
         shown = look(by="rack", events="people").content.decode()
         assert 'href="?by=stage&amp;events=people#machines"' in shown
+        assert '?events=people#machines">By site</a>' in shown
         assert 'href="?by=rack&amp;events=failures#timeline"' in shown
+        assert '?by=rack#timeline">All</a>' in shown
 
 
 class TestWhatWentWrong:
@@ -151,9 +162,19 @@ class TestTimeline:
         response = as_user(publisher).get(page("job", make_job("3.0")), {"events": "failures"})
         assert "Timeline All People Failures Nothing has failed." in words(response)
 
-    @pytest.mark.one_database
-    def test_what_was_lost_and_resolved_as_failed_is_a_failure(self, look, job, publisher, start, machines):
+    def test_what_was_lost_is_a_failure(self, look, job, start, machines):
         run = start(job, machines[2:3], "pre-release")
         job.record("lost", None, "", "running", "unknown", run=run.pk, machines=1, hostnames=["pay-3"])
-        said = words(look(events="failures"))
-        assert "pay-3" in said.partition("Timeline")[2]
+        assert "pay-3" in words(look(events="failures")).partition("Timeline")[2]
+
+    def test_so_is_a_run_that_was_cancelled_after_one(self, as_user, publisher, make_job, start, machines, worker):
+        job = make_job("3.0")
+        run = start(job, machines[:3], batch_size="1", failure_budget=None)
+        end(worker, begin(worker), "failed")
+        client = as_user(publisher)
+        shown = words(client.get(page("job", job), {"events": "failures"}))
+        assert "Failures No run with failures has ended yet." in shown
+        run.cancel(publisher)
+        shown = words(client.get(page("job", job), {"events": "failures"})).partition("Timeline")[2]
+        assert f"run {run.pk} cancelled: " in shown
+        assert "1 failed" in shown

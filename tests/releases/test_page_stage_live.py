@@ -4,8 +4,10 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from jobs.models import Membership
 from jobs.rights import Role
@@ -55,6 +57,16 @@ def test_a_page_without_scripts_says_that_it_stays_as_it_was(as_user, publisher,
     assert stays in source(as_user(publisher).get(page("stage", job)))
     finish()
     assert stays not in source(as_user(publisher).get(page("stage", job)))
+
+
+def test_only_where_something_went_wrong_a_poll_asks_for_last_words(as_user, publisher, job, start, machines, worker):
+    start(job, machines[:2])
+    client = as_user(publisher)
+    for is_asked in (False, True):
+        with CaptureQueriesContext(connection) as asked:
+            live(client, job)
+        assert any("releases_logblock" in query["sql"] for query in asked) == is_asked
+        end(worker, begin(worker, 1), "failed")
 
 
 def test_it_says_for_which_sites_no_worker_is_alive(as_user, publisher, job, start, machines):

@@ -13,6 +13,7 @@ from jobs.models import Job, Listing, Machine, Membership
 from jobs.rights import Role
 from releases.candidates import candidates
 from releases.models import MachineRun, MachinesHeld, ReleaseStage, Run, StageMoved
+from releases.models.machine_run import versions_before
 from releases.tidying import move_on
 from tests.conftest import list_machines, make_member, rows, stage_of
 from tests.parallel import at_once
@@ -47,6 +48,29 @@ def test_a_held_machine_is_waited_for_and_queued_once_it_is_free(make_job, machi
 
 def test_what_is_free_by_then_is_queued_at_once(make_job, machines, start_when_free):
     assert set(states(start_when_free(make_job(), machines)).values()) == {"queued"}
+
+
+def test_what_comes_free_while_it_is_started_is_told_what_was_put_there(
+    make_job, machines, start, finish, worker, start_when_free, monkeypatch
+):
+    """Else its rollback would put back what was there before the other job."""
+    start(make_job("1.0"), machines[:1])
+    finish()
+    start(make_job("2.0"), machines[:1])
+    running = begin(worker)
+
+    def versions_before_that_end(*asked):
+        found = versions_before(*asked)
+        end(worker, running)
+        return found
+
+    job = make_job("3.0")
+    monkeypatch.setattr("releases.models.stage.versions_before", versions_before_that_end)
+    run = start_when_free(job, machines[:1])
+    monkeypatch.undo()
+    move_on()
+    assert states(run) == {"pay-1": "queued"}
+    assert versions(run) == [("2.0", "3.0")]
 
 
 def test_machines_that_wait_come_last_so_that_the_others_need_not(make_job, machines, start, start_when_free):

@@ -33,6 +33,10 @@ class TestLabelsToGroupBy:
         some = [tile(n, rack=rack, owner="li.na", serial=f"s{n}") for n, rack in enumerate(racks)]
         assert labels_to_group_by(some) == ["rack"]
 
+    def test_those_without_it_are_a_group_as_well(self):
+        assert labels_to_group_by([tile(1, gpu="yes"), tile(2, gpu="yes"), tile(3), tile(4)]) == ["gpu"]
+        assert labels_to_group_by([tile(1, serial="s1"), tile(2, serial="s2"), tile(3)]) == []
+
     def test_none_that_is_there_anyway(self):
         some = [tile(n, name, stage=stage) for n, (name, stage) in enumerate([("a", "x"), ("b", "x"), ("c", "y")])]
         for one, other in zip(some, ["sh-1", "sh-1", "bj-1"], strict=True):
