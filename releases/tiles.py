@@ -46,8 +46,8 @@ class Group:
     """Tiles under one heading; those whose status is `goal` are done."""
 
     name: str
-    goal: str
-    tiles: list[Tile] = field(default_factory=list)
+    tiles: list[Tile]
+    goal: str = MachineRun.Status.SUCCEEDED
 
     @property
     def told(self):
@@ -80,7 +80,7 @@ def grouped(tiles, by, stages):
 
 
 def by_site(tiles, goal=MachineRun.Status.SUCCEEDED):
-    return [Group(site or _("No site"), goal, some) for site, some in _by(attrgetter("site"), tiles).items()]
+    return [Group(site or _("No site"), some, goal) for site, some in _by(attrgetter("site"), tiles).items()]
 
 
 def by_stage(tiles, stages):
@@ -90,13 +90,13 @@ def by_stage(tiles, stages):
     # Not `tile.stage`, which an excused machine has none to tell of.
     groups = _by(lambda tile: by_id[tile.ran.stage_id] if tile.ran else planned.get(tile.machine_id), tiles)
     names = {stage: stage.get_kind_display() for stage in stages} | {None: _("In no stage yet")}
-    return [Group(name, MachineRun.Status.SUCCEEDED, groups[stage]) for stage, name in names.items() if stage in groups]
+    return [Group(name, groups[stage]) for stage, name in names.items() if stage in groups]
 
 
 def by_label(tiles, label):
     groups = _by(lambda tile: tile.labels.get(label, ""), tiles)
-    names = {value: value or _("Without %(label)s") % {"label": label} for value in sorted(groups, key=_last_if_empty)}
-    return [Group(name, MachineRun.Status.SUCCEEDED, groups[value]) for value, name in names.items()]
+    without = _("Without %(label)s") % {"label": label}
+    return [Group(value or without, groups[value]) for value in sorted(groups, key=_last_if_empty)]
 
 
 def labels_to_group_by(tiles):

@@ -16,7 +16,7 @@ from jobs.forms import JobForm
 from jobs.machine_list import MachineList, lean
 from jobs.models import Business, FormUsed, Freeze, JobMoved
 from jobs.rights import Right
-from jobs.views.query import named_business
+from jobs.views.query import business_by_id_or_slug
 
 
 @gzip_page
@@ -83,7 +83,7 @@ def _like(request):
 
 def _chosen_business(request, businesses):
     chosen = request.POST.get("business") or request.GET.get("business")
-    business = named_business(businesses, chosen) if chosen else businesses[0]
+    business = business_by_id_or_slug(businesses, chosen) if chosen else businesses[0]
     if business is None:
         raise Http404
     return business

@@ -4,7 +4,7 @@ from django.views.decorators.http import require_safe
 
 from jobs.models import Business, Job
 from jobs.rights import Right
-from jobs.views.query import business_called, page_of, search_of
+from jobs.views.query import business_by_slug, page_of, search_of
 
 JOBS_PER_PAGE = 50
 
@@ -14,7 +14,7 @@ JOBS_PER_PAGE = 50
 def job_list(request):
     jobs = Job.objects.seen_by(request.user).select_related("business", "requester")
     businesses = Business.objects.where(request.user, Right.VIEW)
-    business = business_called(businesses, request.GET.get("business"))
+    business = business_by_slug(businesses, request.GET.get("business"))
     if business:
         jobs = jobs.filter(business=business)
     if (status := request.GET.get("status", "")) in Job.Status:

@@ -17,15 +17,15 @@ def page_of(request, rows, size):
         raise Http404 from error
 
 
-def business_called(businesses, slug):
-    """The one of `businesses` with this short name, by which the links of lists name it."""
+def business_by_slug(businesses, slug):
+    """The one of `businesses` with this short name, by which the links of lists name it; None where there is none."""
     return next((business for business in businesses if business.slug == slug), None)
 
 
-def named_business(businesses, name):
-    """The one of `businesses` with this id, else with this short name, which may be a number as well.
+def business_by_id_or_slug(businesses, name):
+    """The one with this id, as a form has it, else with this short name, which may be a number as well.
 
     Compared here, for no database is asked for just any text.
     """
-    by_name = {business.slug: business for business in businesses} | {str(one.pk): one for one in businesses}
-    return by_name.get(name)
+    by_id = {str(business.pk): business for business in businesses}
+    return by_id.get(name) or business_by_slug(businesses, name)

@@ -5,7 +5,7 @@ from django_htmx.http import trigger_client_event
 
 from jobs.models import Business, Freeze, Notice
 from jobs.rights import Right
-from jobs.views.query import business_called
+from jobs.views.query import business_by_slug
 from releases.overview import SHOWN, asked_for, ended_lately, out_yet, running_now, waiting_for
 from releases.tidying import tidy_if_alone
 
@@ -51,7 +51,7 @@ def _businesses(request):
     """All that the person sees, the one of them that `?business=` names or None, and those that are looked at."""
     seen = Business.objects.where(request.user, Right.VIEW)
     slug = request.GET.get("business")
-    business = business_called(seen, slug) if slug else None
+    business = business_by_slug(seen, slug) if slug else None
     return seen, business, seen.filter(pk=business.pk) if business else seen
 
 

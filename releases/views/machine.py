@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 from jobs.access import sees_job
 from jobs.models import Business, Listing, Machine
 from jobs.rights import Right
-from jobs.views.query import business_called, page_of, search_of
+from jobs.views.query import business_by_slug, page_of, search_of
 from releases.models import MachineRun
 from releases.models.machine_run import with_versions
 
@@ -21,7 +21,7 @@ def machine_list(request):
     """The machines that a business has now, and what is on them."""
     businesses = Business.objects.where(request.user, Right.VIEW)
     wanted = request.GET.get("business")
-    business = business_called(businesses, wanted) if wanted else businesses.first()
+    business = business_by_slug(businesses, wanted) if wanted else businesses.first()
     if wanted and business is None:
         raise Http404
     if business:

@@ -54,11 +54,15 @@ def test_it_can_be_narrowed_to_a_business(as_user, ops, job, foreign_job):
     assert job.title not in said
 
 
+@pytest.mark.parametrize("name", ["jobs", "home"])
 @pytest.mark.parametrize(("role", "business"), [(Role.APPROVER, "Payment"), (Role.REQUESTER, "Orders")])
-def test_a_new_job_is_for_that_business_if_one_may_ask_for_it(as_user, requester, payment, orders, role, business):
+def test_a_new_job_is_for_that_business_if_one_may_ask_for_it(
+    as_user, requester, payment, orders, name, role, business
+):
     Membership.objects.create(user=requester, business=orders, role=role)
-    client = as_user(requester)
-    [link] = [link for link in Page(URL, client.get(URL, {"business": "orders"}).text).links if "/new/" in link]
+    client, address = as_user(requester), reverse(name)
+    shown = client.get(address, {"business": "orders"}).text
+    [link] = [link for link in Page(address, shown).links if "/new/" in link]
     assert f"selected>{business}<" in source(client.get(link))
 
 

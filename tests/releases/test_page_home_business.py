@@ -163,15 +163,6 @@ def test_of_many_businesses_one_is_chosen_in_a_form(as_user, ops):
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize(("role", "business"), [(Role.APPROVER, "Payment"), (Role.REQUESTER, "Orders")])
-def test_a_new_job_is_for_that_business_if_one_may_ask_for_it(as_user, requester, payment, orders, role, business):
-    Membership.objects.create(user=requester, business=orders, role=role)
-    client = as_user(requester)
-    [link] = [link for link in Page(URL, client.get(URL, {"business": "orders"}).text).links if "/new/" in link]
-    assert f"selected>{business}<" in source(client.get(link))
-
-
-@pytest.mark.one_database
 def test_one_business_needs_one_query_more(as_user, lead, begin_in_each):
     begin_in_each("1.0")
     client, counts = as_user(lead), []
